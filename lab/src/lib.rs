@@ -1,0 +1,22 @@
+//! Espalier's local world: what `cargo lab` needs and no emulator offers, and the story it tells with it.
+//!
+//! The product knows nothing of this crate: the same binaries and the same template run here and on AWS, pointed here
+//! by the SDK's own endpoint variables. Our stand-ins refuse what AWS refuses; every refusal names its documentation.
+
+pub mod acm;
+pub mod aws;
+pub mod client;
+pub mod cloudformation;
+pub mod dns;
+pub mod eni;
+pub mod events;
+pub mod fabric;
+pub mod gateway;
+pub mod lattice;
+pub mod leak;
+pub mod process;
+pub mod report;
+pub mod setup;
+pub mod ssm;
+pub mod target;
+pub mod ui;

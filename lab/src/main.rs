@@ -1,0 +1,106 @@
+//! `cargo lab`: Espalier's whole story on one machine, without root, containers or an AWS account.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use espalier_lab::story::{Options, Server};
+use espalier_lab::ui::Ui;
+use espalier_lab::{story, target};
+
+/// Runs Espalier's own functions and its own template against a local world, and shows what they do.
+///
+/// The run provisions the recipe's VPC Lattice TLS-passthrough stack, mints and installs the targets' certificates,
+/// proves them with real handshakes, rotates them because ACM announced a renewal, plans again to show that nothing
+/// is left to do, looks for leaked key material, and tears everything down.
+#[derive(Parser)]
+#[command(name = "cargo lab", bin_name = "cargo lab", version)]
+struct Cli {
+    #[command(subcommand)]
+    hidden: Option<Hidden>,
+
+    /// End with one line of JSON on standard output (progress goes to standard error in any case)
+    #[arg(long)]
+    json: bool,
+
+    /// Build and deploy with the real SAM CLI and cargo-lambda (over 800 MB of tools, release builds) in place of
+    /// plain cargo and `aws cloudformation package` + `deploy`
+    #[arg(long)]
+    sam: bool,
+
+    /// TLS servers on the targets, spread over them in turn: `lab` (a small rustls server, nothing to install),
+    /// `apache` (the machine's own apache2 with mod_ssl)
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "lab")]
+    servers: Vec<Server>,
+
+    /// Clients that keep opening new connections through the passthrough data plane while certificates rotate
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    clients: u16,
+
+    /// How often ACM announces a renewal
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+    rotations: u16,
+
+    /// Leave the world running after the rotations, print how to talk to it, and tear down at Ctrl-C
+    #[arg(long)]
+    keep: bool,
+
+    /// Where the lab keeps its tools and its last run (logs of every process included)
+    #[arg(long, value_name = "DIR", default_value = ".lab")]
+    directory: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Hidden {
+    /// The lab's own TLS server, started by the lab on each of its targets
+    #[command(hide = true)]
+    TargetServer {
+        /// The server's configuration, JSON
+        #[arg(long)]
+        config: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            Ui::default().line(&format!("the asynchronous runtime did not start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(run(cli))
+}
+
+async fn run(cli: Cli) -> ExitCode {
+    let ui = Ui::default();
+    if let Some(Hidden::TargetServer { config }) = cli.hidden {
+        return match target::serve_file(&config).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                ui.line(&format!("target server: {error}"));
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let options = Options {
+        sam: cli.sam,
+        servers: cli.servers,
+        clients: usize::from(cli.clients),
+        rotations: u32::from(cli.rotations),
+        keep: cli.keep,
+        directory: cli.directory,
+    };
+    let report = story::run(&options, &ui).await;
+    ui.line(&report.table());
+    if cli.json {
+        print(&report.json());
+    }
+    if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[allow(clippy::print_stdout, reason = "the machine's answer, on the one line promised")]
+fn print(line: &str) {
+    println!("{line}");
+}

@@ -1,0 +1,160 @@
+//! The end of a run: a table for a person, or the same as one JSON object for a machine.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::leak::Leak;
+use crate::ui::PhaseRecord;
+
+/// Everything a run has to say. The JSON keys are a public contract: fields may be added, not removed.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// Whether every phase ended well and nothing leaked.
+    pub ok: bool,
+    /// The story that was told.
+    pub scenario: String,
+    /// How many targets.
+    pub targets: usize,
+    /// Which TLS servers run on them.
+    pub servers: Vec<String>,
+    /// How many rotations were completed after the first installation.
+    pub rotations: u32,
+    /// Clients' handshakes, the refused outsider's not counted.
+    pub handshakes: Handshakes,
+    /// What each target served at the end of the last rotation, seen by a client on the wire.
+    pub served: Vec<Served>,
+    /// The phases in order.
+    pub phases: Vec<PhaseRecord>,
+    /// Calls per operation, through every endpoint of the lab.
+    pub api_calls: BTreeMap<String, u64>,
+    /// Per function.
+    pub lambda: BTreeMap<String, Lambda>,
+    /// Key material found where it must not be.
+    pub leaks: Vec<Leak>,
+    /// What was handed to a stand-in because the emulator refuses it.
+    pub handed_over: Vec<String>,
+    /// Why the run failed, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Counted handshakes.
+#[derive(Debug, Default, Clone, Serialize)]
+pub struct Handshakes {
+    /// Begun.
+    pub attempted: u64,
+    /// Not ended with a verified certificate and an answer.
+    pub failed: u64,
+    /// Median, connect to end of handshake.
+    pub p50_ms: f64,
+    /// 99th percentile.
+    pub p99_ms: f64,
+}
+
+/// What a target serves.
+#[derive(Debug, Clone, Serialize)]
+pub struct Served {
+    /// The instance.
+    pub target: String,
+    /// Which generation of the ledger that is.
+    pub generation: u32,
+    /// Serial number, hexadecimal.
+    pub serial: String,
+    /// End of validity, RFC 3339.
+    pub not_after: String,
+    /// The chain verifies against the authority's root.
+    pub chain_ok: bool,
+    /// The name matches.
+    pub name_ok: bool,
+}
+
+/// A function's calls.
+#[derive(Debug, Default, Clone, Serialize)]
+pub struct Lambda {
+    /// Invocations.
+    pub invocations: u64,
+    /// Those that ended in an error.
+    pub errors: u64,
+    /// Median duration as the Lambda host reports it, in milliseconds.
+    pub p50_ms: f64,
+}
+
+impl Report {
+    /// One line of JSON.
+    pub fn json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|error| format!("{{\"ok\":false,\"error\":\"{error}\"}}"))
+    }
+
+    /// The table a person reads.
+    pub fn table(&self) -> String {
+        let mut out = String::new();
+        let width = self.phases.iter().map(|phase| phase.name.chars().count()).max().unwrap_or(10).max(10);
+        let total: f64 = self.phases.iter().map(|phase| phase.seconds).sum();
+        let rule = format!("{}\n", "\u{2500}".repeat(width + 84));
+        out.push('\n');
+        out += &rule;
+        let _ = writeln!(out, "  {:<width$}  {:>8}  what was proven", "step", "seconds");
+        out += &rule;
+        for phase in &self.phases {
+            let _ = writeln!(out, "  {:<width$}  {:>8.1}  {}", phase.name, phase.seconds, phase.proved);
+        }
+        out += &rule;
+        let _ = writeln!(out, "  {:<width$}  {total:>8.1}", "all");
+        self.served_table(&mut out);
+        self.figures(&mut out);
+        out
+    }
+
+    fn served_table(&self, out: &mut String) {
+        if self.served.is_empty() {
+            return;
+        }
+        out.push_str("\n  served at the end, seen on the wire\n");
+        for one in &self.served {
+            let _ = writeln!(
+                out,
+                "    {}  generation {}  serial {}\u{2026}  until {}  chain {}  name {}",
+                one.target,
+                one.generation,
+                one.serial.get(..12).unwrap_or(&one.serial),
+                one.not_after,
+                mark(one.chain_ok),
+                mark(one.name_ok),
+            );
+        }
+    }
+
+    fn figures(&self, out: &mut String) {
+        let handshakes = &self.handshakes;
+        let _ = writeln!(
+            out,
+            "\n  handshakes  {} attempted, {} failed, p50 {:.1} ms, p99 {:.1} ms",
+            handshakes.attempted, handshakes.failed, handshakes.p50_ms, handshakes.p99_ms
+        );
+        for (name, lambda) in &self.lambda {
+            let _ = writeln!(
+                out,
+                "  {name:<10}  {:>3} invocations, {} errors, p50 {:.0} ms",
+                lambda.invocations, lambda.errors, lambda.p50_ms
+            );
+        }
+        let calls: u64 = self.api_calls.values().sum();
+        let _ = writeln!(out, "  api calls   {calls} over {} operations", self.api_calls.len());
+        for handed in &self.handed_over {
+            let _ = writeln!(out, "  handed over {handed}");
+        }
+        let _ = match self.leaks.len() {
+            0 => writeln!(out, "  leaks       none"),
+            n => writeln!(out, "  leaks       {n}: {:?}", self.leaks),
+        };
+        if let Some(error) = &self.error {
+            let _ = writeln!(out, "\n  \u{2717} {error}");
+        }
+    }
+}
+
+fn mark(good: bool) -> &'static str {
+    if good { "\u{2713}" } else { "\u{2717}" }
+}

@@ -1,0 +1,224 @@
+//! Identifiers that are parsed once, at the boundary, and cannot hold anything else afterwards.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a piece of text is not the identifier it was taken for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{value:?} is not {expected}")]
+pub struct NotAnId {
+    /// The text that was refused.
+    pub value: String,
+    /// What would have been accepted, as a phrase that finishes "is not ...".
+    pub expected: &'static str,
+}
+
+/// Declares a string newtype whose every construction runs `$check`.
+macro_rules! text_id {
+    ($(#[$meta:meta])* $name:ident, $expected:literal, $check:expr) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            #[doc = concat!("Accepts ", $expected, ".")]
+            pub fn parse(value: impl Into<String>) -> Result<Self, NotAnId> {
+                let value = value.into();
+                let check: fn(&str) -> bool = $check;
+                if check(&value) { Ok(Self(value)) } else { Err(NotAnId { value, expected: $expected }) }
+            }
+
+            /// The identifier as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NotAnId;
+            fn try_from(value: String) -> Result<Self, NotAnId> {
+                Self::parse(value)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+    };
+}
+
+text_id!(
+    /// A stack: one service, its targets and their certificates. Short enough that every name derived from it fits
+    /// VPC Lattice's limits (a service name has 3 to 40 characters).
+    StackName, "3 to 24 lower-case letters, digits and single inner hyphens, starting with a letter",
+    |v| (3..=24).contains(&v.len())
+        && v.starts_with(|c: char| c.is_ascii_lowercase())
+        && v.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !v.ends_with('-')
+        && !v.contains("--")
+        // A service name may not start with `svc-`, a target group's not with `tg-` (VPC Lattice API reference).
+        && !["svc-", "tg-", "sn-", "servicenetwork-", "listener-"].iter().any(|p| v.starts_with(p))
+);
+
+text_id!(
+    /// An EC2 instance that serves the certificate.
+    InstanceId, "an EC2 instance id (i- and 8 or 17 hexadecimal digits)",
+    |v| prefixed_hex(v, "i-", &[8, 17])
+);
+
+text_id!(
+    /// A VPC.
+    VpcId, "a VPC id (vpc- and 8 or 17 hexadecimal digits)", |v| prefixed_hex(v, "vpc-", &[8, 17])
+);
+
+text_id!(
+    /// A VPC subnet.
+    SubnetId, "a subnet id (subnet- and 8 or 17 hexadecimal digits)", |v| prefixed_hex(v, "subnet-", &[8, 17])
+);
+
+text_id!(
+    /// An EC2 security group.
+    SecurityGroupId, "a security group id (sg- and 8 or 17 hexadecimal digits)",
+    |v| prefixed_hex(v, "sg-", &[8, 17])
+);
+
+text_id!(
+    /// A Route 53 hosted zone.
+    HostedZoneId, "a hosted zone id (Z and up to 31 upper-case letters and digits)",
+    |v| (2..=32).contains(&v.len())
+        && v.starts_with('Z')
+        && v.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+);
+
+text_id!(
+    /// A fully qualified DNS host name in lower case, without a trailing dot and without a wildcard (RFC 1123).
+    HostName, "a lower-case DNS host name of at least two labels, without wildcard or trailing dot", is_host_name
+);
+
+text_id!(
+    /// An ACM certificate.
+    AcmArn, "an ACM certificate ARN (arn:aws:acm:<region>:<account>:certificate/<id>)",
+    |v| {
+        let parts: Vec<&str> = v.splitn(6, ':').collect();
+        matches!(parts.as_slice(), ["arn", partition, "acm", region, account, resource]
+            if partition.starts_with("aws")
+                && !region.is_empty()
+                && account.len() == 12
+                && account.bytes().all(|b| b.is_ascii_digit())
+                && resource.strip_prefix("certificate/").is_some_and(|id| {
+                    !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                }))
+    }
+);
+
+text_id!(
+    /// Which of a stack's targets share one leaf: `shared`, or one instance's id.
+    Scope, "`shared` or an EC2 instance id", |v| v == "shared" || prefixed_hex(v, "i-", &[8, 17])
+);
+
+impl Scope {
+    /// One leaf for every target of the stack.
+    pub fn shared() -> Self {
+        Self("shared".into())
+    }
+}
+
+/// How often a leaf has been minted for a scope: 1 for the first. Never reused, never goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Generation(pub u32);
+
+impl Generation {
+    /// The first generation of a scope.
+    pub const FIRST: Self = Self(1);
+
+    /// The generation after this one.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// How often a rotation of a stack has been started; part of the state machine execution's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub u32);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// The Parameter Store name of a spec: `/espalier-spec/<stack>`.
+pub fn spec_parameter(stack: &StackName) -> String {
+    format!("/espalier-spec/{stack}")
+}
+
+/// The Parameter Store name of a leaf bundle: `/espalier-leaf/<stack>/<scope>/<generation>`. Written once.
+pub fn leaf_parameter(stack: &StackName, scope: &Scope, generation: Generation) -> String {
+    format!("/espalier-leaf/{stack}/{scope}/{generation}")
+}
+
+fn prefixed_hex(value: &str, prefix: &str, lengths: &[usize]) -> bool {
+    value.strip_prefix(prefix).is_some_and(|hex| {
+        lengths.contains(&hex.len()) && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    })
+}
+
+fn is_host_name(value: &str) -> bool {
+    let labels: Vec<&str> = value.split('.').collect();
+    value.len() <= 253
+        && labels.len() >= 2
+        && labels.iter().all(|label| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stack_name_leaves_room_for_the_names_made_of_it() {
+        for good in ["payments", "a1b", "api-service", "abcdefghijklmnopqrstuvwx"] {
+            assert!(StackName::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "ab", "Payments", "1abc", "a--b", "ab-", "svc-pay", "abcdefghijklmnopqrstuvwxy", "a_b", "a/b"] {
+            assert!(StackName::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_host_name_is_exact_and_lower_case() {
+        assert!(HostName::parse("api-service.example.com").is_ok());
+        for bad in ["example", "*.example.com", "API.example.com", "a..b", "a.b.", "-a.b", "a b.c"] {
+            assert!(HostName::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn deserialising_checks_too() {
+        assert!(serde_json::from_str::<InstanceId>("\"i-0abc1234def567890\"").is_ok());
+        let refused = serde_json::from_str::<InstanceId>("\"i-xyz\"").unwrap_err().to_string();
+        assert!(refused.contains("\"i-xyz\" is not an EC2 instance id"), "{refused}");
+    }
+}

@@ -1,0 +1,18 @@
+//! Words and decisions of Espalier.
+//!
+//! Everything here is pure: no runtime, no SDK, no environment, no clock, no log. Time comes in as an argument,
+//! reasons go out as data. The two domains are the [`network`] (the VPC Lattice estate) and the [`rotation`]
+//! (certificates on targets); both answer the same question, "what can be done *now*?", with a [`plan::Plan`].
+
+pub mod acm;
+pub mod failure;
+pub mod id;
+pub mod network;
+pub mod plan;
+pub mod record;
+pub mod rotation;
+pub mod spec;
+pub mod tag;
+pub mod token;
+pub mod verdict;
+pub mod work;

@@ -1,0 +1,147 @@
+//! The ledger's records: what is remembered between looks. Facts only; phases are derived from them, never stored.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::id::{Epoch, Generation, InstanceId, Scope};
+use crate::verdict::Verdict;
+use crate::work::DeliveryAction;
+
+/// What a leaf's generation answered on the side of the ACM certificate its stack follows.
+///
+/// A leaf is due when the mark seen now differs from the mark of the newest generation: a renewal changes the
+/// serial, an approaching expiry sets `expiring`. Comparing marks needs no clock and no event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AcmMark {
+    /// The ACM certificate's serial number as ACM prints it.
+    pub serial: String,
+    /// Whether it was inside its expiry window.
+    pub expiring: bool,
+}
+
+/// A leaf that was minted. Public data only: its key is in the Parameter Store value and nowhere else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GenerationRecord {
+    /// Who shares the leaf.
+    pub scope: Scope,
+    /// Its number.
+    pub generation: Generation,
+    /// Where the bundle is.
+    pub parameter: String,
+    /// The leaf's serial number, lower-case hexadecimal.
+    pub serial: String,
+    /// SHA-256 of the leaf's DER, lower-case hexadecimal.
+    pub fingerprint: String,
+    /// The DNS names in the leaf, sorted.
+    pub dns_names: Vec<String>,
+    /// Start of validity.
+    #[serde(with = "time::serde::rfc3339")]
+    pub not_before: OffsetDateTime,
+    /// End of validity.
+    #[serde(with = "time::serde::rfc3339")]
+    pub not_after: OffsetDateTime,
+    /// When it was minted.
+    #[serde(with = "time::serde::rfc3339")]
+    pub minted_at: OffsetDateTime,
+    /// The authority that signed it.
+    pub authority: String,
+    /// What it answered on ACM's side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<AcmMark>,
+    /// Why it was minted.
+    pub because: String,
+}
+
+/// An authority whose leaves may be on the wire. Public data only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthorityRecord {
+    /// Its id: the first 16 hexadecimal digits of the root's SHA-256.
+    pub authority: String,
+    /// The root to trust, PEM.
+    pub root_pem: String,
+    /// The issuing certificate, PEM.
+    pub issuing_pem: String,
+    /// End of the issuing certificate's validity; no leaf outlives it.
+    #[serde(with = "time::serde::rfc3339")]
+    pub not_after: OffsetDateTime,
+}
+
+/// A delivery that was begun. Written *before* the command is sent, completed afterwards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptRecord {
+    /// The instance.
+    pub target: InstanceId,
+    /// The generation to install.
+    pub generation: Generation,
+    /// The number of this attempt for the target and generation, from 1.
+    pub attempt: u32,
+    /// The rotation it belongs to.
+    pub epoch: Epoch,
+    /// What the target was told.
+    pub action: DeliveryAction,
+    /// When it was begun.
+    #[serde(with = "time::serde::rfc3339")]
+    pub begun_at: OffsetDateTime,
+    /// Run Command's id; absent while (or if) sending was never confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command_id: Option<String>,
+    /// How it ended; absent while it has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<AttemptEnd>,
+}
+
+/// How a delivery ended. `Installed` is the installer's word, not proof: a sighting is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptEnd {
+    /// Whether the installer says the target serves the generation.
+    pub installed: bool,
+    /// The installer's stable word (`installed`, `unchanged`, `reverted`, `refused`, ...) or Run Command's status.
+    pub code: String,
+    /// One line for a person.
+    #[serde(default)]
+    pub detail: String,
+    /// When it was learnt.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+}
+
+/// What was last seen on the wire at a target.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SightingRecord {
+    /// The instance.
+    pub target: InstanceId,
+    /// The generation that was expected.
+    pub generation: Generation,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// What the judge said.
+    pub verdict: Verdict,
+    /// The highest generation ever confirmed on this target: its floor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Generation>,
+}
+
+/// The stack's rotation in progress, or its last one. Taken and ended by conditional write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EpochRecord {
+    /// Its number.
+    pub epoch: Epoch,
+    /// How often an execution was started for it.
+    pub attempt: u32,
+    /// When the epoch began.
+    #[serde(with = "time::serde::rfc3339")]
+    pub begun_at: OffsetDateTime,
+    /// When it converged; absent while it has not.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<OffsetDateTime>,
+    /// The name of the execution that last carried it.
+    pub execution: String,
+}

@@ -1,0 +1,236 @@
+//! What crosses from one function to another: the items `rotate` hands out and the results it takes back.
+//!
+//! Identifiers and public data only. Key material has no way into any of these types.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::id::{Epoch, Generation, HostName, InstanceId, Scope, StackName};
+use crate::plan::OutcomeKind;
+use crate::record::AcmMark;
+use crate::verdict::Verdict;
+
+/// At most this many targets or items in one item, page or command (`SendCommand` takes 50 instance ids).
+pub const PAGE: usize = 50;
+
+/// One thing for another function to do. The state machine chooses the function by `kind` alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", deny_unknown_fields)]
+pub enum WorkItem {
+    /// For `mint`: make this generation, unless the ledger already has it.
+    #[serde(rename_all = "camelCase")]
+    Mint(MintItem),
+    /// For `distribute`: send our document to these targets.
+    #[serde(rename_all = "camelCase")]
+    Deliver(DeliverItem),
+    /// For `verify`: dial these targets and report what they serve.
+    #[serde(rename_all = "camelCase")]
+    Verify(VerifyItem),
+}
+
+/// What `mint` needs beyond the spec, which it reads itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MintItem {
+    /// The stack.
+    pub stack: StackName,
+    /// Who shares the leaf.
+    pub scope: Scope,
+    /// The generation to make: the ledger's newest plus one at the time of planning. A conditional write decides.
+    pub generation: Generation,
+    /// The state of the followed ACM certificate that this generation answers, if the stack follows one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<AcmMark>,
+    /// Why it is minted, for the ledger.
+    pub because: String,
+}
+
+/// What a target is told to do (`Action` of the installer document).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum DeliveryAction {
+    /// Fetch, check, swap, reload, look.
+    Install,
+    /// End a commit-confirmed installation. Planned from a later version on; refused as not yet supported.
+    Confirm,
+    /// Make the directories and report, change nothing served. Planned from a later version on; refused likewise.
+    Prepare,
+}
+
+/// One command to a set of targets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliverItem {
+    /// The stack.
+    pub stack: StackName,
+    /// The rotation this belongs to.
+    pub epoch: Epoch,
+    /// What the targets are told.
+    pub action: DeliveryAction,
+    /// Who shares the leaf.
+    pub scope: Scope,
+    /// The generation to install.
+    pub generation: Generation,
+    /// 1 to 50 instances, sorted.
+    pub targets: Vec<InstanceId>,
+    /// The number of this attempt for each target and generation, from 1; the same for all targets of the item.
+    pub attempt: u32,
+    /// The width of the start delay window, in seconds (`DESIGN` section 6).
+    pub window_s: u32,
+}
+
+/// One handshake tour.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifyItem {
+    /// The stack.
+    pub stack: StackName,
+    /// The server name to send and to match.
+    pub server_name: HostName,
+    /// The roots to trust, concatenated PEM.
+    pub trust: String,
+    /// 1 to 50 targets to dial directly.
+    pub targets: Vec<VerifyTarget>,
+    /// The way through the service; absent when the stack has none to probe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through: Option<Through>,
+}
+
+/// One target to dial.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifyTarget {
+    /// The instance.
+    pub target: InstanceId,
+    /// Where it serves TLS.
+    pub address: SocketAddr,
+    /// The generation its newest certificate is known by.
+    pub generation: Generation,
+    /// SHA-256 of the leaf's DER that is expected there, lower-case hexadecimal.
+    pub fingerprint: String,
+}
+
+/// A probe by name: resolve the custom domain, dial what comes back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Through {
+    /// The listener's port.
+    pub port: u16,
+    /// How many connections to sample (each may reach another target), 1 to 20.
+    pub samples: u32,
+    /// Fingerprints that a healthy sample may show (current and, during a rollout, previous generation).
+    pub fingerprints: Vec<String>,
+    /// A resolver to ask in place of the VPC's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolver: Option<SocketAddr>,
+}
+
+/// What a function answers to a [`WorkItem`]; the state machine hands the list back to `rotate`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase")]
+pub enum WorkResult {
+    /// `mint`: the generation exists now (made by this call, or found).
+    #[serde(rename_all = "camelCase")]
+    Minted {
+        /// The stack.
+        stack: StackName,
+        /// Who shares the leaf.
+        scope: Scope,
+        /// The generation.
+        generation: Generation,
+        /// The leaf's serial number, lower-case hexadecimal without leading zeros.
+        serial: String,
+    },
+    /// `distribute`: the command is under way.
+    #[serde(rename_all = "camelCase")]
+    Sent {
+        /// The stack.
+        stack: StackName,
+        /// Run Command's id.
+        command_id: String,
+    },
+    /// `verify`: what was seen.
+    #[serde(rename_all = "camelCase")]
+    Seen {
+        /// The stack.
+        stack: StackName,
+        /// One per target dialled.
+        sightings: Vec<SeenTarget>,
+        /// One per sample through the service.
+        through: Vec<SeenThrough>,
+    },
+    /// The function failed; the state machine's `Catch` makes this. The next pass decides what to do about it.
+    #[serde(rename_all = "camelCase")]
+    Failed {
+        /// Stable word: `Busy`, `Conflict`, `Refused`, `Invalid`, `Broken`, or a Lambda/States error name.
+        error: String,
+        /// Its text.
+        #[serde(default)]
+        cause: String,
+    },
+}
+
+/// A target as it was seen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeenTarget {
+    /// The instance.
+    pub target: InstanceId,
+    /// The generation that was expected.
+    pub generation: Generation,
+    /// When the handshake ended.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// What the judge says.
+    pub verdict: Verdict,
+    /// How long connecting and the handshake took, in milliseconds.
+    pub handshake_ms: f64,
+}
+
+/// A sample through the service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeenThrough {
+    /// What the name resolved to and was dialled; absent when it did not resolve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// When the handshake ended.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// What the judge says.
+    pub verdict: Verdict,
+    /// How long resolving, connecting and the handshake took, in milliseconds.
+    pub handshake_ms: f64,
+}
+
+/// What the state machine carries and hands to `rotate` each time round: identifiers, a pass counter, results.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Pass {
+    /// The stack.
+    pub stack: StackName,
+    /// The rotation.
+    pub epoch: Epoch,
+    /// Which pass this is, from 1; after [`Pass::LAST`] the execution ends and the schedule resumes.
+    pub wave: u32,
+    /// What the last pass's work came to.
+    #[serde(default)]
+    pub results: Vec<WorkResult>,
+}
+
+impl Pass {
+    /// Passes in one execution; keeps its history far below 25,000 events.
+    pub const LAST: u32 = 200;
+}
+
+/// `rotate`'s answer to a [`Pass`], as the state machine reads it.
+pub type RotateOutcome = crate::plan::Outcome<WorkItem>;
+
+/// The words in [`RotateOutcome`] that keep the state machine going.
+pub fn goes_on(kind: OutcomeKind) -> bool {
+    match kind {
+        OutcomeKind::Pending | OutcomeKind::Work => true,
+        OutcomeKind::Converged | OutcomeKind::Blocked => false,
+    }
+}
