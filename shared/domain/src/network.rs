@@ -1,1 +1,72 @@
-//! placeholder
+//! The Lattice estate of a stack: what is seen, what can be done about it now, and why.
+//!
+//! [`plan`] is pure and total. It plans only steps whose inputs are already visible and active, so creation and
+//! deletion order need no graph; it never touches what does not carry the stack's tag.
+
+mod absent;
+mod action;
+mod estate;
+mod observed;
+mod present;
+mod render;
+
+pub use action::{Action, IngressSource, TargetGroupWant};
+pub use observed::{
+    DnsEntry, Estate, Observed, Owned, SeenIngress, SeenInstance, SeenListener, SeenNetwork, SeenRecord, SeenService,
+    SeenServiceAssociation, SeenSubnet, SeenTarget, SeenTargetGroup, SeenVpc, SeenVpcAssociation, Status, TargetStatus,
+};
+pub use render::render;
+
+use crate::id::StackName;
+use crate::plan::{BlockCode, Plan};
+use crate::spec::{Manage, Spec, State};
+use crate::token::short_hash;
+
+/// How soon to look again at something VPC Lattice is busy with, in seconds.
+const SOON_S: u32 = 2;
+
+/// What can be done now to bring the estate to what the spec wants.
+pub fn plan(spec: &Spec, observed: &Observed) -> Plan<Action> {
+    let mut plan = Plan::default();
+    match spec.manage {
+        Manage::Stack => {}
+        Manage::Rotation | Manage::Nothing => {
+            plan.block(
+                BlockCode::NotYetSupported,
+                "manage: only `stack` is supported by this version; `rotation` and `nothing` come later",
+            );
+            return plan;
+        }
+    }
+    match spec.state {
+        State::Present => present::plan(spec, observed, &mut plan),
+        State::Absent if spec.deletion_protection => plan.block(
+            BlockCode::DeletionProtected,
+            "state is absent but deletionProtection is on; set deletionProtection to false to tear the stack down",
+        ),
+        State::Absent => absent::plan(spec, observed, &mut plan),
+    }
+    plan
+}
+
+/// The service network's name.
+pub fn network_name(stack: &StackName) -> String {
+    format!("{stack}-network")
+}
+
+/// The service's name.
+pub fn service_name(stack: &StackName) -> String {
+    stack.to_string()
+}
+
+/// The listener's name.
+pub fn listener_name(stack: &StackName) -> String {
+    format!("{stack}-tls")
+}
+
+/// The target group's name. It holds a hash of everything that cannot be changed in place, so that a change makes a
+/// new group beside the old one. At most 31 characters: the console takes 32, the API 128 (documents disagree).
+pub fn target_group_name(spec: &Spec) -> String {
+    let port = spec.targets.port.to_string();
+    format!("{}-{}", spec.stack, short_hash(&["INSTANCE", "TCP", &port, spec.network.vpc_id.as_str()], 6))
+}

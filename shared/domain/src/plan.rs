@@ -51,10 +51,16 @@ pub enum BlockCode {
     Unverifiable,
     /// More targets failed than the rollout's failure budget allows.
     Halted,
+    /// A target's deliveries failed, within the rollout's failure budget; it keeps what it serves.
+    Stuck,
+    /// The authority ends too soon for a leaf that would live longer than the one there is.
+    AuthorityExpiring,
     /// A DNS name is outside the control plane's `AllowedDomains`.
     DomainNotAllowed,
     /// The ACM certificate the stack follows cannot be used.
     AcmUnusable,
+    /// Something exists but VPC Lattice (or this version) cannot work with it as it is.
+    Unsupported,
     /// An AWS quota would be exceeded.
     Quota,
 }

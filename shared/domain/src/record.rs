@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::id::{Epoch, Generation, InstanceId, Scope};
-use crate::verdict::Verdict;
+use crate::verdict::{Fault, Verdict};
 use crate::work::DeliveryAction;
 
 /// What a leaf's generation answered on the side of the ACM certificate its stack follows.
@@ -126,6 +126,37 @@ pub struct SightingRecord {
     /// The highest generation ever confirmed on this target: its floor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<Generation>,
+    /// When the first of the bad sightings in a row was made; absent while the last one was good.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<OffsetDateTime>,
+}
+
+/// What was last seen through the service: the custom domain resolved, dialled and judged. One per stack.
+///
+/// VPC Lattice chooses the target of each sample, so this proves routing and never a single target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ThroughRecord {
+    /// When the last sample ended.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// How many samples were taken.
+    pub samples: u32,
+    /// How many of them were good.
+    pub good: u32,
+    /// Every fault seen in any sample, sorted, each once; empty when all is well.
+    #[serde(default)]
+    pub faults: Vec<Fault>,
+    /// When the first of the bad probes in a row was made; absent while the last one was good.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<OffsetDateTime>,
+}
+
+impl ThroughRecord {
+    /// At least one sample was taken, and all of them were good.
+    pub fn is_good(&self) -> bool {
+        self.samples > 0 && self.good == self.samples && self.faults.is_empty()
+    }
 }
 
 /// The stack's rotation in progress, or its last one. Taken and ended by conditional write.

@@ -1,1 +1,17 @@
-//! placeholder
+//! The rotation: which leaf each target has to serve, what is known about it, and what can be done now.
+//!
+//! [`evidence`] is everything a decision may look at; [`phase`] says for one target where it stands; [`plan`] says for
+//! the stack what to do. Nothing here is stored: evidence and time decide anew each time, so a retry, a duplicate, a
+//! half-finished run and a person repairing a host by hand all lead to the right next step.
+//!
+//! [`settle`] and [`sighting`] turn what the hands report into the records that are evidence next time.
+
+pub mod due;
+pub mod evidence;
+pub mod phase;
+pub mod plan;
+pub mod policy;
+pub mod render;
+pub mod rollout;
+pub mod settle;
+pub mod sighting;

@@ -1,1 +1,388 @@
-//! placeholder
+//! The spec of a stack: what its writer wants, parsed once into types that cannot hold a passthrough stack AWS refuses.
+//!
+//! Three layers, each reporting everything it finds: the [`shape`] table (fields, types, ranges, identifiers; the JSON
+//! Schema is printed from the same table), the typed document below, and the [`rules`] that compare fields.
+
+mod allowed;
+mod document;
+mod rules;
+mod shape;
+
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use std::net::SocketAddr;
+
+pub use allowed::{AllowedDomains, NotADomain};
+
+use crate::id::{AcmArn, HostName, HostedZoneId, InstanceId, SecurityGroupId, StackName, SubnetId, VpcId};
+
+/// A stack as its writer wants it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Spec {
+    /// The stack; the last segment of the spec's parameter name, too.
+    pub stack: StackName,
+    /// Who answers for it; named in every event.
+    pub owner: String,
+    /// Whom to notify beside the owner.
+    #[serde(default)]
+    pub notify: Vec<String>,
+    /// How much is Espalier's.
+    #[serde(default)]
+    pub manage: Manage,
+    /// Whether the stack shall exist.
+    #[serde(default)]
+    pub state: State,
+    /// Whether `state: absent` is refused.
+    #[serde(default = "yes")]
+    pub deletion_protection: bool,
+    /// The networks it lives in.
+    pub network: Network,
+    /// What clients see.
+    pub service: Service,
+    /// Who serves.
+    pub targets: Targets,
+    /// What the targets prove themselves with.
+    pub certificate: Certificate,
+    /// How a new certificate reaches them.
+    #[serde(default)]
+    pub rollout: Rollout,
+    /// What VPC Lattice checks by itself.
+    #[serde(default)]
+    pub health_check: HealthCheck,
+    /// Who verifies.
+    pub prober: Prober,
+    #[serde(skip)]
+    hash: String,
+}
+
+/// How much of the stack belongs to Espalier.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Manage {
+    /// Lattice, DNS and rotation.
+    #[default]
+    Stack,
+    /// Only the rotation; the Lattice estate is given by id. Comes later.
+    Rotation,
+    /// Observe only. Comes later.
+    Nothing,
+}
+
+/// Whether the stack shall exist.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum State {
+    /// It shall.
+    #[default]
+    Present,
+    /// It shall be torn down; refused while deletion protection is on.
+    Absent,
+}
+
+/// The VPCs the stack lives in. They belong to the user; Espalier reads them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Network {
+    /// The targets' VPC.
+    pub vpc_id: VpcId,
+    /// The targets' subnets.
+    pub subnet_ids: Vec<SubnetId>,
+    /// The VPCs whose clients may use the service.
+    pub consumers: Vec<Consumer>,
+}
+
+/// A VPC that is associated with the service network.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Consumer {
+    /// The VPC.
+    pub vpc_id: VpcId,
+    /// The association's security groups, 1 to 5: without one, everything in the VPC may connect, and a list that was
+    /// once filled cannot be emptied again.
+    pub security_group_ids: Vec<SecurityGroupId>,
+}
+
+/// What clients see.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Service {
+    /// The custom domain; VPC Lattice matches the ClientHello's server name against it, exactly.
+    pub domain_name: HostName,
+    /// The listener's port.
+    pub port: u16,
+    /// How long a connection may be idle, 60 to 600 seconds; VPC Lattice's default is 60.
+    #[serde(default)]
+    pub idle_timeout_seconds: Option<u16>,
+    /// Where the name is published.
+    pub dns: Dns,
+}
+
+/// Where the custom domain is published.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dns {
+    /// An existing hosted zone, associated with the consumers' VPCs.
+    pub hosted_zone_id: HostedZoneId,
+}
+
+/// Who serves.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Targets {
+    /// Where the targets serve TLS.
+    pub port: u16,
+    /// The group on the targets in which Espalier keeps its ingress rules.
+    pub security_group_id: SecurityGroupId,
+    /// Which instances.
+    pub select: Select,
+}
+
+/// Which instances are targets. Either way each must carry the tag `espalier:stack` with the stack's name.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Select {
+    /// These.
+    InstanceIds(Vec<InstanceId>),
+    /// All that carry this tag.
+    Tag {
+        /// Its key.
+        key: String,
+        /// Its value.
+        value: String,
+    },
+}
+
+/// What the targets prove themselves with.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Certificate {
+    /// Who signs.
+    #[serde(default)]
+    pub issuer: Issuer,
+    /// Where the key is made and kept.
+    #[serde(default)]
+    pub custody: Custody,
+    /// The names in the certificate; the service's domain name is one of them.
+    pub dns_names: Vec<HostName>,
+    /// The kind of key.
+    #[serde(default)]
+    pub key_type: KeyType,
+    /// How long a leaf lives, in hours, 1 to 720.
+    pub validity_hours: u32,
+    /// How long before its end a leaf is replaced, in hours.
+    pub renew_before_hours: u32,
+    /// An ACM certificate whose renewal or approaching expiry makes the leaves due.
+    #[serde(default)]
+    pub follow: Option<Follow>,
+}
+
+/// Who signs leaves.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase")]
+pub enum Issuer {
+    /// The control plane's own authority.
+    #[default]
+    Authority,
+}
+
+/// Where a leaf's key is made and kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase")]
+pub enum Custody {
+    /// Made by `mint`, kept in one SecureString that the targets fetch.
+    #[default]
+    ParameterStore,
+}
+
+/// The kind of a leaf's key, in ACM's words.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum KeyType {
+    /// NIST P-256.
+    #[default]
+    #[serde(rename = "EC_prime256v1")]
+    EcPrime256v1,
+}
+
+/// An ACM certificate that the leaves follow.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Follow {
+    /// The certificate.
+    pub certificate_arn: AcmArn,
+    /// How many days before its end it counts as expiring, 1 to 90.
+    #[serde(default = "forty_five")]
+    pub expiring_days: u32,
+}
+
+/// How a new certificate reaches the targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Rollout {
+    /// How many targets prove it first.
+    pub canary: u32,
+    /// How many follow at a time, 1 to 50.
+    pub wave_size: u32,
+    /// How many may fail before nothing new starts.
+    pub failure_budget: u32,
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Self { canary: 1, wave_size: 10, failure_budget: 0 }
+    }
+}
+
+/// What VPC Lattice checks by itself. It never validates the targets' certificates, whatever this says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum HealthCheck {
+    /// Nothing; the default for TCP target groups.
+    #[default]
+    Off,
+    /// An HTTP or HTTPS request.
+    On(HealthCheckOn),
+}
+
+/// A health check of a TCP target group. Absent numbers are VPC Lattice's defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HealthCheckOn {
+    /// HTTP or HTTPS; a TCP target group takes no TCP check.
+    #[serde(default)]
+    pub protocol: HealthCheckProtocol,
+    /// HTTP/1.1 or HTTP/2.
+    #[serde(default)]
+    pub protocol_version: HealthCheckVersion,
+    /// The port; the traffic port if absent.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// The path.
+    #[serde(default = "root_path")]
+    pub path: String,
+    /// Between two checks, 5 to 300 seconds.
+    #[serde(default)]
+    pub interval_seconds: Option<u32>,
+    /// How long a check may take, 1 to 120 seconds.
+    #[serde(default)]
+    pub timeout_seconds: Option<u32>,
+    /// Good checks in a row that make a target healthy, 2 to 10.
+    #[serde(default)]
+    pub healthy_threshold: Option<u32>,
+    /// Bad checks in a row that make a target unhealthy, 2 to 10.
+    #[serde(default)]
+    pub unhealthy_threshold: Option<u32>,
+    /// Status codes that are good, within 200 to 499.
+    #[serde(default = "code_200")]
+    pub codes: String,
+}
+
+/// The protocol of a health check.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum HealthCheckProtocol {
+    /// In clear.
+    Http,
+    /// Over TLS, certificate unchecked.
+    #[default]
+    Https,
+}
+
+/// The HTTP version of a health check.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum HealthCheckVersion {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// Who verifies.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Prober {
+    /// The prober's security group, admitted to the targets' traffic port.
+    pub security_group_id: SecurityGroupId,
+    /// How many connections through the service are sampled, 0 to 20; 0 where the prober's VPC is no consumer.
+    #[serde(default = "six")]
+    pub samples: u32,
+    /// A resolver to ask in place of the VPC's own.
+    #[serde(default)]
+    pub resolver: Option<SocketAddr>,
+}
+
+/// One mistake in a spec.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {problem}; {remedy}")]
+pub struct SpecError {
+    /// Where, as a JSON pointer; empty for the whole document.
+    pub path: String,
+    /// What is wrong.
+    pub problem: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// Every mistake in a spec.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the spec has {} mistake(s): {}", .0.len(), .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "))]
+pub struct SpecErrors(pub Vec<SpecError>);
+
+/// Reads a spec, or reports everything that is wrong with it.
+pub fn parse(text: &str, allowed: &AllowedDomains) -> Result<Spec, SpecErrors> {
+    document::parse(text, allowed)
+}
+
+/// The published JSON Schema (draft 2020-12), printed from the table that [`parse`] checks with.
+pub fn schema() -> serde_json::Value {
+    document::schema()
+}
+
+impl Spec {
+    /// SHA-256 of the document, keys sorted and white space gone: what `espalier:spec-hash` carries.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    fn with_hash_of(mut self, document: &serde_json::Value) -> Self {
+        // serde_json's map is sorted by key, so the text of a value is canonical.
+        let digest = Sha256::digest(document.to_string().as_bytes());
+        self.hash = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        self
+    }
+}
+
+impl<'de> Deserialize<'de> for HealthCheck {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Wire {
+            #[serde(default)]
+            enabled: bool,
+            #[serde(flatten)]
+            on: HealthCheckOn,
+        }
+        let wire = Wire::deserialize(deserializer)?;
+        Ok(if wire.enabled { Self::On(wire.on) } else { Self::Off })
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn forty_five() -> u32 {
+    45
+}
+
+fn six() -> u32 {
+    6
+}
+
+fn root_path() -> String {
+    "/".to_owned()
+}
+
+fn code_200() -> String {
+    "200".to_owned()
+}

@@ -1,6 +1,9 @@
 //! Judging a sighting: every mismatch, not only the first.
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::id::HostName;
 
 /// What a handshake proved, or everything that is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +23,11 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// No certificate was seen, for this reason.
+    pub fn unseen(fault: Fault) -> Self {
+        Self { fingerprint: None, serial: None, not_after: None, faults: vec![fault] }
+    }
+
     /// The expected certificate is served, trusted, valid now and for the name asked for.
     pub fn is_good(&self) -> bool {
         self.faults.is_empty()
@@ -49,4 +57,80 @@ pub enum Fault {
     NotYetValid,
     /// Another certificate than the expected one is served.
     OtherCertificate,
+}
+
+impl Fault {
+    /// No certificate was seen: it says nothing about which one is served.
+    pub fn is_about_reaching(self) -> bool {
+        match self {
+            Self::Unresolved | Self::WrongAddress | Self::Refused | Self::TimedOut | Self::HandshakeFailed => true,
+            Self::Untrusted | Self::WrongName | Self::Expired | Self::NotYetValid | Self::OtherCertificate => false,
+        }
+    }
+}
+
+/// A leaf and its chain as a handshake presented them: facts only, taken from the DER by the prober.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presented {
+    /// The DNS names of the subject alternative name extension, as they stand there. The common name does not count.
+    pub names: Vec<String>,
+    /// Start of validity.
+    pub not_before: OffsetDateTime,
+    /// End of validity.
+    pub not_after: OffsetDateTime,
+    /// Serial number, lower-case hexadecimal without leading zeros.
+    pub serial: String,
+    /// SHA-256 of the leaf's DER, lower-case hexadecimal.
+    pub fingerprint: String,
+    /// Whether the presented chain leads to a trusted root: signatures, name constraints, usages and the authorities'
+    /// own validity. The leaf's dates and names are judged here, not there. The error is one line for a person.
+    pub chain: Result<(), String>,
+}
+
+/// What a handshake had to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected<'a> {
+    /// The name that was asked for.
+    pub server_name: &'a HostName,
+    /// SHA-256 fingerprints that are in order, lower-case hexadecimal.
+    pub fingerprints: &'a [String],
+}
+
+/// Judges what a handshake presented: every fault, sorted.
+pub fn judge(presented: &Presented, expected: &Expected<'_>, now: OffsetDateTime) -> Verdict {
+    let mut faults = Vec::new();
+    if presented.chain.is_err() {
+        faults.push(Fault::Untrusted);
+    }
+    if !presented.names.iter().any(|name| covers(name, expected.server_name)) {
+        faults.push(Fault::WrongName);
+    }
+    // RFC 5280 section 4.1.2.5: both ends are inclusive.
+    if now > presented.not_after {
+        faults.push(Fault::Expired);
+    }
+    if now < presented.not_before {
+        faults.push(Fault::NotYetValid);
+    }
+    if !expected.fingerprints.contains(&presented.fingerprint) {
+        faults.push(Fault::OtherCertificate);
+    }
+    faults.sort();
+    Verdict {
+        fingerprint: Some(presented.fingerprint.clone()),
+        serial: Some(presented.serial.clone()),
+        not_after: Some(presented.not_after),
+        faults,
+    }
+}
+
+/// RFC 6125 section 6.4: equal without regard to case, or a wildcard that is the whole leftmost label.
+fn covers(presented: &str, asked: &HostName) -> bool {
+    let presented = presented.to_ascii_lowercase();
+    match presented.strip_prefix("*.") {
+        None => presented == asked.as_str(),
+        Some(parent) => {
+            parent.contains('.') && asked.as_str().split_once('.').is_some_and(|(_, rest)| rest == parent)
+        }
+    }
 }

@@ -1,0 +1,206 @@
+//! The steps `provision` can take. Each carries everything its call needs; executing one makes no choice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::observed::DnsEntry;
+use crate::id::{HostName, HostedZoneId, InstanceId, SecurityGroupId, VpcId};
+use crate::spec::HealthCheckOn;
+
+/// What a target group is created with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetGroupWant {
+    /// Its name.
+    pub name: String,
+    /// Its VPC.
+    pub vpc_id: VpcId,
+    /// Its port.
+    pub port: u16,
+    /// Its health check; `None` for none.
+    pub health_check: Option<HealthCheckOn>,
+}
+
+/// Who is admitted to the targets.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum IngressSource {
+    /// A managed prefix list.
+    PrefixList(String),
+    /// A security group.
+    Group(SecurityGroupId),
+}
+
+/// One call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are the parameters of the call of the same name")]
+pub enum Action {
+    CreateServiceNetwork {
+        name: String,
+        tags: BTreeMap<String, String>,
+        token: String,
+    },
+    AssociateVpc {
+        network_id: String,
+        vpc_id: VpcId,
+        security_group_ids: BTreeSet<SecurityGroupId>,
+        tags: BTreeMap<String, String>,
+        token: String,
+    },
+    UpdateVpcAssociation {
+        association_id: String,
+        vpc_id: VpcId,
+        security_group_ids: BTreeSet<SecurityGroupId>,
+    },
+    CreateTargetGroup {
+        want: TargetGroupWant,
+        tags: BTreeMap<String, String>,
+        token: String,
+    },
+    UpdateHealthCheck {
+        target_group_id: String,
+        name: String,
+        health_check: Option<HealthCheckOn>,
+    },
+    RegisterTargets {
+        target_group_id: String,
+        name: String,
+        targets: Vec<InstanceId>,
+        port: u16,
+    },
+    DeregisterTargets {
+        target_group_id: String,
+        name: String,
+        targets: Vec<(String, u16)>,
+    },
+    CreateService {
+        name: String,
+        custom_domain_name: HostName,
+        idle_timeout_seconds: Option<u16>,
+        tags: BTreeMap<String, String>,
+        token: String,
+    },
+    UpdateIdleTimeout {
+        service_id: String,
+        name: String,
+        idle_timeout_seconds: u16,
+    },
+    CreateListener {
+        service_id: String,
+        name: String,
+        port: u16,
+        target_group_id: String,
+        tags: BTreeMap<String, String>,
+        token: String,
+    },
+    UpdateListener {
+        service_id: String,
+        listener_id: String,
+        name: String,
+        target_group_id: String,
+    },
+    AssociateService {
+        network_id: String,
+        service_id: String,
+        tags: BTreeMap<String, String>,
+        token: String,
+    },
+    UpsertRecord {
+        hosted_zone_id: HostedZoneId,
+        name: HostName,
+        target: DnsEntry,
+    },
+    AuthorizeIngress {
+        security_group_id: SecurityGroupId,
+        source: IngressSource,
+        port: u16,
+        description: String,
+    },
+    /// Brings the `espalier:spec-hash` tag up to date.
+    Tag {
+        arn: String,
+        what: String,
+        tags: BTreeMap<String, String>,
+    },
+    DeleteRecord {
+        hosted_zone_id: HostedZoneId,
+        name: HostName,
+        target: DnsEntry,
+    },
+    DeleteServiceAssociation {
+        association_id: String,
+    },
+    DeleteListener {
+        service_id: String,
+        listener_id: String,
+    },
+    DeleteService {
+        service_id: String,
+        name: String,
+    },
+    DeleteTargetGroup {
+        target_group_id: String,
+        name: String,
+    },
+    DeleteVpcAssociation {
+        association_id: String,
+        vpc_id: VpcId,
+    },
+    DeleteServiceNetwork {
+        network_id: String,
+        name: String,
+    },
+    RevokeIngress {
+        security_group_id: SecurityGroupId,
+        rule_id: String,
+    },
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateServiceNetwork { name, .. } => write!(f, "+ ServiceNetwork {name}"),
+            Self::AssociateVpc { vpc_id, .. } => write!(f, "+ VpcAssociation {vpc_id}"),
+            Self::UpdateVpcAssociation { vpc_id, .. } => write!(f, "~ VpcAssociation {vpc_id}"),
+            Self::CreateTargetGroup { want, .. } => write!(f, "+ TargetGroup {}", want.name),
+            Self::UpdateHealthCheck { name, .. } => write!(f, "~ TargetGroup {name} health check"),
+            Self::RegisterTargets { name, targets, .. } => {
+                let list: Vec<&str> = targets.iter().map(InstanceId::as_str).collect();
+                write!(f, "+ Targets {} in {name}", list.join(" "))
+            }
+            Self::DeregisterTargets { name, targets, .. } => {
+                let list: Vec<&str> = targets.iter().map(|(id, _)| id.as_str()).collect();
+                write!(f, "- Targets {} in {name}", list.join(" "))
+            }
+            Self::CreateService { name, custom_domain_name, .. } => {
+                write!(f, "+ Service {name} ({custom_domain_name})")
+            }
+            Self::UpdateIdleTimeout { name, idle_timeout_seconds, .. } => {
+                write!(f, "~ Service {name} idle timeout {idle_timeout_seconds} s")
+            }
+            Self::CreateListener { name, port, .. } => write!(f, "+ Listener {name} (TLS_PASSTHROUGH, port {port})"),
+            Self::UpdateListener { name, .. } => write!(f, "~ Listener {name}"),
+            Self::AssociateService { .. } => write!(f, "+ ServiceAssociation"),
+            Self::UpsertRecord { name, target, .. } => write!(f, "+ Record {name} -> {}", target.domain_name),
+            Self::AuthorizeIngress { security_group_id, source, port, .. } => {
+                write!(f, "+ Ingress {security_group_id} tcp {port} from {source}")
+            }
+            Self::Tag { what, .. } => write!(f, "~ Tags {what}"),
+            Self::DeleteRecord { name, .. } => write!(f, "- Record {name}"),
+            Self::DeleteServiceAssociation { .. } => write!(f, "- ServiceAssociation"),
+            Self::DeleteListener { listener_id, .. } => write!(f, "- Listener {listener_id}"),
+            Self::DeleteService { name, .. } => write!(f, "- Service {name}"),
+            Self::DeleteTargetGroup { name, .. } => write!(f, "- TargetGroup {name}"),
+            Self::DeleteVpcAssociation { vpc_id, .. } => write!(f, "- VpcAssociation {vpc_id}"),
+            Self::DeleteServiceNetwork { name, .. } => write!(f, "- ServiceNetwork {name}"),
+            Self::RevokeIngress { security_group_id, rule_id } => write!(f, "- Ingress {security_group_id} {rule_id}"),
+        }
+    }
+}
+
+impl fmt::Display for IngressSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PrefixList(id) => f.write_str(id),
+            Self::Group(id) => write!(f, "{id}"),
+        }
+    }
+}

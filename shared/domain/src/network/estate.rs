@@ -1,0 +1,153 @@
+//! Checking the user's own infrastructure, and the ingress rules that are ours in it.
+
+use std::collections::BTreeSet;
+
+use super::action::{Action, IngressSource};
+use super::observed::{Estate, SeenInstance};
+use crate::id::InstanceId;
+use crate::plan::{BlockCode, Plan};
+use crate::spec::{HealthCheck, Select, Spec};
+use crate::tag;
+
+/// Zones in which VPC Lattice does not run (VPC Lattice user guide, quotas).
+const UNSUPPORTED_ZONES: [&str; 6] = ["use1-az3", "usw1-az2", "apne1-az3", "euw1-az4", "cac1-az3", "ilc1-az2"];
+
+/// Blocks for everything the spec refers to that is missing or unfit. Whether anything may be built upon it.
+pub(super) fn check(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) -> bool {
+    let before = plan.blocks.len();
+    vpcs(spec, estate, plan);
+    subnets(spec, estate, plan);
+    let not_found = |plan: &mut Plan<Action>, what: String| {
+        plan.block(BlockCode::NotFound, format!("{what} does not exist; create it or correct the spec"));
+    };
+    if !estate.security_group_exists {
+        not_found(plan, format!("targets.securityGroupId {}", spec.targets.security_group_id));
+    }
+    if estate.hosted_zone.is_none() {
+        not_found(plan, format!("service.dns.hostedZoneId {}", spec.service.dns.hosted_zone_id));
+    }
+    if estate.prefix_list_id.is_none() {
+        not_found(plan, "the managed prefix list of VPC Lattice in this Region".to_owned());
+    }
+    plan.blocks.len() == before
+}
+
+fn vpcs(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) {
+    let mut wanted = vec![&spec.network.vpc_id];
+    wanted.extend(spec.network.consumers.iter().map(|consumer| &consumer.vpc_id));
+    wanted.sort();
+    wanted.dedup();
+    for id in wanted {
+        match estate.vpcs.iter().find(|vpc| vpc.id == *id) {
+            None => {
+                plan.block(BlockCode::NotFound, format!("VPC {id} does not exist; create it or correct the spec"));
+            }
+            Some(vpc) if !vpc.resolves_private_zones => plan.block(
+                BlockCode::Unsupported,
+                format!("VPC {id} needs enableDnsSupport and enableDnsHostnames for a private hosted zone to resolve"),
+            ),
+            Some(_) => {}
+        }
+    }
+}
+
+fn subnets(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) {
+    for id in &spec.network.subnet_ids {
+        match estate.subnets.iter().find(|subnet| subnet.id == *id) {
+            None => {
+                plan.block(BlockCode::NotFound, format!("subnet {id} does not exist; create it or correct the spec"));
+            }
+            Some(subnet) if subnet.vpc_id != spec.network.vpc_id => plan.block(
+                BlockCode::NotFound,
+                format!("subnet {id} is in {}, not in the targets' VPC {}", subnet.vpc_id, spec.network.vpc_id),
+            ),
+            Some(subnet) if UNSUPPORTED_ZONES.contains(&subnet.zone_id.as_str()) => plan.block(
+                BlockCode::Unsupported,
+                format!("subnet {id} is in zone {}, where VPC Lattice does not run", subnet.zone_id),
+            ),
+            Some(_) => {}
+        }
+    }
+}
+
+/// The instances that shall be registered; blocks for those that are selected and cannot be.
+pub(super) fn eligible(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) -> BTreeSet<InstanceId> {
+    if let Select::InstanceIds(ids) = &spec.targets.select {
+        for id in ids.iter().filter(|id| !estate.instances.iter().any(|seen| seen.id == **id)) {
+            plan.block(BlockCode::NotFound, format!("instance {id} does not exist; remove it from the spec"));
+        }
+    }
+    let mut eligible = BTreeSet::new();
+    for instance in &estate.instances {
+        match unfit(spec, instance) {
+            None => {
+                eligible.insert(instance.id.clone());
+            }
+            // A tag selects whatever is there: what is stopped is simply not part of the fleet now.
+            Some((BlockCode::NoTargets, _)) if matches!(spec.targets.select, Select::Tag { .. }) => {}
+            Some((code, because)) => plan.block(code, because),
+        }
+    }
+    if eligible.is_empty() && plan.blocks.is_empty() {
+        plan.block(BlockCode::NoTargets, "targets.select: no running instance is selected; start or tag one");
+    }
+    eligible
+}
+
+fn unfit(spec: &Spec, instance: &SeenInstance) -> Option<(BlockCode, String)> {
+    let id = &instance.id;
+    if !instance.is_running {
+        return Some((BlockCode::NoTargets, format!("instance {id} is {}; start it or remove it", instance.state)));
+    }
+    if instance.vpc_id.as_ref() != Some(&spec.network.vpc_id) {
+        let because = format!("instance {id} is not in the targets' VPC {}", spec.network.vpc_id);
+        return Some((BlockCode::NotFound, because));
+    }
+    let consent = format!("tag it {}={}", tag::STACK, spec.stack);
+    let because = || format!("instance {id}: its owner has not opted in; {consent}");
+    (!instance.opted_in).then(|| (BlockCode::NotOptedIn, because()))
+}
+
+/// Adds the ingress rules that are missing and removes those of ours that are not wanted (any more).
+pub(super) fn ingress(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) {
+    let wanted = wanted_ingress(spec, estate);
+    let group = &spec.targets.security_group_id;
+    for (source, port) in &wanted {
+        let there =
+            estate.ingress.iter().any(|rule| rule.source.as_ref() == Some(source) && rule.ports == (*port, *port));
+        if !there {
+            let action = Action::AuthorizeIngress {
+                security_group_id: group.clone(),
+                source: source.clone(),
+                port: *port,
+                description: tag::rule_description(&spec.stack),
+            };
+            plan.step(action, format!("{group} does not admit {source} to port {port}"));
+        }
+    }
+    for rule in &estate.ingress {
+        let is_wanted = rule
+            .source
+            .as_ref()
+            .is_some_and(|source| wanted.iter().any(|(w, p)| w == source && rule.ports == (*p, *p)));
+        if !is_wanted {
+            let action = Action::RevokeIngress { security_group_id: group.clone(), rule_id: rule.rule_id.clone() };
+            plan.step(action, format!("rule {} is ours and not wanted by the spec", rule.rule_id));
+        }
+    }
+}
+
+/// VPC Lattice reaches targets from its prefix list, never from the clients' VPC; the prober dials them directly.
+fn wanted_ingress(spec: &Spec, estate: &Estate) -> BTreeSet<(IngressSource, u16)> {
+    let port = spec.targets.port;
+    let mut wanted = BTreeSet::from([(IngressSource::Group(spec.prober.security_group_id.clone()), port)]);
+    if let Some(list) = &estate.prefix_list_id {
+        wanted.insert((IngressSource::PrefixList(list.clone()), port));
+        if let HealthCheck::On(check) = &spec.health_check
+            && let Some(port) = check.port
+        {
+            wanted.insert((IngressSource::PrefixList(list.clone()), port));
+        }
+    }
+    wanted
+}

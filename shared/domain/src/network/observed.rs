@@ -1,0 +1,254 @@
+//! What was seen of the estate in one look. Adapters fill it; they decide nothing.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use time::OffsetDateTime;
+
+use crate::id::{HostedZoneId, InstanceId, SecurityGroupId, SubnetId, VpcId};
+
+/// Everything one look saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// When the look began; goes into client tokens.
+    pub looked_at: OffsetDateTime,
+    /// The service network with our name.
+    pub network: Option<SeenNetwork>,
+    /// All associations of that network, and whatever else the consumers' VPCs are associated with.
+    pub vpc_associations: Vec<SeenVpcAssociation>,
+    /// All target groups that carry our tag, and the one with the wanted name whoever's it is.
+    pub target_groups: Vec<SeenTargetGroup>,
+    /// The service with our name.
+    pub service: Option<SeenService>,
+    /// All listeners of that service.
+    pub listeners: Vec<SeenListener>,
+    /// All network associations of that service, and all service associations of that network.
+    pub service_associations: Vec<SeenServiceAssociation>,
+    /// The A record of the service's domain name in the hosted zone (an alias or not).
+    pub record: Option<SeenRecord>,
+    /// The user's own infrastructure.
+    pub estate: Estate,
+}
+
+/// What every resource of VPC Lattice tells of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owned {
+    /// Its id (`sn-...`, `svc-...`, ...).
+    pub id: String,
+    /// Its ARN.
+    pub arn: String,
+    /// Whether it carries the stack's `espalier:stack` tag.
+    pub ours: bool,
+    /// Its `espalier:spec-hash` tag.
+    pub spec_hash: Option<String>,
+}
+
+/// The life of an asynchronous resource (`status` in the VPC Lattice API).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// `CREATE_IN_PROGRESS`.
+    Creating,
+    /// `ACTIVE`.
+    Active,
+    /// `UPDATE_IN_PROGRESS`.
+    Updating,
+    /// `DELETE_IN_PROGRESS`.
+    Deleting,
+    /// `CREATE_FAILED`, with the failure message.
+    CreateFailed(String),
+    /// `UPDATE_FAILED`, with the failure message.
+    UpdateFailed(String),
+    /// `DELETE_FAILED`, with the failure message.
+    DeleteFailed(String),
+}
+
+/// A service network. It has no status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenNetwork {
+    /// Identity and ownership.
+    pub owned: Owned,
+}
+
+/// A VPC's association with a service network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenVpcAssociation {
+    /// Identity and ownership.
+    pub owned: Owned,
+    /// The network's id.
+    pub network_id: String,
+    /// The VPC.
+    pub vpc_id: VpcId,
+    /// Its state.
+    pub status: Status,
+    /// Its security groups.
+    pub security_group_ids: BTreeSet<SecurityGroupId>,
+}
+
+/// A target group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenTargetGroup {
+    /// Identity and ownership.
+    pub owned: Owned,
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub status: Status,
+    /// Its health check; `None` when disabled. Compared with [`TargetGroupWant::health_check`](super::TargetGroupWant).
+    pub health_check: Option<crate::spec::HealthCheckOn>,
+    /// Services that use it (`serviceArns`).
+    pub service_arns: Vec<String>,
+    /// Its targets.
+    pub targets: Vec<SeenTarget>,
+}
+
+/// A registered target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenTarget {
+    /// The target's id as registered (an instance id in groups of ours).
+    pub id: String,
+    /// Its port.
+    pub port: u16,
+    /// Its state.
+    pub status: TargetStatus,
+}
+
+/// The state of a target (`TargetStatus` in the VPC Lattice API).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetStatus {
+    /// Being registered, or first checks pending.
+    Initial,
+    /// Health checks are on and good.
+    Healthy,
+    /// Health checks are on and bad.
+    Unhealthy,
+    /// The group is not used by a service yet.
+    Unused,
+    /// Being deregistered.
+    Draining,
+    /// Health checks are off: the steady state then.
+    Unavailable,
+}
+
+/// A service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenService {
+    /// Identity and ownership.
+    pub owned: Owned,
+    /// Its state.
+    pub status: Status,
+    /// Its custom domain.
+    pub custom_domain_name: Option<String>,
+    /// Its idle timeout in seconds, if it reports one.
+    pub idle_timeout_seconds: Option<u16>,
+    /// Its generated name.
+    pub dns_entry: Option<DnsEntry>,
+}
+
+/// Where a service answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsEntry {
+    /// The generated domain name.
+    pub domain_name: String,
+    /// The hosted zone of the generated name, for alias records.
+    pub hosted_zone_id: String,
+}
+
+/// A listener. It has no status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenListener {
+    /// Identity and ownership.
+    pub owned: Owned,
+    /// Its port.
+    pub port: u16,
+    /// Whether its protocol is `TLS_PASSTHROUGH`.
+    pub is_tls_passthrough: bool,
+    /// The ids of the target groups it forwards to, with their weights; empty for any other action.
+    pub forwards: Vec<(String, u32)>,
+}
+
+/// A service's association with a service network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenServiceAssociation {
+    /// Identity and ownership.
+    pub owned: Owned,
+    /// The network's id.
+    pub network_id: String,
+    /// The service's id.
+    pub service_id: String,
+    /// Its state.
+    pub status: Status,
+}
+
+/// An A record at the service's domain name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenRecord {
+    /// Where it points if it is an alias (name without trailing dot).
+    pub alias: Option<DnsEntry>,
+}
+
+/// The user's own infrastructure, read only, but for ingress rules with our description.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Estate {
+    /// The VPCs the spec names, as far as they exist.
+    pub vpcs: Vec<SeenVpc>,
+    /// The subnets the spec names, as far as they exist.
+    pub subnets: Vec<SeenSubnet>,
+    /// Whether the targets' security group exists.
+    pub security_group_exists: bool,
+    /// The managed prefix list `com.amazonaws.<region>.vpc-lattice` (IPv4).
+    pub prefix_list_id: Option<String>,
+    /// The ingress rules of the targets' security group that carry our description.
+    pub ingress: Vec<SeenIngress>,
+    /// The instances the spec selects, as far as they exist.
+    pub instances: Vec<SeenInstance>,
+    /// The hosted zone, if it exists.
+    pub hosted_zone: Option<HostedZoneId>,
+}
+
+/// A VPC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenVpc {
+    /// Its id.
+    pub id: VpcId,
+    /// Whether both DNS attributes (`enableDnsSupport`, `enableDnsHostnames`) are on.
+    pub resolves_private_zones: bool,
+}
+
+/// A subnet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenSubnet {
+    /// Its id.
+    pub id: SubnetId,
+    /// Its VPC.
+    pub vpc_id: VpcId,
+    /// Its zone's id (`euw1-az1`), not its name.
+    pub zone_id: String,
+}
+
+/// An ingress rule of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenIngress {
+    /// The rule's id (`sgr-...`).
+    pub rule_id: String,
+    /// Who is admitted; `None` for a source we never write.
+    pub source: Option<super::IngressSource>,
+    /// First and last TCP port.
+    pub ports: (u16, u16),
+}
+
+/// An instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenInstance {
+    /// Its id.
+    pub id: InstanceId,
+    /// Its VPC; a terminated instance has none.
+    pub vpc_id: Option<VpcId>,
+    /// Whether its state is `running`.
+    pub is_running: bool,
+    /// Its state's name, for messages.
+    pub state: String,
+    /// Its private address.
+    pub private_ip: Option<IpAddr>,
+    /// Whether its owner opted in: tag `espalier:stack` with this stack's name.
+    pub opted_in: bool,
+}

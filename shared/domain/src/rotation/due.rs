@@ -1,0 +1,165 @@
+//! Why the newest generation is not good enough any more, if it is not.
+
+use time::{Duration, OffsetDateTime};
+
+use crate::id::{Generation, InstanceId};
+use crate::plan::{Block, BlockCode};
+use crate::record::{AcmMark, GenerationRecord};
+use crate::rotation::evidence::Evidence;
+use crate::rotation::rollout::renew_at;
+
+/// A reason to mint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Due {
+    /// There is no generation yet.
+    First,
+    /// The spec asks for other names.
+    Names {
+        /// In the newest generation.
+        leaf: Vec<String>,
+        /// In the spec.
+        spec: Vec<String>,
+    },
+    /// The followed ACM certificate was renewed, or came into its expiry window.
+    Acm {
+        /// What the newest generation answers.
+        leaf: Option<AcmMark>,
+        /// What there is to answer.
+        acm: AcmMark,
+    },
+    /// The authority that signed it is not one of ours any more.
+    AuthorityRetired {
+        /// Its id.
+        authority: String,
+    },
+    /// Its end comes near.
+    Age {
+        /// When it ends.
+        not_after: OffsetDateTime,
+    },
+    /// Targets reverted it.
+    Reverted {
+        /// One of them.
+        target: InstanceId,
+    },
+    /// An older generation is still served, comes to its end, and the newest one does not get there.
+    Overdue {
+        /// The older generation.
+        generation: Generation,
+        /// When it ends.
+        not_after: OffsetDateTime,
+        /// One of those that serve it.
+        target: InstanceId,
+    },
+}
+
+impl Due {
+    /// The reason as a sentence about the newest generation.
+    pub fn because(&self, newest: Option<&GenerationRecord>) -> String {
+        let leaf = newest.map_or_else(|| "no leaf yet".into(), |record| format!("leaf generation {}", record.generation));
+        match self {
+            Self::First => "the stack has no leaf yet".into(),
+            Self::Names { leaf: was, spec } => {
+                format!("{leaf} is for {}; the spec now asks for {}", was.join(", "), spec.join(", "))
+            }
+            Self::Acm { leaf: None, acm } => format!("{leaf} answers no ACM certificate; ACM now has serial {}", acm.serial),
+            Self::Acm { leaf: Some(was), acm } if was.serial == acm.serial => {
+                format!("{leaf} answers ACM serial {}, which now comes to its end", acm.serial)
+            }
+            Self::Acm { leaf: Some(was), acm } => {
+                format!("{leaf} answers ACM serial {}; ACM now has {}", was.serial, acm.serial)
+            }
+            Self::AuthorityRetired { authority } => format!("{leaf} was signed by {authority}, which is retired"),
+            Self::Age { not_after } => format!("{leaf} ends at {}", minute(*not_after)),
+            Self::Reverted { target } => format!("{leaf} was reverted on {target} and is never used again"),
+            Self::Overdue { generation, not_after, target } => {
+                format!("{target} still serves generation {generation}, which ends at {}", minute(*not_after))
+            }
+        }
+    }
+}
+
+/// What the state of the followed ACM certificate means.
+pub(crate) enum Followed {
+    /// The spec follows none.
+    Nothing,
+    /// It can be followed.
+    Mark(AcmMark),
+    /// It cannot be; the leaves live on by their own calendar.
+    Unusable(Block),
+}
+
+/// Reads the followed certificate.
+pub(crate) fn followed(evidence: &Evidence) -> Followed {
+    let Some(follow) = &evidence.policy.follow else { return Followed::Nothing };
+    let unusable = |because: String| Followed::Unusable(Block { code: BlockCode::AcmUnusable, because });
+    match &evidence.acm {
+        None => unusable(format!("{} could not be read from ACM", follow.certificate)),
+        Some(acm) if acm.certificate != follow.certificate => {
+            unusable(format!("{} was read in place of {}", acm.certificate, follow.certificate))
+        }
+        Some(acm) => match acm.mark(evidence.now, follow.expiring_days) {
+            Ok(mark) => Followed::Mark(mark),
+            Err(problem) => unusable(format!("{problem}; leaves are renewed by their own age alone")),
+        },
+    }
+}
+
+/// The reason that lies in the newest generation itself; what targets made of it is the planner's business.
+pub(crate) fn due(evidence: &Evidence, followed: &Followed) -> Option<Due> {
+    let Some(newest) = evidence.newest() else { return Some(Due::First) };
+    let spec = evidence.policy.leaf_names();
+    let mut leaf = newest.dns_names.clone();
+    leaf.sort();
+    if leaf != spec {
+        return Some(Due::Names { leaf, spec });
+    }
+    if !evidence.authorities.iter().any(|authority| authority.authority == newest.authority) {
+        return Some(Due::AuthorityRetired { authority: newest.authority.clone() });
+    }
+    if let Followed::Mark(mark) = followed
+        && answers_not(newest.follows.as_ref(), mark)
+    {
+        return Some(Due::Acm { leaf: newest.follows.clone(), acm: mark.clone() });
+    }
+    (evidence.now >= renew_at(evidence.policy.renew_before(), newest)).then_some(Due::Age { not_after: newest.not_after })
+}
+
+/// Whether a leaf that answers `leaf` does not answer `acm`.
+///
+/// That a certificate is *no longer* expiring, with the same serial number, is no news: two machines whose clocks
+/// differ at the edge of the window would otherwise mint in turns.
+fn answers_not(leaf: Option<&AcmMark>, acm: &AcmMark) -> bool {
+    leaf.is_none_or(|leaf| leaf.serial != acm.serial || (acm.expiring && !leaf.expiring))
+}
+
+/// What keeps a leaf from being minted: its authority has ended, or ends so soon that nothing would be won.
+pub(crate) fn unmintable(evidence: &Evidence, due: &Due) -> Option<Block> {
+    // With no authority yet, `mint` makes one.
+    let issuing = evidence.issuing()?;
+    let block = |because: String| Some(Block { code: BlockCode::AuthorityExpiring, because });
+    if issuing.not_after <= evidence.now {
+        let ended = minute(issuing.not_after);
+        return block(format!("authority {} ended at {ended}: nothing can be signed any more", issuing.authority));
+    }
+    let by_age = match due {
+        Due::Age { not_after } | Due::Overdue { not_after, .. } => *not_after,
+        Due::First | Due::Names { .. } | Due::Acm { .. } | Due::AuthorityRetired { .. } | Due::Reverted { .. } => {
+            return None;
+        }
+    };
+    let validity = evidence.policy.validity();
+    let next = evidence.now.saturating_add(validity).min(issuing.not_after);
+    // A leaf that lives hardly longer than the one it replaces would be due again at once, for ever.
+    if next - by_age >= (validity / 20_i32).max(Duration::SECOND) {
+        return None;
+    }
+    let (ends, leaf) = (minute(issuing.not_after), minute(by_age));
+    block(format!("a leaf ends at {leaf} and cannot be renewed: authority {} ends at {ends}", issuing.authority))
+}
+
+/// A moment for a person: `2026-11-21 05:02 UTC`.
+pub(crate) fn minute(at: OffsetDateTime) -> String {
+    let at = at.to_offset(time::UtcOffset::UTC);
+    format!("{} {:02}:{:02} UTC", at.date(), at.hour(), at.minute())
+}

@@ -1,0 +1,121 @@
+//! Everything a decision about certificates may look at, gathered anew for each look.
+
+use std::net::IpAddr;
+
+use time::OffsetDateTime;
+
+use crate::acm::AcmEvidence;
+use crate::id::{Epoch, Generation, InstanceId};
+use crate::record::{AttemptRecord, AuthorityRecord, EpochRecord, GenerationRecord, SightingRecord, ThroughRecord};
+use crate::rotation::policy::Policy;
+
+/// A stack as it is known at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evidence {
+    /// The moment. Records may be younger (another machine's clock): that is never an error.
+    pub now: OffsetDateTime,
+    /// What the spec asks for.
+    pub policy: Policy,
+    /// Every generation in the ledger for the shared scope, in any order.
+    pub generations: Vec<GenerationRecord>,
+    /// The stack's targets, in any order.
+    pub targets: Vec<TargetEvidence>,
+    /// Every authority whose leaves may be on the wire, in any order. The one that ends last signs the next leaf.
+    pub authorities: Vec<AuthorityRecord>,
+    /// The followed ACM certificate; absent when the spec follows none, or when it could not be read.
+    pub acm: Option<AcmEvidence>,
+    /// What was last seen through the service.
+    pub through: Option<ThroughRecord>,
+    /// The rotation in progress, or the last one.
+    pub epoch: Option<EpochRecord>,
+}
+
+/// One target as it is known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TargetEvidence {
+    /// The instance.
+    pub target: InstanceId,
+    /// Whether the spec selects it. What is known about other instances decides nothing.
+    pub wanted: bool,
+    /// Whether its owner gave it the tag `espalier:stack=<stack>`.
+    pub opted_in: bool,
+    /// What Systems Manager knows of it; absent when it never registered there.
+    pub managed: Option<Managed>,
+    /// Its deliveries, in any order; those below its floor may be left out.
+    pub attempts: Vec<AttemptRecord>,
+    /// What was last seen on its wire.
+    pub sighting: Option<SightingRecord>,
+}
+
+/// A target as Systems Manager knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Managed {
+    /// `PingStatus` is `Online`.
+    pub online: bool,
+    /// Its private address, if the agent reported one.
+    pub address: Option<IpAddr>,
+}
+
+impl Evidence {
+    /// The newest generation.
+    pub fn newest(&self) -> Option<&GenerationRecord> {
+        self.generations.iter().max_by_key(|record| record.generation)
+    }
+
+    /// A generation by its number.
+    pub fn generation(&self, generation: Generation) -> Option<&GenerationRecord> {
+        self.generations.iter().find(|record| record.generation == generation)
+    }
+
+    /// The generation that would be minted next.
+    pub fn next_generation(&self) -> Generation {
+        self.newest().map_or(Generation::FIRST, |record| record.generation.next())
+    }
+
+    /// The authority that signs the next leaf: the one that ends last.
+    pub fn issuing(&self) -> Option<&AuthorityRecord> {
+        self.authorities.iter().max_by(|a, b| (a.not_after, &a.authority).cmp(&(b.not_after, &b.authority)))
+    }
+
+    /// The number of the rotation this look belongs to: the open one's, else the one that would be begun.
+    pub fn epoch_number(&self) -> Epoch {
+        match &self.epoch {
+            None => Epoch(1),
+            Some(record) if record.ended_at.is_none() => record.epoch,
+            Some(record) => Epoch(record.epoch.0.saturating_add(1)),
+        }
+    }
+
+    /// The roots a prober has to trust, concatenated PEM in a fixed order.
+    pub fn trust(&self) -> String {
+        let mut authorities: Vec<_> = self.authorities.iter().collect();
+        authorities.sort_by(|a, b| a.authority.cmp(&b.authority));
+        authorities.dedup_by(|a, b| a.root_pem == b.root_pem);
+        let mut pem = String::new();
+        for authority in authorities {
+            pem.push_str(authority.root_pem.trim_end());
+            pem.push('\n');
+        }
+        pem
+    }
+
+    /// The targets the spec selects, by instance id.
+    pub fn wanted(&self) -> Vec<&TargetEvidence> {
+        let mut wanted: Vec<_> = self.targets.iter().filter(|target| target.wanted).collect();
+        wanted.sort_by(|a, b| a.target.cmp(&b.target));
+        wanted.dedup_by(|a, b| a.target == b.target);
+        wanted
+    }
+}
+
+impl TargetEvidence {
+    /// The highest generation ever proven here.
+    pub fn floor(&self) -> Option<Generation> {
+        self.sighting.as_ref().and_then(|sighting| sighting.floor)
+    }
+
+    /// Where it can be dialled.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.managed.as_ref().and_then(|managed| managed.address)
+    }
+}

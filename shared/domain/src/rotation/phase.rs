@@ -1,0 +1,204 @@
+//! Where one target stands: a total function of evidence and time, never stored.
+
+use time::{Duration, OffsetDateTime};
+
+use crate::record::SightingRecord;
+use crate::rotation::evidence::TargetEvidence;
+use crate::rotation::policy::{BACKOFF_CAP, LOOK_AGAIN, PROOF_GRACE, REVERIFY};
+use crate::rotation::rollout::{Rollout, Tally, ended};
+use crate::rotation::settle::Weight;
+
+/// Where a target stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// The spec does not select it.
+    Unwanted,
+    /// Its owner has not opted in, by tag or by `host.conf`.
+    NotOptedIn {
+        /// Which of the two, for a person.
+        because: String,
+    },
+    /// Systems Manager does not know it, or not as online.
+    Unmanaged {
+        /// Which of the two, for a person.
+        because: &'static str,
+    },
+    /// Nobody can tell the prober where to dial it.
+    Unverifiable,
+    /// No generation exists that it could be given.
+    Due,
+    /// The newest generation can be delivered.
+    Issued {
+        /// The number the delivery would have.
+        attempt: u32,
+        /// It has used up its attempts before and is tried again after a long pause.
+        again: bool,
+        /// Why now, for a person.
+        because: String,
+    },
+    /// A delivery is under way.
+    Delivering {
+        /// Since when.
+        since: OffsetDateTime,
+    },
+    /// The installer says that the newest generation is served; it has not been seen yet.
+    Presenting {
+        /// When to look; at once if that is past.
+        look_at: OffsetDateTime,
+    },
+    /// The newest generation was proven here, and the latest look shows something else.
+    Drifted {
+        /// When to look again; at once if that is past.
+        look_at: OffsetDateTime,
+    },
+    /// The last delivery did not succeed; the next one is some way off.
+    Pausing {
+        /// When it may begin.
+        until: OffsetDateTime,
+        /// What went wrong, for a person.
+        because: String,
+        /// The pause is a short one.
+        short: bool,
+    },
+    /// The target has used up its attempts.
+    Stuck {
+        /// When it is tried again.
+        until: OffsetDateTime,
+        /// What went wrong last, for a person.
+        because: String,
+        /// The prober never reached it: nothing can be proven.
+        unreachable: bool,
+    },
+    /// The newest generation is served.
+    Current {
+        /// When it was last seen.
+        at: OffsetDateTime,
+        /// That is long ago.
+        stale: bool,
+    },
+}
+
+/// Where the target stands in this rollout.
+pub fn phase(rollout: &Rollout<'_>, target: &TargetEvidence) -> Phase {
+    let now = rollout.evidence.now;
+    if !target.wanted {
+        return Phase::Unwanted;
+    }
+    // Two installers on one host would race: whatever the delivery is about, it has to end first.
+    let open = target.attempts.iter().filter(|attempt| ended(attempt, now).is_none()).map(|attempt| attempt.begun_at);
+    if let Some(since) = open.max() {
+        return Phase::Delivering { since };
+    }
+    let Some(newest) = rollout.newest else { return blocked(rollout, target).unwrap_or(Phase::Due) };
+    let tally = rollout.tally(target);
+    let seen = target.sighting.as_ref().filter(|sighting| sighting.generation == newest.generation);
+    let settled_at = tally.last.and_then(|attempt| attempt.ended.as_ref()).map(|end| end.at);
+    if let Some(sighting) = seen
+        && sighting.verdict.is_good()
+        && settled_at.is_none_or(|at| sighting.at >= at)
+    {
+        return Phase::Current { at: sighting.at, stale: now - sighting.at > REVERIFY };
+    }
+    if let Some(blocked) = blocked(rollout, target) {
+        return blocked;
+    }
+    if let Some(phase) = after_delivery(rollout, target, &tally, seen) {
+        return phase;
+    }
+    if rollout.newest_reverted_by(&target.target) {
+        return Phase::Due;
+    }
+    if let Some(sighting) = seen
+        && !sighting.verdict.is_good()
+        && sighting.floor.is_some_and(|floor| floor >= newest.generation)
+    {
+        return drifted(sighting, &tally);
+    }
+    let because = match target.floor() {
+        None => format!("generation {} is its first", newest.generation),
+        Some(floor) if floor < newest.generation => format!("it serves generation {floor}"),
+        Some(floor) => format!("it no longer shows generation {floor}"),
+    };
+    issued(&tally, because)
+}
+
+/// What keeps a target from being worked on at all.
+fn blocked(rollout: &Rollout<'_>, target: &TargetEvidence) -> Option<Phase> {
+    if !target.opted_in {
+        let because = format!("it lacks the tag espalier:stack={}", rollout.evidence.policy.stack);
+        return Some(Phase::NotOptedIn { because });
+    }
+    match &target.managed {
+        None => Some(Phase::Unmanaged { because: "it never registered with Systems Manager" }),
+        Some(managed) if !managed.online => Some(Phase::Unmanaged { because: "Systems Manager does not reach it" }),
+        Some(managed) if managed.address.is_none() => Some(Phase::Unverifiable),
+        Some(_) => None,
+    }
+}
+
+/// What the latest delivery leaves to wait for, if anything.
+fn after_delivery(
+    rollout: &Rollout<'_>,
+    target: &TargetEvidence,
+    tally: &Tally<'_>,
+    seen: Option<&SightingRecord>,
+) -> Option<Phase> {
+    let now = rollout.evidence.now;
+    let end = tally.end.as_ref()?;
+    if end.weight == Weight::Installed {
+        // An older generation of this rollout was installed; nobody waits for its proof any more.
+        tally.last?;
+        let look_at = match seen {
+            Some(sighting) if sighting.at >= end.at => sighting.at.saturating_add(LOOK_AGAIN.0),
+            _ => now,
+        };
+        return Some(Phase::Presenting { look_at });
+    }
+    let until = tally.retry_at()?;
+    if until <= now {
+        return None;
+    }
+    let because = end.word.clone();
+    Some(match end.weight {
+        Weight::NotOptedIn => Phase::NotOptedIn { because: format!("its host.conf does not name this stack ({because})") },
+        Weight::Failed | Weight::Reverted if tally.is_failed() => {
+            let unreachable = target.sighting.as_ref().is_some_and(|sighting| {
+                !sighting.verdict.is_good() && sighting.verdict.faults.iter().all(|fault| fault.is_about_reaching())
+            });
+            Phase::Stuck { until, because, unreachable }
+        }
+        Weight::Installed | Weight::Failed | Weight::Reverted | Weight::Missed => {
+            Phase::Pausing { until, because, short: is_short(until - end.at) }
+        }
+    })
+}
+
+/// A proven target that shows something else: look again, for a while; then deliver anew.
+fn drifted(sighting: &SightingRecord, tally: &Tally<'_>) -> Phase {
+    let since = sighting.failing_since.unwrap_or(sighting.at);
+    let lasted = (sighting.at - since).max(Duration::ZERO);
+    let faults: Vec<String> = sighting.verdict.faults.iter().map(|fault| format!("{fault:?}")).collect();
+    if lasted >= PROOF_GRACE {
+        return issued(tally, format!("it was proven and now shows {}", faults.join(", ")));
+    }
+    Phase::Drifted { look_at: look_again(sighting.at, since) }
+}
+
+/// When to look again at something that is wrong since `since` and was seen to be at `at`.
+pub(crate) fn look_again(at: OffsetDateTime, since: OffsetDateTime) -> OffsetDateTime {
+    let (shortest, longest) = LOOK_AGAIN;
+    at.saturating_add(((at - since) / 2_i32).clamp(shortest, longest))
+}
+
+fn issued(tally: &Tally<'_>, because: String) -> Phase {
+    let because = match &tally.end {
+        Some(end) if end.weight != Weight::Installed => format!("{because}; last time: {}", end.word),
+        _ => because,
+    };
+    Phase::Issued { attempt: tally.next_attempt, again: tally.is_failed(), because }
+}
+
+/// A pause that is worth keeping an execution alive for. Anything longer is told to a person.
+pub(crate) fn is_short(pause: Duration) -> bool {
+    pause < BACKOFF_CAP
+}

@@ -1,0 +1,444 @@
+//! What can be done now about a stack's certificates, and why.
+//!
+//! In this order: is a new leaf due; who has to be looked at; who may be given the newest leaf (canary, then one wave
+//! at a time, nothing new past the failure budget); what is awaited; what needs a person.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use time::OffsetDateTime;
+
+use crate::id::{InstanceId, Scope};
+use crate::plan::{BlockCode, Plan};
+use crate::record::GenerationRecord;
+use crate::rotation::due::{self, Due, Followed};
+use crate::rotation::evidence::{Evidence, TargetEvidence};
+use crate::rotation::phase::{self, Phase, is_short, phase};
+use crate::rotation::policy::{COMMAND_POLL_S, LOOK_AGAIN, REVERIFY, window_s};
+use crate::rotation::rollout::{Rollout, renew_at};
+use crate::work::{DeliverItem, DeliveryAction, MintItem, PAGE, Through, VerifyItem, VerifyTarget, WorkItem};
+
+/// How many instances a sentence names before it only counts them.
+const NAMED: usize = 5;
+
+/// What can be done now. Total: any evidence has an answer. At most [`PAGE`] steps; the rest is found again next time.
+pub fn plan(evidence: &Evidence) -> Plan<WorkItem> {
+    let mut plan = Plan::default();
+    let rollout = Rollout::of(evidence);
+    let looks: Vec<Look<'_>> = evidence
+        .wanted()
+        .into_iter()
+        .map(|target| {
+            let tally = rollout.tally(target);
+            let phase = phase(&rollout, target);
+            let failed = tally.is_failed() && !matches!(phase, Phase::Current { .. });
+            Look { target, phase, failed, retry_at: tally.retry_at() }
+        })
+        .collect();
+    let followed = due::followed(evidence);
+    if looks.is_empty() {
+        let because = format!("the spec of {} selects no instance", evidence.policy.stack);
+        plan.block(BlockCode::NoTargets, because);
+        return plan;
+    }
+    let failed = looks.iter().filter(|look| look.failed).count();
+    let halted = failed > usize::try_from(evidence.policy.failure_budget).unwrap_or(usize::MAX);
+    let minting = mint(&mut plan, &rollout, &looks, &followed, halted);
+    if let Followed::Unusable(block) = followed {
+        plan.blocks.push(block);
+    }
+    if let Some(newest) = rollout.newest {
+        let busy = minting || deliver(&mut plan, &rollout, newest, &looks, halted);
+        verify(&mut plan, evidence, newest, &looks, !busy);
+    }
+    waits(&mut plan, evidence, &looks);
+    blocks(&mut plan, &looks);
+    if halted {
+        let names = name(looks.iter().filter(|look| look.failed));
+        let budget = evidence.policy.failure_budget;
+        let because = format!("{failed} failed ({names}), the failure budget is {budget}: nothing new is started");
+        plan.block(BlockCode::Halted, because);
+    }
+    if plan.steps.len() > PAGE {
+        let rest = plan.steps.len() - PAGE;
+        plan.steps.truncate(PAGE);
+        plan.wait(format!("{rest} further steps"), 1);
+    }
+    plan
+}
+
+/// One wanted target and where it stands.
+struct Look<'a> {
+    target: &'a TargetEvidence,
+    phase: Phase,
+    /// It has used up its attempts in this rollout and does not serve the newest generation.
+    failed: bool,
+    retry_at: Option<OffsetDateTime>,
+}
+
+/// Plans a new leaf if one is due; says whether the newest one is done for.
+fn mint(plan: &mut Plan<WorkItem>, rollout: &Rollout<'_>, looks: &[Look<'_>], followed: &Followed, halted: bool) -> bool {
+    let evidence = rollout.evidence;
+    let reverted = || reverted(rollout, looks, halted);
+    let overdue = || overdue(rollout, looks, halted);
+    let Some(due) = due::due(evidence, followed).or_else(reverted).or_else(overdue) else { return false };
+    if let Some(block) = due::unmintable(evidence, &due) {
+        plan.blocks.push(block);
+        return false;
+    }
+    let follows = match followed {
+        Followed::Nothing => None,
+        Followed::Mark(mark) => Some(mark.clone()),
+        Followed::Unusable(_) => rollout.newest.and_then(|newest| newest.follows.clone()),
+    };
+    let because = due.because(rollout.newest);
+    let item = MintItem {
+        stack: evidence.policy.stack.clone(),
+        scope: Scope::shared(),
+        generation: evidence.next_generation(),
+        follows,
+        because: because.clone(),
+    };
+    plan.step(WorkItem::Mint(item), because);
+    true
+}
+
+/// The newest generation was reverted, and a new one would be of use to somebody now.
+fn reverted(rollout: &Rollout<'_>, looks: &[Look<'_>], halted: bool) -> Option<Due> {
+    let now = rollout.evidence.now;
+    let reverters = || {
+        looks.iter().filter(|look| {
+            rollout.newest_reverted_by(&look.target.target) && !matches!(look.phase, Phase::Current { .. })
+        })
+    };
+    let first = reverters().next()?;
+    // Only a target in phase `Due` is reachable and past its pause.
+    let retry = reverters().find(|look| look.phase == Phase::Due && look.retry_at.is_none_or(|at| at <= now));
+    let others_wait = !halted
+        && reverters().all(|look| look.phase != Phase::Due && !matches!(look.phase, Phase::Pausing { .. }))
+        && looks.iter().any(|look| matches!(look.phase, Phase::Issued { .. }));
+    match retry {
+        Some(look) => Some(Due::Reverted { target: look.target.target.clone() }),
+        None if others_wait => Some(Due::Reverted { target: first.target.target.clone() }),
+        None => None,
+    }
+}
+
+/// A halted rollout, or one whose generation was reverted, must not let what healthy targets serve run out.
+fn overdue(rollout: &Rollout<'_>, looks: &[Look<'_>], halted: bool) -> Option<Due> {
+    let newest = rollout.newest?;
+    let quarantined = looks.iter().any(|look| rollout.newest_reverted_by(&look.target.target));
+    if !halted && !quarantined {
+        return None;
+    }
+    looks.iter().filter(|look| !look.failed).find_map(|look| {
+        let served = rollout.evidence.generation(look.target.floor()?)?;
+        let renew_at = renew_at(rollout.evidence.policy.renew_before(), served);
+        let runs_out = served.generation < newest.generation
+            && rollout.evidence.now >= renew_at
+            && newest.minted_at < renew_at;
+        runs_out.then(|| Due::Overdue {
+            generation: served.generation,
+            not_after: served.not_after,
+            target: look.target.target.clone(),
+        })
+    })
+}
+
+/// Plans the deliveries that may begin now; says whether anything is under way or about to be.
+fn deliver(
+    plan: &mut Plan<WorkItem>,
+    rollout: &Rollout<'_>,
+    newest: &GenerationRecord,
+    looks: &[Look<'_>],
+    halted: bool,
+) -> bool {
+    let policy = &rollout.evidence.policy;
+    let in_flight = looks
+        .iter()
+        .any(|look| matches!(look.phase, Phase::Delivering { .. } | Phase::Presenting { .. }));
+    let quarantined = looks.iter().any(|look| {
+        rollout.newest_reverted_by(&look.target.target) && !matches!(look.phase, Phase::Current { .. })
+    });
+    let mut candidates: Vec<(&InstanceId, u32, bool, &str)> = looks
+        .iter()
+        .filter_map(|look| match &look.phase {
+            // A generation that was reverted is still taken back to where it was proven, never to a new target.
+            Phase::Issued { .. } if quarantined && look.target.floor() < Some(newest.generation) => None,
+            Phase::Issued { again: false, .. } if halted => None,
+            Phase::Issued { attempt, again, because } => Some((&look.target.target, *attempt, *again, because.as_str())),
+            Phase::Unwanted
+            | Phase::NotOptedIn { .. }
+            | Phase::Unmanaged { .. }
+            | Phase::Unverifiable
+            | Phase::Due
+            | Phase::Delivering { .. }
+            | Phase::Presenting { .. }
+            | Phase::Drifted { .. }
+            | Phase::Pausing { .. }
+            | Phase::Stuck { .. }
+            | Phase::Current { .. } => None,
+        })
+        .collect();
+    if in_flight || candidates.is_empty() {
+        return in_flight;
+    }
+    candidates.sort_by_cached_key(|candidate| (precedence(rollout, looks, candidate.0), candidate.0));
+    let proven = looks.iter().filter(|look| matches!(look.phase, Phase::Current { .. })).count();
+    let canary = usize::try_from(policy.canary).unwrap_or(usize::MAX);
+    let (stage, size) = if halted {
+        ("tried again after a long pause".to_owned(), 1)
+    } else if proven < canary {
+        (format!("canary, {proven} of {canary} proven"), canary - proven)
+    } else {
+        let wanted = looks.len();
+        (format!("wave, {proven} of {wanted} proven"), usize::try_from(policy.wave_size).unwrap_or(usize::MAX).max(1))
+    };
+    candidates.truncate(size);
+    let window = window_s(candidates.len());
+    let mut by_attempt: BTreeMap<(u32, &str), Vec<InstanceId>> = BTreeMap::new();
+    for (target, attempt, _, because) in &candidates {
+        by_attempt.entry((*attempt, because)).or_default().push((*target).clone());
+    }
+    for ((attempt, because), mut targets) in by_attempt {
+        targets.sort();
+        for page in targets.chunks(PAGE) {
+            let item = DeliverItem {
+                stack: policy.stack.clone(),
+                epoch: rollout.evidence.epoch_number(),
+                action: DeliveryAction::Install,
+                scope: newest.scope.clone(),
+                generation: newest.generation,
+                targets: page.to_vec(),
+                attempt,
+                window_s: window,
+            };
+            plan.step(WorkItem::Deliver(item), format!("{stage}; {because}"));
+        }
+    }
+    true
+}
+
+/// Who goes first. In a replacement the target that reverted its predecessor, because only there is it put to the
+/// test; otherwise those whose latest delivery failed go last, so that a broken host is never the canary for others.
+fn precedence(rollout: &Rollout<'_>, looks: &[Look<'_>], target: &InstanceId) -> u8 {
+    if rollout.reverted_by(target) {
+        return 0;
+    }
+    let look = looks.binary_search_by(|look| look.target.target.cmp(target)).ok().map(|index| &looks[index]);
+    let latest = look.and_then(|look| look.target.attempts.iter().max_by_key(|a| (a.generation, a.attempt)));
+    let failed = latest.and_then(|attempt| attempt.ended.as_ref()).is_some_and(|end| !end.installed);
+    if failed { 2 } else { 1 }
+}
+
+/// Plans the handshakes that are worth making now.
+fn verify(plan: &mut Plan<WorkItem>, evidence: &Evidence, newest: &GenerationRecord, looks: &[Look<'_>], at_rest: bool) {
+    let now = evidence.now;
+    let mut tours: BTreeMap<&'static str, Vec<&Look<'_>>> = BTreeMap::new();
+    for look in looks.iter().filter(|look| look.target.address().is_some()) {
+        let reason = match &look.phase {
+            Phase::Presenting { look_at } if *look_at <= now => "the installer says it is served",
+            Phase::Drifted { look_at } if *look_at <= now => "it was proven and then not seen",
+            Phase::Current { stale: true, .. } => "it was last seen long ago",
+            Phase::Stuck { .. } if stale_look(look, now) => "a person may have repaired it",
+            Phase::Presenting { .. }
+            | Phase::Drifted { .. }
+            | Phase::Current { .. }
+            | Phase::Stuck { .. }
+            | Phase::Unwanted
+            | Phase::NotOptedIn { .. }
+            | Phase::Unmanaged { .. }
+            | Phase::Unverifiable
+            | Phase::Due
+            | Phase::Issued { .. }
+            | Phase::Delivering { .. }
+            | Phase::Pausing { .. } => continue,
+        };
+        tours.entry(reason).or_default().push(look);
+    }
+    let dialled: BTreeSet<&InstanceId> = tours.values().flatten().map(|look| &look.target.target).collect();
+    let mut through = through(evidence, newest, looks, &dialled, at_rest);
+    if let (Some((_, because)), true) = (&through, tours.is_empty()) {
+        // An item dials at least one target: the one that was seen longest ago.
+        let seen = |look: &&Look<'_>| if let Phase::Current { at, .. } = look.phase { Some(at) } else { None };
+        let oldest = looks.iter().filter(|l| seen(l).is_some() && l.target.address().is_some()).min_by_key(|l| seen(l));
+        if let Some(look) = oldest {
+            tours.insert(because, vec![look]);
+        }
+    }
+    let trust = evidence.trust();
+    for (because, tour) in tours {
+        for page in tour.chunks(PAGE) {
+            let item = VerifyItem {
+                stack: evidence.policy.stack.clone(),
+                server_name: evidence.policy.server_name.clone(),
+                trust: trust.clone(),
+                targets: page.iter().filter_map(|look| dial(evidence, newest, look.target)).collect(),
+                through: through.take().map(|(through, _)| through),
+            };
+            plan.step(WorkItem::Verify(item), because);
+        }
+    }
+}
+
+fn dial(evidence: &Evidence, newest: &GenerationRecord, target: &TargetEvidence) -> Option<VerifyTarget> {
+    Some(VerifyTarget {
+        target: target.target.clone(),
+        address: SocketAddr::new(target.address()?, evidence.policy.target_port),
+        generation: newest.generation,
+        fingerprint: newest.fingerprint.clone(),
+    })
+}
+
+fn stale_look(look: &Look<'_>, now: OffsetDateTime) -> bool {
+    look.target.sighting.as_ref().is_none_or(|sighting| now - sighting.at >= LOOK_AGAIN.1)
+}
+
+/// The probe through the service, if it is worth making now: nothing is under way, and what was last seen is bad, old,
+/// or older than the latest delivery.
+fn through(
+    evidence: &Evidence,
+    newest: &GenerationRecord,
+    looks: &[Look<'_>],
+    dialled: &BTreeSet<&InstanceId>,
+    at_rest: bool,
+) -> Option<(Through, &'static str)> {
+    if evidence.policy.samples == 0 || !at_rest && !all_presenting(looks) {
+        return None;
+    }
+    if !looks.iter().any(|look| matches!(look.phase, Phase::Current { .. } | Phase::Presenting { .. })) {
+        return None;
+    }
+    let because = through_reason(evidence, looks)?;
+    // Whoever does not serve the newest generation may still answer with the one it was last proven to serve.
+    let mut fingerprints = vec![newest.fingerprint.clone()];
+    for look in looks.iter().filter(|l| !matches!(l.phase, Phase::Current { .. }) && !dialled.contains(&l.target.target)) {
+        let served = look.target.floor().and_then(|floor| evidence.generation(floor));
+        fingerprints.extend(served.map(|record| record.fingerprint.clone()));
+    }
+    fingerprints.sort();
+    fingerprints.dedup();
+    let through = Through {
+        port: evidence.policy.service_port,
+        samples: evidence.policy.samples.min(20),
+        fingerprints,
+        resolver: evidence.policy.resolver,
+    };
+    Some((through, because))
+}
+
+/// Every target is proven or waits for nothing but its proof: the probe may go along with that.
+fn all_presenting(looks: &[Look<'_>]) -> bool {
+    looks.iter().all(|look| matches!(look.phase, Phase::Current { .. } | Phase::Presenting { .. }))
+}
+
+fn through_reason(evidence: &Evidence, looks: &[Look<'_>]) -> Option<&'static str> {
+    let Some(record) = &evidence.through else { return Some("the way through the service was never proven") };
+    if record.at < last_installed(looks).unwrap_or(record.at) {
+        return Some("targets changed since the way through the service was proven");
+    }
+    match record.failing_since {
+        Some(since) if phase::look_again(record.at, since) <= evidence.now => {
+            Some("the way through the service did not work")
+        }
+        Some(_) => None,
+        None if evidence.now - record.at > REVERIFY => Some("the way through the service was proven long ago"),
+        None => None,
+    }
+}
+
+fn last_installed(looks: &[Look<'_>]) -> Option<OffsetDateTime> {
+    let ends = looks.iter().flat_map(|look| &look.target.attempts).filter_map(|attempt| attempt.ended.as_ref());
+    ends.filter(|end| end.installed).map(|end| end.at).max()
+}
+
+/// What is on its way and worth an early look.
+fn waits(plan: &mut Plan<WorkItem>, evidence: &Evidence, looks: &[Look<'_>]) {
+    let now = evidence.now;
+    let under_way: Vec<_> = looks.iter().filter(|look| matches!(look.phase, Phase::Delivering { .. })).collect();
+    if !under_way.is_empty() {
+        plan.wait(format!("deliveries to {}", name(under_way.into_iter())), COMMAND_POLL_S);
+    }
+    let mut pauses: BTreeMap<&str, Vec<(OffsetDateTime, &Look<'_>)>> = BTreeMap::new();
+    for look in looks {
+        let (on, until) = match &look.phase {
+            Phase::Presenting { look_at } | Phase::Drifted { look_at } => ("another look at", look_at),
+            Phase::Pausing { until, short: true, .. } => ("another attempt on", until),
+            Phase::Unwanted
+            | Phase::NotOptedIn { .. }
+            | Phase::Unmanaged { .. }
+            | Phase::Unverifiable
+            | Phase::Due
+            | Phase::Issued { .. }
+            | Phase::Delivering { .. }
+            | Phase::Pausing { short: false, .. }
+            | Phase::Stuck { .. }
+            | Phase::Current { .. } => continue,
+        };
+        if *until > now {
+            pauses.entry(on).or_default().push((*until, look));
+        }
+    }
+    for (on, pauses) in pauses {
+        if let Some(first) = pauses.iter().map(|(until, _)| *until).min() {
+            plan.wait(format!("{on} {}", name(pauses.into_iter().map(|(_, look)| look))), seconds(first - now));
+        }
+    }
+    wait_for_through(plan, evidence);
+}
+
+/// A probe through the service that was bad: looked at again for a while, then told to a person.
+fn wait_for_through(plan: &mut Plan<WorkItem>, evidence: &Evidence) {
+    let Some(record) = evidence.through.as_ref().filter(|_| evidence.policy.samples > 0) else { return };
+    let Some(since) = record.failing_since else { return };
+    let until = phase::look_again(record.at, since);
+    if is_short(record.at - since) {
+        if until > evidence.now {
+            plan.wait("another probe through the service", seconds(until - evidence.now));
+        }
+        return;
+    }
+    let faults: Vec<String> = record.faults.iter().map(|fault| format!("{fault:?}")).collect();
+    let (good, samples, server) = (record.good, record.samples, &evidence.policy.server_name);
+    let because = format!("{good} of {samples} connections to {server} were good, the others {}", faults.join(", "));
+    plan.block(BlockCode::Unverifiable, because);
+}
+
+fn seconds(duration: time::Duration) -> u32 {
+    u32::try_from(duration.whole_seconds()).unwrap_or(u32::MAX).saturating_add(1)
+}
+
+/// What needs a person: one block per reason, naming the first few instances.
+fn blocks(plan: &mut Plan<WorkItem>, looks: &[Look<'_>]) {
+    let mut reasons: BTreeMap<(BlockCode, String), Vec<&Look<'_>>> = BTreeMap::new();
+    for look in looks {
+        let (code, because) = match &look.phase {
+            Phase::NotOptedIn { because } => (BlockCode::NotOptedIn, because.clone()),
+            Phase::Unmanaged { because } => (BlockCode::Unmanaged, (*because).to_owned()),
+            Phase::Unverifiable => (BlockCode::Unverifiable, "its address is not known".into()),
+            Phase::Stuck { because, unreachable: true, .. } => (BlockCode::Unverifiable, because.clone()),
+            Phase::Stuck { because, unreachable: false, .. } => (BlockCode::Stuck, because.clone()),
+            Phase::Pausing { because, short: false, .. } => (BlockCode::Unmanaged, because.clone()),
+            Phase::Unwanted
+            | Phase::Due
+            | Phase::Issued { .. }
+            | Phase::Delivering { .. }
+            | Phase::Presenting { .. }
+            | Phase::Drifted { .. }
+            | Phase::Pausing { short: true, .. }
+            | Phase::Current { .. } => continue,
+        };
+        reasons.entry((code, because)).or_default().push(look);
+    }
+    for ((code, because), looks) in reasons {
+        plan.block(code, format!("{}: {because}", name(looks.into_iter())));
+    }
+}
+
+fn name<'a, 'b: 'a>(looks: impl Iterator<Item = &'a Look<'b>>) -> String {
+    let all: Vec<&str> = looks.map(|look| look.target.target.as_str()).collect();
+    match all.get(..NAMED) {
+        Some(first) if all.len() > NAMED => format!("{} and {} more", first.join(", "), all.len() - NAMED),
+        _ => all.join(", "),
+    }
+}

@@ -1,0 +1,217 @@
+//! The table of the spec, and reading a document with it.
+
+use serde_json::{Value, json};
+
+use super::shape::{Shape, check, needed, optional};
+use super::{AllowedDomains, Spec, SpecError, SpecErrors, rules, shape};
+use crate::id::{AcmArn, HostName, HostedZoneId, InstanceId, SecurityGroupId, StackName, SubnetId, VpcId};
+
+macro_rules! id {
+    ($type:ident, $expected:literal, $pattern:literal) => {
+        Shape::Text { accepts: |text| $type::parse(text).is_ok(), expected: $expected, pattern: $pattern }
+    };
+}
+
+const STACK: Shape = id!(
+    StackName,
+    "3 to 24 lower-case letters, digits and single inner hyphens, starting with a letter",
+    "^(?!svc-|tg-|sn-|servicenetwork-|listener-)(?!.*--)[a-z][a-z0-9-]{1,22}[a-z0-9]$"
+);
+const VPC: Shape = id!(VpcId, "a VPC id", "^vpc-([0-9a-f]{8}|[0-9a-f]{17})$");
+const SUBNET: Shape = id!(SubnetId, "a subnet id", "^subnet-([0-9a-f]{8}|[0-9a-f]{17})$");
+const GROUP: Shape = id!(SecurityGroupId, "a security group id", "^sg-([0-9a-f]{8}|[0-9a-f]{17})$");
+const INSTANCE: Shape = id!(InstanceId, "an EC2 instance id", "^i-([0-9a-f]{8}|[0-9a-f]{17})$");
+const ZONE: Shape = id!(HostedZoneId, "a hosted zone id", "^Z[A-Z0-9]{1,31}$");
+const HOST: Shape = id!(
+    HostName,
+    "a lower-case DNS host name of at least two labels, without wildcard or trailing dot",
+    "^(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+);
+const CERTIFICATE: Shape =
+    id!(AcmArn, "an ACM certificate ARN", "^arn:aws[a-z-]*:acm:[^:]+:[0-9]{12}:certificate/[A-Za-z0-9-]+$");
+const WORDS: Shape = Shape::Text {
+    accepts: |text| (1..=256).contains(&text.chars().count()) && !text.chars().any(char::is_control),
+    expected: "1 to 256 printable characters",
+    pattern: "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,256}$",
+};
+const PATH: Shape = Shape::Text {
+    accepts: |text| text.starts_with('/') && text.len() <= 2048 && text.bytes().all(|b| b.is_ascii_graphic()),
+    expected: "a path that starts with / (at most 2,048 visible ASCII characters)",
+    pattern: "^/[!-~]{0,2047}$",
+};
+const CODES: Shape = Shape::Text {
+    accepts: status_codes,
+    expected: "status codes from 200 to 499, such as 200, 200-299 or 200,204",
+    pattern: "^[2-4][0-9]{2}([-,][2-4][0-9]{2})*$",
+};
+const RESOLVER: Shape = Shape::Text {
+    accepts: |text| text.parse::<std::net::SocketAddr>().is_ok(),
+    expected: "an address and port, such as 10.0.0.2:53",
+    pattern: "^.+:[0-9]{1,5}$",
+};
+const PORT: Shape = Shape::Number(1..=65_535);
+
+const SPEC: Shape = Shape::Object(&[
+    optional("$schema", WORDS, "where the schema of this file is; for editors"),
+    needed("version", Shape::Number(1..=1), "the version of this format: 1"),
+    needed("stack", STACK, "the stack's name; the last segment of the parameter's name, too"),
+    needed("owner", WORDS, "who answers for the stack; named in every event"),
+    optional("notify", Shape::List { of: &WORDS, count: 0..=10 }, "whom to notify beside the owner"),
+    optional("manage", Shape::Word { now: &["stack", "rotation", "nothing"], later: &[] }, "how much is Espalier's"),
+    optional("state", Shape::Word { now: &["present", "absent"], later: &[] }, "whether the stack shall exist"),
+    optional("deletionProtection", Shape::Truth, "whether state absent is refused; true if left out"),
+    needed("network", NETWORK, "the existing VPCs the stack lives in"),
+    needed("service", SERVICE, "what clients see"),
+    needed("targets", TARGETS, "who serves"),
+    needed("certificate", LEAF, "what the targets prove themselves with"),
+    optional("rollout", ROLLOUT, "how a new certificate reaches the targets"),
+    optional("healthCheck", HEALTH, "what VPC Lattice checks by itself; off if left out"),
+    needed("prober", PROBER, "who verifies"),
+]);
+
+const NETWORK: Shape = Shape::Object(&[
+    needed("vpcId", VPC, "the targets' VPC"),
+    needed("subnetIds", Shape::List { of: &SUBNET, count: 1..=50 }, "the targets' subnets"),
+    needed("consumers", Shape::List { of: &CONSUMER, count: 1..=50 }, "the VPCs whose clients may use the service"),
+]);
+
+const CONSUMER: Shape = Shape::Object(&[
+    needed("vpcId", VPC, "the VPC to associate with the service network"),
+    needed(
+        "securityGroupIds",
+        Shape::List { of: &GROUP, count: 1..=5 },
+        "the association's security groups; without one everything in the VPC may connect",
+    ),
+]);
+
+const SERVICE: Shape = Shape::Object(&[
+    needed("domainName", HOST, "the custom domain, matched exactly against the server name clients send"),
+    needed("port", PORT, "the listener's port"),
+    optional("idleTimeoutSeconds", Shape::Number(60..=600), "how long a connection may be idle; 60 if left out"),
+    needed("dns", Shape::Object(&[needed("hostedZoneId", ZONE, "an existing hosted zone")]), "where it is published"),
+]);
+
+const TARGETS: Shape = Shape::Object(&[
+    needed("port", PORT, "where the targets serve TLS"),
+    needed("securityGroupId", GROUP, "the targets' group in which Espalier keeps its ingress rules"),
+    needed(
+        "select",
+        Shape::OneOf(&[
+            optional("instanceIds", Shape::List { of: &INSTANCE, count: 1..=1000 }, "these instances"),
+            optional(
+                "tag",
+                Shape::Object(&[needed("key", TAG, "the tag's key"), needed("value", TAG, "the tag's value")]),
+                "all instances with this tag",
+            ),
+        ]),
+        "which instances",
+    ),
+]);
+
+const TAG: Shape = Shape::Text {
+    accepts: |text| (1..=128).contains(&text.chars().count()) && !text.chars().any(char::is_control),
+    expected: "1 to 128 printable characters",
+    pattern: "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,128}$",
+};
+
+const LEAF: Shape = Shape::Object(&[
+    optional(
+        "issuer",
+        Shape::Object(&[needed("kind", Shape::Word { now: &["authority"], later: &["kms", "privateCa", "acm"] }, WHO)]),
+        "who signs; the control plane's own authority if left out",
+    ),
+    optional(
+        "custody",
+        Shape::Object(&[needed("kind", Shape::Word { now: &["parameterStore"], later: &["target"] }, WHERE)]),
+        "where the key is made and kept; in a SecureString if left out",
+    ),
+    needed("dnsNames", Shape::List { of: &HOST, count: 1..=10 }, "the names in the certificate"),
+    optional(
+        "keyType",
+        Shape::Word { now: &["EC_prime256v1"], later: &["EC_secp384r1", "RSA_2048"] },
+        "the kind of key; EC_prime256v1 if left out",
+    ),
+    needed("validityHours", Shape::Number(1..=720), "how long a leaf lives"),
+    needed("renewBeforeHours", Shape::Number(1..=719), "how long before its end a leaf is replaced"),
+    optional(
+        "follow",
+        Shape::Object(&[
+            needed("certificateArn", CERTIFICATE, "the ACM certificate"),
+            optional("expiringDays", Shape::Number(1..=90), "how many days before its end it counts as expiring"),
+        ]),
+        "an ACM certificate whose renewal or approaching expiry makes the leaves due",
+    ),
+]);
+
+const WHO: &str = "authority";
+const WHERE: &str = "parameterStore";
+
+const ROLLOUT: Shape = Shape::Object(&[
+    optional("canary", Shape::Number(1..=50), "how many targets prove a new certificate first; 1 if left out"),
+    optional("waveSize", Shape::Number(1..=50), "how many targets follow at a time; 10 if left out"),
+    optional("failureBudget", Shape::Number(0..=1000), "how many may fail before nothing new starts; 0 if left out"),
+]);
+
+const HEALTH: Shape = Shape::Object(&[
+    needed("enabled", Shape::Truth, "whether VPC Lattice checks"),
+    optional(
+        "protocol",
+        Shape::Refusing {
+            now: &["HTTP", "HTTPS"],
+            refused: &[("TCP", "is no health check of a TCP target group (VPC Lattice takes HTTP and HTTPS only)")],
+        },
+        "HTTP or HTTPS; HTTPS if left out",
+    ),
+    optional("protocolVersion", Shape::Word { now: &["HTTP1", "HTTP2"], later: &[] }, "HTTP1 if left out"),
+    optional("port", PORT, "the traffic port if left out"),
+    optional("path", PATH, "/ if left out"),
+    optional("intervalSeconds", Shape::Number(5..=300), "30 if left out"),
+    optional("timeoutSeconds", Shape::Number(1..=120), "5 if left out"),
+    optional("healthyThreshold", Shape::Number(2..=10), "5 if left out"),
+    optional("unhealthyThreshold", Shape::Number(2..=10), "2 if left out"),
+    optional("codes", CODES, "200 if left out"),
+]);
+
+const PROBER: Shape = Shape::Object(&[
+    needed("securityGroupId", GROUP, "the prober's security group, admitted to the targets' port"),
+    optional("samples", Shape::Number(0..=20), "connections sampled through the service; 6 if left out"),
+    optional("resolver", RESOLVER, "a resolver to ask in place of the VPC's own"),
+]);
+
+pub(super) fn parse(text: &str, allowed: &AllowedDomains) -> Result<Spec, SpecErrors> {
+    let document: Value = serde_json::from_str(text).map_err(|error| whole(&format!("is not JSON: {error}")))?;
+    let mut errors = Vec::new();
+    check(&SPEC, &document, "", &mut errors);
+    // With a mistake in the shape there is no typed spec, but what can be compared is compared all the same.
+    rules::check(&document, allowed, &mut errors);
+    if !errors.is_empty() {
+        errors.sort_by(|a, b| a.path.cmp(&b.path));
+        return Err(SpecErrors(errors));
+    }
+    let spec: Spec = serde_json::from_value(document.clone()).map_err(|error| whole(&error.to_string()))?;
+    Ok(spec.with_hash_of(&document))
+}
+
+pub(super) fn schema() -> Value {
+    let mut schema = shape::schema(&SPEC);
+    schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    schema["title"] = json!("Espalier stack");
+    schema["description"] = json!("One VPC Lattice TLS-passthrough stack and the life of its targets' certificates.");
+    schema
+}
+
+fn whole(problem: &str) -> SpecErrors {
+    let remedy = "write one JSON object as the schema describes".to_owned();
+    SpecErrors(vec![SpecError { path: String::new(), problem: problem.to_owned(), remedy }])
+}
+
+/// Codes and ranges of codes, separated by commas, within 200 to 499 (`Matcher` in the VPC Lattice API reference).
+fn status_codes(text: &str) -> bool {
+    let code = |text: &str| {
+        (text.len() == 3).then(|| text.parse::<u16>().ok()).flatten().filter(|code| (200..=499).contains(code))
+    };
+    text.split(',').all(|part| match part.split_once('-') {
+        Some((from, to)) => matches!((code(from), code(to)), (Some(from), Some(to)) if from <= to),
+        None => code(part).is_some(),
+    })
+}

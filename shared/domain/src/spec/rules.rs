@@ -1,0 +1,86 @@
+//! Rules that compare fields. They read the document itself, so that one mistake does not hide another.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{AllowedDomains, SpecError};
+use crate::id::HostName;
+
+/// Checks everything that takes more than one field, as far as those fields can be read.
+pub(super) fn check(document: &Value, allowed: &AllowedDomains, errors: &mut Vec<SpecError>) {
+    let mut report = |path: &str, problem: String, remedy: &str| {
+        errors.push(SpecError { path: path.to_owned(), problem, remedy: remedy.to_owned() });
+    };
+    names(document, allowed, &mut report);
+    lifetime(document, &mut report);
+    unique(document, &mut report);
+    health(document, &mut report);
+}
+
+type Report<'a> = dyn FnMut(&str, String, &str) + 'a;
+
+fn names(document: &Value, allowed: &AllowedDomains, report: &mut Report<'_>) {
+    let domain = document.pointer("/service/domainName").and_then(Value::as_str);
+    let listed: Vec<&str> = list(document, "/certificate/dnsNames");
+    if let Some(domain) = domain
+        && !listed.is_empty()
+        && !listed.contains(&domain)
+    {
+        let problem = format!("does not contain the service's domain name {domain:?}");
+        report("/certificate/dnsNames", problem, "add it: clients ask the targets for that name");
+    }
+    let pointed = domain.into_iter().map(|name| ("/service/domainName".to_owned(), name));
+    let indexed = listed.iter().enumerate().map(|(index, name)| (format!("/certificate/dnsNames/{index}"), *name));
+    for (path, name) in pointed.chain(indexed) {
+        if HostName::parse(name).is_ok_and(|name| !allowed.allows(&name)) {
+            let problem = format!("{name:?} is outside the control plane's AllowedDomains");
+            report(&path, problem, "use a name below an allowed domain, or have the control plane's owner allow it");
+        }
+    }
+}
+
+fn lifetime(document: &Value, report: &mut Report<'_>) {
+    let hours = |name: &str| document.pointer(&format!("/certificate/{name}")).and_then(Value::as_u64);
+    if let (Some(validity), Some(renew)) = (hours("validityHours"), hours("renewBeforeHours"))
+        && renew >= validity
+    {
+        let problem = format!("{renew} is not less than validityHours, {validity}");
+        report("/certificate/renewBeforeHours", problem, "a leaf would be due when it is born: use about a third");
+    }
+}
+
+fn unique(document: &Value, report: &mut Report<'_>) {
+    let consumers = document.pointer("/network/consumers").and_then(Value::as_array);
+    let vpcs = consumers.into_iter().flatten().map(|one| one["vpcId"].as_str().unwrap_or_default()).collect();
+    let lists: [(&str, &str, Vec<&str>); 5] = [
+        ("/network/consumers", "/vpcId", vpcs),
+        ("/network/subnetIds", "", list(document, "/network/subnetIds")),
+        ("/targets/select/instanceIds", "", list(document, "/targets/select/instanceIds")),
+        ("/certificate/dnsNames", "", list(document, "/certificate/dnsNames")),
+        ("/notify", "", list(document, "/notify")),
+    ];
+    for (path, field, values) in lists {
+        let mut seen = BTreeSet::new();
+        for (index, value) in values.into_iter().enumerate() {
+            if !value.is_empty() && !seen.insert(value) {
+                report(&format!("{path}/{index}{field}"), format!("{value:?} is listed twice"), "list it once");
+            }
+        }
+    }
+}
+
+fn health(document: &Value, report: &mut Report<'_>) {
+    let number = |name: &str| document.pointer(&format!("/healthCheck/{name}")).and_then(Value::as_u64);
+    if let (Some(interval), Some(timeout)) = (number("intervalSeconds"), number("timeoutSeconds"))
+        && timeout >= interval
+    {
+        let problem = format!("{timeout} is not less than intervalSeconds, {interval}");
+        report("/healthCheck/timeoutSeconds", problem, "let a check end before the next begins");
+    }
+}
+
+fn list<'a>(document: &'a Value, path: &str) -> Vec<&'a str> {
+    let entries = document.pointer(path).and_then(Value::as_array).into_iter().flatten();
+    entries.filter_map(Value::as_str).collect()
+}

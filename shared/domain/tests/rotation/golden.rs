@@ -1,0 +1,236 @@
+//! Histories as text: what was planned when, and why. `EXPECTORATE=overwrite` writes them anew.
+
+use espalier_domain::acm::AcmStatus;
+use espalier_domain::id::{Generation, HostName};
+use espalier_domain::plan::BlockCode;
+use espalier_domain::verdict::Fault;
+use time::Duration;
+
+use crate::world::{Ill, START, World, acm, authority, instance};
+
+fn keep(name: &str, world: &World) {
+    let path = format!("{}/tests/golden/rotation/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+    expectorate::assert_contents(path, &world.trace);
+}
+
+/// Runs to the end and asserts that planning again plans nothing.
+fn converge(world: &mut World) {
+    let end = world.run();
+    assert!(end.is_converged(), "{end:?}\n{}", world.trace);
+    world.now += Duration::seconds(1);
+    assert!(world.look().is_converged(), "planning again plans something");
+    let newest = world.generations.last().unwrap().generation;
+    for (id, host) in world.hosts.iter().filter(|(_, host)| host.wanted) {
+        assert_eq!(host.serves, Some(newest), "{id}");
+        assert_eq!(world.sightings[id].floor, Some(newest), "{id}");
+    }
+}
+
+#[test]
+fn the_first_rollout_goes_by_canary_and_waves() {
+    let mut world = World::new(6);
+    converge(&mut world);
+    assert_eq!(world.generations.len(), 1);
+    keep("first-rollout", &world);
+}
+
+#[test]
+fn an_acm_renewal_makes_every_leaf_follow() {
+    let mut world = World::new(2);
+    world.policy.wave_size = 10;
+    converge(&mut world);
+    world.now += Duration::hours(1);
+    world.note("ACM renews the certificate");
+    world.acm = Some(acm("0b:02", world.now + Duration::days(198)));
+    converge(&mut world);
+    world.now += Duration::hours(1);
+    world.note("the certificate comes into its expiry window");
+    world.acm = Some(acm("0b:02", world.now + Duration::days(45)));
+    converge(&mut world);
+    world.note("another machine's clock says it is not there yet");
+    world.acm = Some(acm("0b:02", world.now + Duration::days(46)));
+    converge(&mut world);
+    assert_eq!(world.generations.len(), 3);
+    keep("acm-renewal", &world);
+}
+
+#[test]
+fn a_certificate_that_cannot_be_followed_blocks_and_stops_no_renewal() {
+    let mut world = World::new(1);
+    converge(&mut world);
+    world.note("the followed certificate is revoked");
+    world.acm.as_mut().unwrap().status = AcmStatus::Revoked;
+    let end = world.run();
+    assert_eq!(end.blocks.iter().map(|b| b.code).collect::<Vec<_>>(), [BlockCode::AcmUnusable]);
+    world.now = START + Duration::hours(113);
+    world.note("the leaf comes to its end");
+    let end = world.run();
+    assert!(end.steps.is_empty());
+    assert_eq!(world.hosts[&instance(1)].serves, Some(Generation(2)));
+    world.note("ACM has the certificate back, unchanged");
+    world.acm = Some(acm("0a:01", START + Duration::days(198)));
+    converge(&mut world);
+    assert_eq!(world.generations.len(), 2, "an unchanged certificate asks for nothing");
+    keep("acm-unusable", &world);
+}
+
+#[test]
+fn a_broken_canary_halts_before_anybody_else_is_touched() {
+    let mut world = World::new(3);
+    converge(&mut world);
+    world.note("the server on i-00000001 stops reloading; ACM renews");
+    world.host(1).ill = Ill::RevertsAll;
+    world.acm = Some(acm("0b:02", START + Duration::days(198)));
+    let end = world.run();
+    assert!(end.blocks.iter().any(|block| block.code == BlockCode::Halted), "{end:?}");
+    assert!(world.hosts.values().all(|host| host.serves == Some(Generation(1))));
+    world.note("its owner repairs it; six hours pass");
+    world.host(1).ill = Ill::Well;
+    world.now += Duration::hours(6);
+    converge(&mut world);
+    keep("broken-canary", &world);
+}
+
+#[test]
+fn a_failure_within_the_budget_does_not_keep_the_others_waiting() {
+    let mut world = World::new(4);
+    world.policy.failure_budget = 1;
+    world.host(1).ill = Ill::CannotFetch;
+    let end = world.run();
+    assert_eq!(end.blocks.iter().map(|b| b.code).collect::<Vec<_>>(), [BlockCode::Stuck]);
+    assert!((2..=4).all(|n| world.hosts[&instance(n)].serves == Some(Generation(1))));
+    world.note("a person installs it by hand");
+    world.host(1).ill = Ill::Well;
+    world.host(1).serves = Some(Generation(1));
+    world.now += Duration::minutes(11);
+    converge(&mut world);
+    keep("within-budget", &world);
+}
+
+#[test]
+fn a_reverted_generation_is_never_given_to_anybody_again() {
+    let mut world = World::new(4);
+    world.policy.failure_budget = 1;
+    world.host(2).ill = Ill::RevertsAll;
+    let end = world.run();
+    assert_eq!(end.blocks.iter().map(|b| b.code).collect::<Vec<_>>(), [BlockCode::Stuck]);
+    let newest = world.generations.last().unwrap().generation;
+    assert!([1, 3, 4].iter().all(|n| world.hosts[&instance(*n)].serves == Some(newest)), "{}", world.trace);
+    world.note("its owner repairs it; six hours pass");
+    world.host(2).ill = Ill::Well;
+    world.now += Duration::hours(6);
+    converge(&mut world);
+    keep("reverted", &world);
+}
+
+#[test]
+fn a_broken_host_never_keeps_a_renewal_from_the_others_for_good() {
+    let mut world = World::new(3);
+    converge(&mut world);
+    world.note("ACM renews while i-00000002 is broken; budget 0");
+    world.host(2).ill = Ill::RevertsAll;
+    world.acm = Some(acm("0b:02", START + Duration::days(198)));
+    let step = Duration::minutes(30);
+    let end = START + Duration::hours(24 * 20);
+    while world.now < end {
+        world.run();
+        for (id, host) in &world.hosts {
+            let leaf = world.generations.iter().find(|record| Some(record.generation) == host.serves).unwrap();
+            assert!(*id == instance(2) || leaf.not_after > world.now, "{id} serves a leaf that ran out");
+        }
+        world.now += step;
+    }
+    let days = 20;
+    assert!(world.generations.len() < days * 10, "{} leaves in {days} days", world.generations.len());
+    world.host(2).ill = Ill::Well;
+    world.now += Duration::hours(6);
+    converge(&mut world);
+}
+
+#[test]
+fn what_is_not_opted_in_or_not_managed_is_named_and_left_alone() {
+    let mut world = World::new(5);
+    world.host(2).opted_in = false;
+    world.host(3).online = false;
+    world.host(4).ill = Ill::NotInHostConf;
+    world.host(5).ill = Ill::AlwaysBusy;
+    let end = world.run();
+    let codes: Vec<_> = end.blocks.iter().map(|block| block.code).collect();
+    assert_eq!(codes, [BlockCode::NotOptedIn, BlockCode::NotOptedIn, BlockCode::Unmanaged, BlockCode::Unmanaged]);
+    world.note("the owners of all but i-00000003, which is given up, agree");
+    for n in 2..=5 {
+        let host = world.host(n);
+        (host.opted_in, host.ill, host.wanted) = (true, Ill::Well, n != 3);
+    }
+    world.now += Duration::hours(1);
+    converge(&mut world);
+    keep("consent", &world);
+}
+
+#[test]
+fn a_target_that_shows_something_else_is_looked_at_again_and_then_repaired() {
+    let mut world = World::new(2);
+    converge(&mut world);
+    world.acm = Some(acm("0b:02", START + Duration::days(198)));
+    converge(&mut world);
+    world.trace.clear();
+    world.note("somebody puts the old certificate back on i-00000001; six hours pass");
+    world.host(1).serves = Some(Generation(1));
+    world.now += Duration::hours(6) + Duration::seconds(2);
+    converge(&mut world);
+    assert_eq!(world.generations.len(), 2);
+    keep("drift", &world);
+}
+
+#[test]
+fn a_target_that_no_prober_reaches_is_not_called_a_success() {
+    let mut world = World::new(2);
+    world.host(1).ill = Ill::Hidden;
+    let end = world.run();
+    let codes: Vec<_> = end.blocks.iter().map(|block| block.code).collect();
+    assert_eq!(codes, [BlockCode::Unverifiable, BlockCode::Halted]);
+    assert_eq!(world.hosts[&instance(2)].serves, None);
+    assert_eq!(world.sightings[&instance(1)].verdict.faults, [Fault::TimedOut]);
+    keep("unverifiable", &world);
+}
+
+#[test]
+fn an_installer_that_lies_does_not_pass() {
+    let mut world = World::new(2);
+    converge(&mut world);
+    world.host(1).ill = Ill::Lies;
+    world.acm = Some(acm("0b:02", START + Duration::days(198)));
+    let end = world.run();
+    assert!(end.blocks.iter().any(|block| block.code == BlockCode::Halted), "{end:?}");
+    assert_eq!(world.hosts[&instance(2)].serves, Some(Generation(1)));
+}
+
+#[test]
+fn names_age_and_authority_make_a_leaf_due() {
+    let mut world = World::new(1);
+    converge(&mut world);
+    world.note("the spec asks for a second name");
+    world.policy.dns_names.push(HostName::parse("alt.example.com").unwrap());
+    converge(&mut world);
+    world.note("the leaf comes to its end");
+    world.now += Duration::hours(112);
+    converge(&mut world);
+    world.note("the authority is replaced");
+    world.authorities = vec![authority("fedcba9876543210", world.now + Duration::hours(100))];
+    converge(&mut world);
+    assert_eq!(world.generations.last().unwrap().not_after, world.authorities[0].not_after, "clipped");
+    world.note("the new authority comes to its end");
+    world.now += Duration::hours(60);
+    let end = world.run();
+    assert_eq!(end.blocks.iter().map(|b| b.code).collect::<Vec<_>>(), [BlockCode::AuthorityExpiring]);
+    assert_eq!(world.generations.len(), 4);
+    keep("due", &world);
+}
+
+#[test]
+fn a_fleet_is_verified_in_pages() {
+    let mut world = World::new(120);
+    world.policy.wave_size = 100;
+    converge(&mut world);
+    keep("pages", &world);
+}

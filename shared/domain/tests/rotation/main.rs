@@ -1,0 +1,5 @@
+//! The rotation planner against a simulated fleet: golden histories and seeded faults.
+
+mod golden;
+mod simulation;
+mod world;

@@ -1,0 +1,397 @@
+//! A fleet, a ledger and hands, all in memory. The hands do what a plan says and nothing else; faults are chosen by
+//! the caller, so that the same world plays golden histories and seeded storms.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use espalier_domain::acm::{AcmEvidence, AcmStatus};
+use espalier_domain::id::{AcmArn, Epoch, Generation, HostName, InstanceId, Scope, StackName};
+use espalier_domain::plan::Plan;
+use espalier_domain::record::{AttemptRecord, AuthorityRecord, GenerationRecord, SightingRecord, ThroughRecord};
+use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
+use espalier_domain::rotation::plan::plan;
+use espalier_domain::rotation::policy::{FollowPolicy, Policy};
+use espalier_domain::rotation::render::render;
+use espalier_domain::rotation::settle::{CommandSeen, settle};
+use espalier_domain::rotation::sighting;
+use espalier_domain::verdict::{Fault, Verdict};
+use espalier_domain::work::{DeliverItem, MintItem, SeenTarget, SeenThrough, VerifyItem, WorkItem};
+use time::macros::datetime;
+use time::{Duration, OffsetDateTime};
+
+pub const START: OffsetDateTime = datetime!(2026-11-21 00:00 UTC);
+pub const ACM: &str = "arn:aws:acm:eu-west-1:000000000000:certificate/61f50cd4-45b9-4259-b049-d0a53682fa4b";
+
+/// What is wrong with a host, as long as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ill {
+    Well,
+    /// Its server refuses to reload: every installation is reverted.
+    RevertsAll,
+    /// It cannot fetch the bundle.
+    CannotFetch,
+    /// Its owner did not name the stack in `host.conf`.
+    NotInHostConf,
+    /// Another installation always seems to be running.
+    AlwaysBusy,
+    /// The installer says `installed`, the wire shows the old leaf.
+    Lies,
+    /// The prober cannot reach it.
+    Hidden,
+}
+
+#[derive(Debug, Clone)]
+pub struct Host {
+    pub serves: Option<Generation>,
+    pub ill: Ill,
+    pub online: bool,
+    pub opted_in: bool,
+    pub wanted: bool,
+    /// Every generation it was ever told to install after it had reverted it: must stay empty.
+    pub reverted: Vec<Generation>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Command {
+    pub target: InstanceId,
+    pub generation: Generation,
+    pub done_at: OffsetDateTime,
+    pub seen: Option<CommandSeen>,
+}
+
+pub struct World {
+    pub now: OffsetDateTime,
+    pub policy: Policy,
+    pub hosts: BTreeMap<InstanceId, Host>,
+    pub generations: Vec<GenerationRecord>,
+    pub attempts: BTreeMap<(InstanceId, Generation, u32), AttemptRecord>,
+    pub sightings: BTreeMap<InstanceId, SightingRecord>,
+    pub through: Option<ThroughRecord>,
+    pub authorities: Vec<AuthorityRecord>,
+    pub acm: Option<AcmEvidence>,
+    pub commands: BTreeMap<String, Command>,
+    pub trace: String,
+    next_command: u32,
+}
+
+pub fn instance(n: u32) -> InstanceId {
+    InstanceId::parse(format!("i-{n:08x}")).unwrap()
+}
+
+pub fn authority(id: &str, not_after: OffsetDateTime) -> AuthorityRecord {
+    AuthorityRecord {
+        authority: id.into(),
+        root_pem: format!("-----BEGIN CERTIFICATE-----\n{id}\n-----END CERTIFICATE-----\n"),
+        issuing_pem: String::new(),
+        not_after,
+    }
+}
+
+pub fn acm(serial: &str, not_after: OffsetDateTime) -> AcmEvidence {
+    AcmEvidence {
+        certificate: AcmArn::parse(ACM).unwrap(),
+        status: AcmStatus::Issued,
+        serial: Some(serial.into()),
+        not_after: Some(not_after),
+    }
+}
+
+impl World {
+    /// A fleet of `hosts`, nothing minted yet.
+    pub fn new(hosts: u32) -> Self {
+        let host =
+            Host { serves: None, ill: Ill::Well, online: true, opted_in: true, wanted: true, reverted: Vec::new() };
+        Self {
+            now: START,
+            policy: Policy {
+                stack: StackName::parse("payments").unwrap(),
+                server_name: HostName::parse("pay.example.com").unwrap(),
+                service_port: 443,
+                target_port: 8443,
+                dns_names: vec![HostName::parse("pay.example.com").unwrap()],
+                validity_hours: 168,
+                renew_before_hours: 56,
+                follow: Some(FollowPolicy { certificate: AcmArn::parse(ACM).unwrap(), expiring_days: 45 }),
+                canary: 1,
+                wave_size: 2,
+                failure_budget: 0,
+                samples: 6,
+                resolver: None,
+            },
+            hosts: (1..=hosts).map(|n| (instance(n), host.clone())).collect(),
+            generations: Vec::new(),
+            attempts: BTreeMap::new(),
+            sightings: BTreeMap::new(),
+            through: None,
+            authorities: vec![authority("0123456789abcdef", START + Duration::days(1825))],
+            acm: Some(acm("0a:01", START + Duration::days(198))),
+            commands: BTreeMap::new(),
+            trace: String::new(),
+            next_command: 0,
+        }
+    }
+
+    pub fn host(&mut self, n: u32) -> &mut Host {
+        self.hosts.get_mut(&instance(n)).unwrap()
+    }
+
+    pub fn evidence(&self) -> Evidence {
+        let targets = self.hosts.iter().map(|(id, host)| TargetEvidence {
+            target: id.clone(),
+            wanted: host.wanted,
+            opted_in: host.opted_in,
+            managed: Some(Managed { online: host.online, address: Some([127, 0, 1, 1].into()) }),
+            attempts: self.attempts.values().filter(|attempt| attempt.target == *id).cloned().collect(),
+            sighting: self.sightings.get(id).cloned(),
+        });
+        Evidence {
+            now: self.now,
+            policy: self.policy.clone(),
+            generations: self.generations.clone(),
+            targets: targets.collect(),
+            authorities: self.authorities.clone(),
+            acm: self.acm.clone(),
+            through: self.through.clone(),
+            epoch: None,
+        }
+    }
+
+    /// Settles what has ended, then plans.
+    pub fn look(&mut self) -> Plan<WorkItem> {
+        self.collect();
+        plan(&self.evidence())
+    }
+
+    /// One pass without faults: look, note the plan, do all of it; then let time pass until the next look is due.
+    /// Says whether there is any reason to look again soon.
+    pub fn pass(&mut self) -> bool {
+        let plan = self.look();
+        if !plan.steps.is_empty() || plan.waits.is_empty() {
+            let since = (self.now - START).whole_seconds();
+            write!(self.trace, "[{since:>7} s]\n{}", indent(&render(&plan))).unwrap();
+        }
+        for step in &plan.steps {
+            self.act(&step.action);
+        }
+        let pause = if plan.steps.is_empty() { plan.retry_after_s() } else { Some(1) };
+        self.now += Duration::seconds(i64::from(pause.unwrap_or(0)));
+        pause.is_some()
+    }
+
+    /// Passes until nothing is to be done or awaited.
+    pub fn run(&mut self) -> Plan<WorkItem> {
+        for _ in 0..2_000 {
+            if !self.pass() {
+                return self.look();
+            }
+        }
+        panic!("no end after 2000 passes:\n{}", self.trace);
+    }
+
+    pub fn note(&mut self, text: &str) {
+        let since = (self.now - START).whole_seconds();
+        writeln!(self.trace, "[{since:>7} s] -- {text}").unwrap();
+    }
+
+    pub fn act(&mut self, item: &WorkItem) {
+        match item {
+            WorkItem::Mint(mint) => self.mint(mint),
+            WorkItem::Deliver(deliver) => {
+                let ids = self.begin(deliver);
+                self.send(deliver, &ids);
+            }
+            WorkItem::Verify(verify) => {
+                let (seen, through) = self.dial(verify);
+                self.record(&seen, &through);
+            }
+        }
+    }
+
+    /// A conditional append: a generation that is there already stays as it is.
+    pub fn mint(&mut self, item: &MintItem) {
+        if self.generations.iter().any(|record| record.generation == item.generation) {
+            return;
+        }
+        let issuing = self.authorities.iter().max_by_key(|record| record.not_after).expect("an authority");
+        self.generations.push(GenerationRecord {
+            scope: Scope::shared(),
+            generation: item.generation,
+            parameter: format!("/espalier-leaf/payments/shared/{}", item.generation),
+            serial: format!("{:x}", item.generation.0),
+            fingerprint: format!("{:064x}", item.generation.0),
+            dns_names: self.policy.leaf_names(),
+            not_before: self.now - Duration::minutes(5),
+            not_after: (self.now + self.policy.validity()).min(issuing.not_after),
+            minted_at: self.now,
+            authority: issuing.authority.clone(),
+            follows: item.follows.clone(),
+            because: item.because.clone(),
+        });
+    }
+
+    /// Appends the attempts; those that are there already are somebody else's and are not sent again.
+    pub fn begin(&mut self, item: &DeliverItem) -> Vec<InstanceId> {
+        let mut ours = Vec::new();
+        for target in &item.targets {
+            let key = (target.clone(), item.generation, item.attempt);
+            if self.attempts.contains_key(&key) {
+                continue;
+            }
+            let open = self.attempts.values().any(|a| a.target == *target && self.is_running(a));
+            assert!(!open, "{target} is given generation {} while an installer runs", item.generation);
+            let host = &self.hosts[target];
+            assert!(!host.reverted.contains(&item.generation), "{target} reverted generation {}", item.generation);
+            let record = AttemptRecord {
+                target: target.clone(),
+                generation: item.generation,
+                attempt: item.attempt,
+                epoch: Epoch(1),
+                action: item.action,
+                begun_at: self.now,
+                command_id: None,
+                ended: None,
+            };
+            self.attempts.insert(key, record);
+            ours.push(target.clone());
+        }
+        ours
+    }
+
+    fn is_running(&self, attempt: &AttemptRecord) -> bool {
+        attempt.ended.is_none()
+            && attempt
+                .command_id
+                .as_ref()
+                .and_then(|id| self.commands.get(id))
+                .is_some_and(|command| command.done_at > self.now && command.seen.is_none())
+    }
+
+    /// Sends one command per target, each of which takes three seconds.
+    pub fn send(&mut self, item: &DeliverItem, targets: &[InstanceId]) {
+        for target in targets {
+            self.next_command += 1;
+            let id = format!("command-{}-{target}", self.next_command);
+            let command = Command {
+                target: target.clone(),
+                generation: item.generation,
+                done_at: self.now + Duration::seconds(3),
+                seen: None,
+            };
+            self.commands.insert(id.clone(), command);
+            let key = (target.clone(), item.generation, item.attempt);
+            self.attempts.get_mut(&key).unwrap().command_id = Some(id);
+        }
+    }
+
+    /// Lets the installers whose time has come do their work, and settles their attempts.
+    pub fn collect(&mut self) {
+        let now = self.now;
+        for command in self.commands.values_mut().filter(|command| command.done_at <= now && command.seen.is_none()) {
+            let host = self.hosts.get_mut(&command.target).unwrap();
+            command.seen = Some(install(host, command.generation));
+        }
+        let commands = &self.commands;
+        let generations = &self.generations;
+        for attempt in self.attempts.values_mut().filter(|attempt| attempt.ended.is_none()) {
+            let Some(seen) = attempt.command_id.as_ref().and_then(|id| commands.get(id)?.seen.as_ref()) else {
+                continue;
+            };
+            let expected = generations.iter().find(|record| record.generation == attempt.generation);
+            attempt.ended = settle(attempt, &self.policy.stack, expected, seen, now);
+        }
+    }
+
+    /// What a handshake with each target shows now.
+    pub fn dial(&self, item: &VerifyItem) -> (Vec<SeenTarget>, Vec<SeenThrough>) {
+        assert!(!item.targets.is_empty() && item.targets.len() <= 50);
+        let shows = |host: &Host, wanted: &[String]| match host.serves.filter(|_| host.ill != Ill::Hidden && host.online) {
+            None => Verdict::unseen(Fault::TimedOut),
+            Some(generation) => {
+                let leaf = self.generations.iter().find(|record| record.generation == generation).unwrap();
+                let mut faults = Vec::new();
+                if leaf.not_after < self.now {
+                    faults.push(Fault::Expired);
+                }
+                if !wanted.contains(&leaf.fingerprint) {
+                    faults.push(Fault::OtherCertificate);
+                }
+                Verdict {
+                    fingerprint: Some(leaf.fingerprint.clone()),
+                    serial: Some(leaf.serial.clone()),
+                    not_after: Some(leaf.not_after),
+                    faults,
+                }
+            }
+        };
+        let seen = item.targets.iter().map(|target| SeenTarget {
+            target: target.target.clone(),
+            generation: target.generation,
+            at: self.now,
+            verdict: shows(&self.hosts[&target.target], std::slice::from_ref(&target.fingerprint)),
+            handshake_ms: 1.0,
+        });
+        // The service sends samples to whoever serves at all, in turns.
+        let serving: Vec<&Host> =
+            self.hosts.values().filter(|h| h.wanted && h.online && h.serves.is_some()).collect();
+        let through = item.through.iter().flat_map(|through| {
+            (0..through.samples as usize).filter_map(|n| {
+                let host = serving.get(n % serving.len().max(1))?;
+                // Lattice reaches a target that the prober cannot dial.
+                let host = Host { ill: Ill::Well, ..(*host).clone() };
+                let verdict = shows(&host, &through.fingerprints);
+                Some(SeenThrough { address: None, at: self.now, verdict, handshake_ms: 1.0 })
+            })
+        });
+        (seen.collect(), through.collect())
+    }
+
+    /// Writes sightings down. A floor that goes down is a broken promise.
+    pub fn record(&mut self, seen: &[SeenTarget], through: &[SeenThrough]) {
+        for seen in seen {
+            let previous = self.sightings.get(&seen.target);
+            let next = sighting::after(previous, seen);
+            assert!(next.floor >= previous.and_then(|record| record.floor), "the floor of {} went down", seen.target);
+            self.sightings.insert(seen.target.clone(), next);
+        }
+        self.through = sighting::after_through(self.through.as_ref(), through);
+    }
+}
+
+/// What the installer on a host does.
+fn install(host: &mut Host, generation: Generation) -> CommandSeen {
+    if !host.online {
+        let (status, details) = ("TimedOut".to_owned(), "Delivery Timed Out".to_owned());
+        return CommandSeen { status, status_details: details, output: String::new() };
+    }
+    let code = match host.ill {
+        Ill::Well | Ill::Hidden if host.serves == Some(generation) => "unchanged",
+        Ill::Well | Ill::Hidden if host.serves > Some(generation) => "belowFloor",
+        Ill::Well | Ill::Hidden => {
+            host.serves = Some(generation);
+            "installed"
+        }
+        Ill::RevertsAll => {
+            host.reverted.push(generation);
+            "reverted"
+        }
+        Ill::CannotFetch => "fetchFailed",
+        Ill::NotInHostConf => "notOptedIn",
+        Ill::AlwaysBusy => "busy",
+        Ill::Lies => "installed",
+    };
+    let good = matches!(code, "installed" | "unchanged");
+    let output = format!(
+        "fetching\n{{\"espalier\":1,\"code\":\"{code}\",\"stack\":\"payments\",\"generation\":{generation},\
+         \"fingerprint\":\"{:064x}\",\"serial\":\"{:x}\",\"detail\":\"\"}}\n",
+        generation.0, generation.0
+    );
+    let status = if good { "Success" } else { "Failed" };
+    CommandSeen { status: status.into(), status_details: status.into(), output }
+}
+
+fn indent(text: &str) -> String {
+    text.lines().fold(String::new(), |mut all, line| {
+        writeln!(all, "    {line}").unwrap();
+        all
+    })
+}

@@ -1,0 +1,103 @@
+//! The spec: the recipe parses, every mistake is reported at once with its path, and the published schema is current.
+
+use espalier_domain::spec::{self, AllowedDomains, Issuer, Manage, Select, SpecErrors};
+use serde_json::{Value, json};
+
+const RECIPE: &str = include_str!("../../../examples/recipe.json");
+
+fn allowed() -> AllowedDomains {
+    AllowedDomains::parse("example.com").unwrap()
+}
+
+fn recipe() -> Value {
+    serde_json::from_str(RECIPE).unwrap()
+}
+
+fn refusals(document: &Value) -> Vec<(String, String)> {
+    let Err(SpecErrors(errors)) = spec::parse(&document.to_string(), &allowed()) else { return Vec::new() };
+    errors.into_iter().map(|error| (error.path, error.problem)).collect()
+}
+
+#[test]
+fn the_recipe_parses() {
+    let spec = spec::parse(RECIPE, &allowed()).unwrap();
+    assert_eq!(spec.stack.as_str(), "api-service");
+    assert_eq!(spec.manage, Manage::Stack);
+    assert_eq!(spec.certificate.issuer, Issuer::Authority);
+    assert!(matches!(&spec.targets.select, Select::Tag { key, .. } if key == "espalier:stack"));
+    assert_eq!(spec.hash().len(), 64);
+}
+
+#[test]
+fn the_hash_is_of_the_content_not_of_the_text() {
+    let other = serde_json::to_string_pretty(&recipe()).unwrap();
+    let (a, b) = (spec::parse(RECIPE, &allowed()).unwrap(), spec::parse(&other, &allowed()).unwrap());
+    assert_eq!(a.hash(), b.hash());
+    let mut changed = recipe();
+    changed["rollout"]["waveSize"] = json!(5);
+    assert_ne!(spec::parse(&changed.to_string(), &allowed()).unwrap().hash(), a.hash());
+}
+
+#[test]
+fn ten_mistakes_are_ten_errors_with_paths() {
+    let mut bad = recipe();
+    bad["version"] = json!(2);
+    bad["stack"] = json!("Svc_Payments");
+    bad["colour"] = json!("green");
+    bad["network"]["vpcId"] = json!("vpc-xyz");
+    bad["network"]["consumers"][0]["securityGroupIds"] = json!([]);
+    bad["service"]["port"] = json!(70_000);
+    bad["service"]["idleTimeoutSeconds"] = json!("60");
+    bad["certificate"]["dnsNames"] = json!(["api.evil.net"]);
+    bad["certificate"]["renewBeforeHours"] = json!(168);
+    bad["healthCheck"] = json!({"enabled": true, "protocol": "TCP"});
+    bad.as_object_mut().unwrap().remove("prober");
+    let paths: Vec<String> = refusals(&bad).into_iter().map(|(path, _)| path).collect();
+    let expected = [
+        "/certificate/dnsNames",
+        "/certificate/dnsNames/0",
+        "/certificate/renewBeforeHours",
+        "/colour",
+        "/healthCheck/protocol",
+        "/network/consumers/0/securityGroupIds",
+        "/network/vpcId",
+        "/prober",
+        "/service/idleTimeoutSeconds",
+        "/service/port",
+        "/stack",
+        "/version",
+    ];
+    assert_eq!(paths, expected);
+}
+
+#[test]
+fn what_comes_later_says_so() {
+    for (pointer, value) in [
+        ("/certificate/issuer/kind", "kms"),
+        ("/certificate/custody/kind", "target"),
+        ("/certificate/keyType", "RSA_2048"),
+    ] {
+        let mut later = recipe();
+        *later.pointer_mut(pointer).unwrap() = json!(value);
+        let found = refusals(&later);
+        assert_eq!(found, [(pointer.to_owned(), format!("{value:?} is not supported by this version"))]);
+    }
+    for manage in ["rotation", "nothing"] {
+        let mut later = recipe();
+        later["manage"] = json!(manage);
+        assert_eq!(refusals(&later), [], "{manage} parses; the planner answers that it comes later");
+    }
+}
+
+#[test]
+fn not_json_is_one_error() {
+    assert!(spec::parse("{", &allowed()).unwrap_err().0[0].problem.starts_with("is not JSON"));
+    assert_eq!(refusals(&json!([]))[0].1, "a list is not an object");
+}
+
+/// Regenerate with `EXPECTORATE=overwrite`.
+#[test]
+fn the_published_schema_is_the_table() {
+    let text = serde_json::to_string_pretty(&spec::schema()).unwrap() + "\n";
+    expectorate::assert_contents("../../schemas/stack.schema.json", &text);
+}
