@@ -1,0 +1,401 @@
+#!/bin/sh
+# Espalier's installer: puts one certificate generation in place on this host, or leaves everything as it was.
+#
+# It runs as root on somebody's production host. What it promises, at any instant and however it is ended:
+#   * <directory>/<stack>/current is one symbolic link that always leads to a complete, matching pair;
+#   * it moves to a new pair by one rename, after the pair was checked, and back when the server does not serve it;
+#   * the server is reloaded gracefully, never restarted; a command that fails is never a handshake that fails;
+#   * no key material on a command line, in any output, or readable by others;
+#   * the last line of output is one JSON object, whatever happened.
+#
+# Input: environment variables SSM_* (identifiers only) and the owner's host.conf. Needs coreutils, util-linux' flock,
+# awk, sed, openssl and the AWS CLI.
+set -eu
+umask 077
+LC_ALL=C
+PATH="${PATH:-/usr/local/bin:/usr/bin:/bin}:/usr/sbin:/sbin"
+export LC_ALL PATH
+
+FETCH_SECONDS=120  # a failed fetch is retried until then: the quota is shared by the whole fleet
+SERVED_SECONDS=15  # how long a graceful reload may take to show
+
+reported=''
+swapped=''
+old=''
+new=''
+step='starting'
+serial=''
+stack="${SSM_Stack:-}"
+generation="${SSM_Generation:-0}"
+fingerprint="${SSM_Fingerprint:-}"
+
+# report CODE DETAIL: prints the last line and ends.
+report() {
+    reported=1
+    # Nothing leads there yet, and it may hold a key.
+    if [ -n "$new" ]; then rm -rf "$new"; fi
+    detail=$(printf '%s' "$2" | tr -cd 'A-Za-z0-9 ._:/,;()=-' | cut -c 1-200)
+    shown_stack=$(printf '%s' "$stack" | tr -cd 'a-z0-9-' | cut -c 1-24)
+    shown_generation=$(printf '%s' "$generation" | tr -cd '0-9' | cut -c 1-9)
+    shown_fingerprint=$(printf '%s' "$fingerprint" | tr -cd '0-9a-f' | cut -c 1-64)
+    printf '{"espalier":1,"code":"%s","stack":"%s","generation":%s,"fingerprint":"%s","serial":"%s","detail":"%s"}\n' \
+        "$1" "$shown_stack" "${shown_generation:-0}" "$shown_fingerprint" "$serial" "$detail"
+    case "$1" in
+        installed | unchanged) exit 0 ;;
+        *) exit 1 ;;
+    esac
+}
+
+# Every way out leads through here: what was swapped and not proven is swapped back.
+# shellcheck disable=SC2317  # reached by the trap
+finish() {
+    trap - EXIT
+    [ -n "$reported" ] && return 0
+    if [ -n "$swapped" ]; then
+        revert "stopped while $step" || true
+    fi
+    (report refused "stopped while $step") || true
+}
+trap finish EXIT
+trap 'exit 143' HUP INT TERM
+
+# matches VALUE PATTERN: whether the whole of VALUE matches the extended regular expression.
+matches() {
+    [ "$(printf '%s' "$1" | grep -Ecx "$2")" = 1 ] && [ "$(printf '%s' "$1" | wc -l)" -eq 0 ]
+}
+
+check_parameters() {
+    step='reading the parameters'
+    # An agent too old for ENV_VAR interpolation sets none of these.
+    [ -n "${SSM_Action+set}" ] || report refused 'no SSM_Action in the environment: SSM Agent 3.3.2746.0 or later is needed'
+    case "$SSM_Action" in
+        Install) ;;
+        Confirm | Prepare) report refused "Action $SSM_Action is not supported by this version" ;;
+        *) report refused 'Action is not Install, Confirm or Prepare' ;;
+    esac
+    matches "$stack" '[a-z][a-z0-9-]{1,22}[a-z0-9]' || report refused 'Stack is not a stack name'
+    matches "$generation" '[1-9][0-9]{0,8}' || report refused 'Generation is not a number from 1'
+    matches "$fingerprint" '[0-9a-f]{64}' || report refused 'Fingerprint is not 64 hexadecimal digits'
+    matches "${SSM_WindowSeconds:-}" '0|[1-9][0-9]{0,3}' || report refused 'WindowSeconds is not a number from 0 to 9999'
+    matches "${SSM_ParameterName:-}" "/espalier-leaf/$stack/(shared|i-[0-9a-f]{8,17})/$generation" ||
+        report refused 'ParameterName is not this generation of this stack'
+}
+
+# The owner's word on this host. Read line by line and never executed: a value is data.
+read_configuration() {
+    step='reading host.conf'
+    configuration="${ESPALIER_CONF:-/etc/espalier/host.conf}"
+    [ -f "$configuration" ] || report notOptedIn "there is no $configuration on this host"
+    owner_id=$(stat -c %u "$configuration")
+    [ "$owner_id" = 0 ] || [ "$owner_id" = "$(id -u)" ] || report refused "$configuration is not owned by root"
+    [ -z "$(find "$configuration" -prune -perm /022)" ] || report refused "$configuration can be written by others"
+    stacks='' driver='' directory='' hooks='' check='' owner='root' group='root' control='' seen=' '
+    while IFS= read -r line || [ -n "$line" ]; do
+        case "$line" in
+            '' | '#'*) continue ;;
+            *=*) ;;
+            *) report refused 'host.conf has a line that is not key=value' ;;
+        esac
+        key=${line%%=*}
+        value=${line#*=}
+        case "$seen" in *" $key "*) report refused "host.conf sets $key twice" ;; esac
+        seen="$seen$key "
+        matches "$value" '[A-Za-z0-9_./:,@-]+' || report refused "host.conf: $key is empty or has a character that is not allowed"
+        case "$key" in
+            stacks) stacks=$value ;;
+            driver) driver=$value ;;
+            directory) directory=$value ;;
+            hooks) hooks=$value ;;
+            check) check=$value ;;
+            owner) owner=$value ;;
+            group) group=$value ;;
+            control) control=$value ;;
+            *) report refused "host.conf has an unknown key $key" ;;
+        esac
+    done <"$configuration"
+    case ",$stacks," in *",$stack,"*) ;; *) report notOptedIn "host.conf does not list this stack" ;; esac
+    for path in "${directory:-unset}" "${hooks:-/}" "${control:-/}"; do
+        case "$path" in
+            */../* | */..) report refused 'host.conf has a path with ..' ;;
+            /*) ;;
+            *) report refused 'host.conf: directory, hooks and control are absolute paths; directory must be set' ;;
+        esac
+    done
+    matches "$check" '[A-Za-z0-9.-]+:[0-9]{1,5}' || report refused 'host.conf: check is not host:port'
+    case "$driver" in
+        httpd) ;;
+        hook)
+            for hook in test reload; do
+                [ -x "$hooks/$hook" ] || report refused "host.conf: $hooks/$hook is not executable"
+            done
+            ;;
+        *) report refused 'host.conf: driver is not httpd or hook' ;;
+    esac
+}
+
+# sha256 fingerprint of the first certificate on standard input, lower-case; empty if there is none.
+fingerprint_of() {
+    openssl x509 -noout -fingerprint -sha256 2>/dev/null | sed 's/.*=//; s/://g' | tr 'A-F' 'a-f'
+}
+
+# public_of KIND FILE: a digest of the public key in a key or a certificate.
+public_of() {
+    case "$1" in
+        key) openssl pkey -in "$2" -pubout -outform DER 2>/dev/null | openssl dgst -sha256 ;;
+        leaf) openssl x509 -in "$2" -noout -pubkey 2>/dev/null | openssl pkey -pubin -pubout -outform DER 2>/dev/null | openssl dgst -sha256 ;;
+    esac
+}
+
+# is_good DIRECTORY: whether it holds a complete, matching, currently valid pair.
+is_good() {
+    for file in key.pem leaf.pem chain.pem fullchain.pem generation; do
+        [ -s "$1/$file" ] || return 1
+    done
+    openssl pkey -in "$1/key.pem" -noout 2>/dev/null || return 1
+    [ "$(public_of key "$1/key.pem")" = "$(public_of leaf "$1/leaf.pem")" ] || return 1
+    # Dates, issuer's signature and purpose; the root is the verifiers' business, the issuer is as far as we see.
+    openssl verify -partial_chain -purpose sslserver -trusted "$1/chain.pem" "$1/leaf.pem" >/dev/null 2>&1
+}
+
+# name_of DIRECTORY: the first DNS name of its leaf.
+name_of() {
+    openssl x509 -in "$1/leaf.pem" -noout -ext subjectAltName 2>/dev/null |
+        tr ',' '\n' | sed -n 's/^ *DNS:\([A-Za-z0-9.-]*\)$/\1/p' | head -n 1
+}
+
+# served NAME: the fingerprint of what the server shows for a name.
+served() {
+    timeout 5 openssl s_client -connect "$check" -servername "$1" </dev/null 2>/dev/null | fingerprint_of || true
+}
+
+# serves NAME FINGERPRINT: whether the server shows it before long. New connections only; old ones keep what they have.
+serves() {
+    until_time=$(($(date +%s) + SERVED_SECONDS))
+    while [ "$(served "$1")" != "$2" ]; do
+        [ "$(date +%s)" -lt "$until_time" ] || return 1
+        sleep 0.3
+    done
+}
+
+# The server's own word on its configuration. Children never inherit the lock: a server started here would keep it.
+test_server() {
+    case "$driver" in
+        hook) ESPALIER_STACK="$stack" ESPALIER_DIRECTORY="$base/current" "$hooks/test" >/dev/null 2>&1 9>&- ;;
+        httpd)
+            if [ -n "$control" ]; then
+                "$control" -t >/dev/null 2>&1 9>&-
+            elif command -v httpd >/dev/null 2>&1; then
+                httpd -t >/dev/null 2>&1 9>&-
+            else
+                apache2ctl configtest >/dev/null 2>&1 9>&-
+            fi
+            ;;
+    esac
+}
+
+# Graceful, and a start only where nothing runs yet.
+reload_server() {
+    case "$driver" in
+        hook) ESPALIER_STACK="$stack" ESPALIER_DIRECTORY="$base/current" "$hooks/reload" >/dev/null 2>&1 9>&- ;;
+        httpd)
+            if [ -n "$control" ]; then
+                "$control" -k graceful >/dev/null 2>&1 9>&-
+            else
+                unit=apache2
+                if command -v httpd >/dev/null 2>&1; then unit=httpd; fi
+                if systemctl is-active --quiet "$unit" 9>&-; then
+                    systemctl reload "$unit" >/dev/null 2>&1 9>&-
+                else
+                    systemctl start "$unit" >/dev/null 2>&1 9>&-
+                fi
+            fi
+            ;;
+    esac
+}
+
+# point LINK TARGET: one rename; whoever looks sees the old or the new, never neither.
+point() {
+    rm -f "$base/.$1.new"
+    ln -s "$2" "$base/.$1.new"
+    mv -T "$base/.$1.new" "$base/$1"
+    sync "$base"
+}
+
+floor_of_host() {
+    if [ -f "$base/floor" ] && matches "$(cat "$base/floor")" '[1-9][0-9]{0,8}'; then cat "$base/floor"; else echo 0; fi
+}
+
+raise_floor() {
+    [ "$generation" -gt "$(floor_of_host)" ] || return 0
+    printf '%s\n' "$generation" >"$base/.floor.new"
+    sync "$base/.floor.new"
+    mv -T "$base/.floor.new" "$base/floor"
+    sync "$base"
+}
+
+# revert CAUSE: the pair before this one is served again; without one, nothing is (the server never ran).
+revert() {
+    swapped=''
+    failed=$(readlink "$base/current" || true)
+    case "$1" in
+        configTestFailed | reloadFailed | servedOther) code=$1 ;;
+        *) code=refused ;;
+    esac
+    if [ -n "$old" ] && [ "$failed" = "$old" ]; then report "$code" "$1: the confirmed generation was asserted again in vain"; fi
+    if [ -z "$old" ] || [ ! -d "$base/$old" ]; then
+        rm -f "$base/current"
+        report "$code" "$1: there was no certificate before"
+    fi
+    point current "$old"
+    reload_server || true
+    rm -rf "${base:?}/${failed:?}"
+    if serves "$(name_of "$base/$old")" "$(fingerprint_of <"$base/$old/leaf.pem")"; then
+        report reverted "$1: the generation before is served again"
+    fi
+    report reverted "$1: the generation before is in place but the server does not show it"
+}
+
+# prove: the server takes what `current` leads to, or it is taken back.
+prove() {
+    step='testing the configuration'
+    test_server || revert configTestFailed
+    step='reloading'
+    reload_server || revert reloadFailed
+    step='looking at what is served'
+    serves "$name" "$fingerprint" || revert servedOther
+    swapped=''
+    raise_floor
+}
+
+# The same generation again: nothing is done if disk and wire agree; if only the wire differs, it is asserted again.
+assert_current() {
+    [ -d "$base/current" ] && is_good "$base/current" || return 0
+    [ "$(cat "$base/current/generation")" = "$generation" ] || return 0
+    [ "$(fingerprint_of <"$base/current/leaf.pem")" = "$fingerprint" ] || return 0
+    name=$(name_of "$base/current")
+    serial=$(serial_of "$base/current/leaf.pem")
+    if [ "$(served "$name")" = "$fingerprint" ]; then
+        raise_floor
+        report unchanged 'on disk and on the wire'
+    fi
+    # Confirmed before: nothing to go back to. Else this is what an earlier run left unproven.
+    if [ "$(floor_of_host)" -lt "$generation" ]; then
+        old=$(readlink "$base/previous" || true)
+    else
+        old=$(readlink "$base/current")
+    fi
+    swapped=1
+    prove
+    report installed 'asserted again'
+}
+
+serial_of() {
+    openssl x509 -in "$1" -noout -serial 2>/dev/null | sed 's/.*=//; s/^0*//' | tr 'A-F' 'a-f'
+}
+
+# Neither all at once nor by chance: the same host waits the same time.
+spread() {
+    step='waiting its turn'
+    [ "$SSM_WindowSeconds" -gt 0 ] || return 0
+    sleep $(($(uname -n | cksum | cut -d ' ' -f 1) % SSM_WindowSeconds))
+}
+
+fetch() {
+    step='fetching the bundle'
+    until_time=$(($(date +%s) + FETCH_SECONDS))
+    pause=1
+    until aws ssm get-parameter --with-decryption --name "$SSM_ParameterName" --query Parameter.Value --output text \
+        >"$new/bundle" 2>/dev/null; do
+        [ "$(($(date +%s) + pause))" -lt "$until_time" ] || report fetchFailed "$SSM_ParameterName could not be read"
+        sleep "$pause"
+        [ "$pause" -ge 16 ] || pause=$((pause * 2))
+    done
+}
+
+# Exactly one key, then the leaf, then its issuers.
+split() {
+    step='reading the bundle'
+    awk -v new="$new" '
+        /^-----BEGIN ([A-Z]+ )?PRIVATE KEY-----$/ { keys++; out = new "/key.pem" }
+        /^-----BEGIN CERTIFICATE-----$/ { leaves++; out = new (leaves == 1 ? "/leaf.pem" : "/chain.pem") }
+        out != "" { print > out }
+        /^-----END / { out = "" }
+        END { exit !(keys == 1 && leaves >= 2) }
+    ' "$new/bundle" || report invalidBundle 'the bundle is not one key, a leaf and its issuers'
+    rm -f "$new/bundle"
+    cat "$new/leaf.pem" "$new/chain.pem" >"$new/fullchain.pem"
+    printf '%s\n' "$generation" >"$new/generation"
+}
+
+check_bundle() {
+    step='checking the bundle'
+    [ "$(fingerprint_of <"$new/leaf.pem")" = "$fingerprint" ] || report invalidBundle 'the leaf is not the one announced'
+    is_good "$new" || report invalidBundle 'key, leaf, issuer or dates do not fit together'
+    name=$(name_of "$new")
+    [ -n "$name" ] || report invalidBundle 'the leaf names no host'
+    serial=$(serial_of "$new/leaf.pem")
+}
+
+# Onto the disk for good, under a name that nothing leads to yet.
+keep() {
+    step='writing the generation'
+    if [ "$owner:$group" != "$(id -un):$(id -gn)" ]; then chown -R "$owner:$group" "$new"; fi
+    chmod 0750 "$new"
+    chmod 0640 "$new"/*
+    sync "$new"/* "$new"
+    place="generations/$generation"
+    attempt=0
+    while [ -e "$base/$place" ]; do
+        # A former attempt's files, perhaps led to by `current`: left alone until nothing leads to them.
+        attempt=$((attempt + 1))
+        place="generations/$generation.$attempt"
+    done
+    mv -T "$new" "$base/$place"
+    sync "$base/generations"
+    if command -v restorecon >/dev/null 2>&1; then restorecon -R "$base" >/dev/null 2>&1 || true; fi
+}
+
+swap() {
+    step='swapping'
+    old=$(readlink "$base/current" || true)
+    if [ -n "$old" ]; then point previous "$old"; fi
+    swapped=1
+    point current "$place"
+}
+
+# Two generations stay: going back needs no network.
+prune() {
+    step='tidying up'
+    for entry in "$base"/generations/*; do
+        case "generations/${entry##*/}" in
+            "$(readlink "$base/current")" | "$(readlink "$base/previous" || true)") ;;
+            *) rm -rf "$entry" ;;
+        esac
+    done
+}
+
+check_parameters
+read_configuration
+base="$directory/$stack"
+step='making the directories'
+mkdir -p "$base/generations"
+chmod 0750 "$base" "$base/generations"
+if [ "$owner:$group" != "$(id -un):$(id -gn)" ]; then chown "$owner:$group" "$base" "$base/generations"; fi
+exec 9>"$base/lock"
+flock -n 9 || report busy 'another installation is running on this host'
+# What a killed run left behind holds a key.
+rm -rf "$base"/.new-* "$base"/.current.new "$base"/.previous.new "$base"/.floor.new
+
+[ "$generation" -ge "$(floor_of_host)" ] || report belowFloor "generation $(floor_of_host) was confirmed on this host"
+assert_current
+spread
+new="$base/.new-$generation"
+mkdir "$new"
+fetch
+split
+check_bundle
+keep
+swap
+prove
+prune
+report installed 'served'
