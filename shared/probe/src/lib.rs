@@ -1,1 +1,116 @@
-//! placeholder
+//! The only crate that opens a socket to a target: resolve, connect, handshake, and hand the facts to the judge.
+//!
+//! It proves what clients would see: a full handshake, no resumption, the handshake's signature verified (a server
+//! that shows a certificate must hold its key). It never decides what a sighting means; that is
+//! [`espalier_domain::verdict::judge`]'s.
+
+mod dial;
+mod resolve;
+mod trust;
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use espalier_domain::failure::{Failure, Word};
+use espalier_domain::id::HostName;
+use espalier_domain::verdict::{Expected, Fault, Presented, Verdict, judge};
+use espalier_domain::work::{SeenTarget, SeenThrough, Through, VerifyItem, VerifyTarget, WorkResult};
+use futures::StreamExt as _;
+use time::OffsetDateTime;
+
+pub use resolve::Resolver;
+pub use trust::Trust;
+
+/// Handshakes under way at once. Dead hosts cost a timeout each, so they are dialled side by side.
+const AT_ONCE: usize = 32;
+
+/// Why nothing could be probed at all. What is wrong with a target is a [`Fault`], not an error.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The trust bundle holds no certificate that can be trusted.
+    #[error("field `trust`: {problem}; give the roots as concatenated PEM certificates")]
+    Trust {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The TLS configuration was refused.
+    #[error("configuring TLS")]
+    Tls(#[source] rustls::Error),
+}
+
+impl Failure for ProbeError {
+    fn word(&self) -> Word {
+        match self {
+            Self::Trust { .. } => Word::Invalid,
+            Self::Tls(_) => Word::Broken,
+        }
+    }
+}
+
+/// Dials everything an item asks for.
+///
+/// # Errors
+/// When the item's trust bundle cannot be used.
+pub async fn probe(item: &VerifyItem, now: impl Fn() -> OffsetDateTime + Sync) -> Result<WorkResult, ProbeError> {
+    let trust = Trust::from_pem(&item.trust)?;
+    let prober = Prober { trust: &trust, server_name: &item.server_name, now: &now };
+    // Collected first: a stream over closures that borrow would not be `Send`.
+    let dials: Vec<_> = item.targets.iter().map(|target| prober.target(target)).collect();
+    let sightings = futures::stream::iter(dials).buffered(AT_ONCE).collect().await;
+    let through = match &item.through {
+        Some(through) => prober.through(through).await,
+        None => Vec::new(),
+    };
+    Ok(WorkResult::Seen { stack: item.stack.clone(), sightings, through })
+}
+
+struct Prober<'a, N> {
+    trust: &'a Trust,
+    server_name: &'a HostName,
+    now: &'a N,
+}
+
+impl<N: Fn() -> OffsetDateTime + Sync> Prober<'_, N> {
+    async fn target(&self, target: &VerifyTarget) -> SeenTarget {
+        let begun = Instant::now();
+        let presented = dial::handshake(target.address, self.server_name, self.trust, (self.now)()).await;
+        let handshake_ms = elapsed_ms(begun);
+        let verdict = self.judge(presented, std::slice::from_ref(&target.fingerprint));
+        let (target, generation) = (target.target.clone(), target.generation);
+        SeenTarget { target, generation, at: (self.now)(), verdict, handshake_ms }
+    }
+
+    async fn through(&self, through: &Through) -> Vec<SeenThrough> {
+        let resolver = Resolver::new(through.resolver);
+        let dials: Vec<_> = (0..through.samples).map(|_| self.sample(&resolver, through)).collect();
+        futures::stream::iter(dials).buffered(AT_ONCE).collect().await
+    }
+
+    /// One client's way: ask for the name, dial what comes back.
+    async fn sample(&self, resolver: &Resolver, through: &Through) -> SeenThrough {
+        let begun = Instant::now();
+        let (address, presented) = match resolver.lookup(self.server_name).await {
+            Err(fault) => (None, Err(fault)),
+            Ok(ip) if ip.is_unspecified() || ip.is_multicast() => (Some(ip), Err(Fault::WrongAddress)),
+            Ok(ip) => {
+                let address = SocketAddr::new(ip, through.port);
+                (Some(ip), dial::handshake(address, self.server_name, self.trust, (self.now)()).await)
+            }
+        };
+        let handshake_ms = elapsed_ms(begun);
+        let verdict = self.judge(presented, &through.fingerprints);
+        SeenThrough { address, at: (self.now)(), verdict, handshake_ms }
+    }
+
+    fn judge(&self, presented: Result<Presented, Fault>, fingerprints: &[String]) -> Verdict {
+        let expected = Expected { server_name: self.server_name, fingerprints };
+        match presented {
+            Ok(presented) => judge(&presented, &expected, (self.now)()),
+            Err(fault) => Verdict { fingerprint: None, serial: None, not_after: None, faults: vec![fault] },
+        }
+    }
+}
+
+fn elapsed_ms(begun: Instant) -> f64 {
+    begun.elapsed().as_secs_f64() * 1_000.0
+}

@@ -1,0 +1,138 @@
+//! One connection: TCP, then a full TLS handshake that captures what the server presents.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use espalier_domain::id::HostName;
+use espalier_domain::verdict::{Fault, Presented};
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+
+use crate::Trust;
+
+/// For connecting, and again for the handshake.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Connects and shakes hands; what was presented, or why nothing was.
+pub(crate) async fn handshake(
+    address: SocketAddr,
+    name: &HostName,
+    trust: &Trust,
+    now: OffsetDateTime,
+) -> Result<Presented, Fault> {
+    let tcp = match timeout(PATIENCE, TcpStream::connect(address)).await {
+        Ok(Ok(tcp)) => tcp,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(Fault::Refused),
+        // No route, host down: as good as no answer.
+        Ok(Err(_)) | Err(_) => return Err(Fault::TimedOut),
+    };
+    let capture = Arc::new(Capture { provider: Arc::clone(trust.provider()), chain: Mutex::default() });
+    let config = config(&capture).map_err(|_| Fault::HandshakeFailed)?;
+    let server_name = ServerName::try_from(name.as_str().to_owned()).map_err(|_| Fault::HandshakeFailed)?;
+    match timeout(PATIENCE, TlsConnector::from(Arc::new(config)).connect(server_name, tcp)).await {
+        Ok(Ok(_tls)) => {}
+        Ok(Err(_)) => return Err(Fault::HandshakeFailed),
+        Err(_) => return Err(Fault::TimedOut),
+    }
+    let chain = capture.chain.lock().map(|mut chain| std::mem::take(&mut *chain)).unwrap_or_default();
+    facts(&chain, trust, now).ok_or(Fault::HandshakeFailed)
+}
+
+fn config(capture: &Arc<Capture>) -> Result<ClientConfig, rustls::Error> {
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(&capture.provider))
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::clone(capture) as Arc<dyn ServerCertVerifier>)
+        .with_no_client_auth();
+    // A resumed session shows no certificate.
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+fn facts(chain: &[CertificateDer<'_>], trust: &Trust, now: OffsetDateTime) -> Option<Presented> {
+    let (leaf, intermediates) = chain.split_first()?;
+    let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
+    let not_before = parsed.validity().not_before.to_datetime();
+    let not_after = parsed.validity().not_after.to_datetime();
+    let names = match parsed.subject_alternative_name() {
+        Ok(Some(extension)) => extension.value.general_names.iter().filter_map(dns_name).collect(),
+        Ok(None) | Err(_) => Vec::new(),
+    };
+    let serial = hex(parsed.raw_serial());
+    Some(Presented {
+        names,
+        not_before,
+        not_after,
+        serial: serial.trim_start_matches('0').to_owned(),
+        fingerprint: hex(&Sha256::digest(leaf)),
+        chain: trust.check(leaf, intermediates, now.clamp(not_before, not_after.max(not_before))),
+    })
+}
+
+fn dns_name(name: &GeneralName<'_>) -> Option<String> {
+    if let GeneralName::DNSName(name) = name { Some((*name).to_owned()) } else { None }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Takes any certificate for the moment, so that every fault can be reported, but no unproven one: the handshake's
+/// signature is checked against the key in the leaf.
+#[derive(Debug)]
+struct Capture {
+    provider: Arc<CryptoProvider>,
+    chain: Mutex<Vec<CertificateDer<'static>>>,
+}
+
+impl ServerCertVerifier for Capture {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if let Ok(mut chain) = self.chain.lock() {
+            *chain = std::iter::once(end_entity)
+                .chain(intermediates)
+                .map(|certificate| certificate.clone().into_owned())
+                .collect();
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
