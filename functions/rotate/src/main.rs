@@ -1,2 +1,68 @@
-//! placeholder
-fn main() {}
+//! `rotate`: looks at a stack's certificates, says what can be done now, and keeps the ledger's facts.
+//!
+//! It is asked in two ways. A hint (an event, a schedule, a person) makes it look and, if there is anything to do,
+//! start the state machine under a claimed epoch. The state machine then asks it pass by pass, hands out the work it
+//! names and brings the results back. It uses no key and reaches no target.
+
+mod answer;
+mod concern;
+mod gather;
+mod hint;
+mod pass;
+mod policy;
+mod start;
+
+use espalier_aws::acm::Certificates;
+use espalier_aws::command::Commands;
+use espalier_aws::inventory::Inventory;
+use espalier_aws::ledger::Ledger;
+use espalier_aws::specs::Specs;
+use espalier_aws::states::StateMachine;
+use espalier_domain::spec::AllowedDomains;
+use espalier_domain::work::RotateOutcome;
+use espalier_edge::{EdgeError, Env, Function, Invocation, Trigger, serve};
+use time::OffsetDateTime;
+
+use gather::Sources;
+
+struct Rotate {
+    sources: Sources,
+    machine: StateMachine,
+}
+
+impl Function for Rotate {
+    const NAME: &'static str = "rotate";
+    type Request = Trigger;
+    type Answer = RotateOutcome;
+
+    async fn start(env: &Env) -> Result<Self, EdgeError> {
+        let table = env.required("ESPALIER_LEDGER_TABLE")?;
+        let allowed = env.parsed("ESPALIER_ALLOWED_DOMAINS", AllowedDomains::parse)?;
+        let machine = env.required("ESPALIER_STATE_MACHINE_ARN")?;
+        let sdk = espalier_aws::sdk().await;
+        let sources = Sources {
+            specs: Specs::new(&sdk),
+            allowed,
+            ledger: Ledger::new(&sdk, table),
+            inventory: Inventory::new(&sdk),
+            commands: Commands::new(&sdk),
+            certificates: Certificates::new(&sdk),
+        };
+        Ok(Self { sources, machine: StateMachine::new(&sdk, machine) })
+    }
+
+    async fn handle(&self, request: Trigger, _: &Invocation) -> Result<RotateOutcome, EdgeError> {
+        let now = OffsetDateTime::now_utc();
+        match request {
+            Trigger::Pass(pass) => pass::handle(&self.sources, &pass, now).await,
+            Trigger::Hint(hint) => hint::handle(&self.sources, &self.machine, &hint, now).await,
+            Trigger::Direct(direct) => hint::direct(&self.sources, &self.machine, direct, now).await,
+            Trigger::Work(_) => Err(EdgeError::invalid("rotate hands work out and takes none")),
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    serve::<Rotate>().await
+}

@@ -164,22 +164,60 @@ fn detail<E>(error: &SdkError<E, HttpResponse>) -> String {
 /// Sorts a service's error code; the HTTP status decides where the code is not known.
 fn kind_of(code: &str, status: Option<u16>) -> Kind {
     match code {
-        "ThrottlingException" | "Throttling" | "ThrottledException" | "RequestThrottled" | "RequestThrottledException"
-        | "TooManyRequestsException" | "RequestLimitExceeded" | "PriorRequestNotComplete" | "TooManyUpdates"
-        | "ProvisionedThroughputExceededException" | "BandwidthLimitExceeded" | "SlowDown" => Kind::Throttled,
-        "InternalServerException" | "InternalServerError" | "InternalServiceError" | "InternalFailure" | "InternalError"
-        | "ServiceUnavailable" | "ServiceUnavailableException" | "Unavailable" | "RequestTimeout"
+        "ThrottlingException"
+        | "Throttling"
+        | "ThrottledException"
+        | "RequestThrottled"
+        | "RequestThrottledException"
+        | "TooManyRequestsException"
+        | "RequestLimitExceeded"
+        | "PriorRequestNotComplete"
+        | "TooManyUpdates"
+        | "ProvisionedThroughputExceededException"
+        | "BandwidthLimitExceeded"
+        | "SlowDown" => Kind::Throttled,
+        "InternalServerException"
+        | "InternalServerError"
+        | "InternalServiceError"
+        | "InternalFailure"
+        | "InternalError"
+        | "ServiceUnavailable"
+        | "ServiceUnavailableException"
+        | "Unavailable"
+        | "RequestTimeout"
         | "RequestTimeoutException" => Kind::Busy,
-        "ConflictException" | "ResourceInUseException" | "ConditionalCheckFailedException"
-        | "TransactionCanceledException" | "TransactionConflictException" | "ParameterAlreadyExists"
-        | "ExecutionAlreadyExists" | "ResourceExistsException" | "InvalidPermission.Duplicate"
-        | "IncorrectState" | "DependencyViolation" => Kind::Conflict,
-        "ServiceQuotaExceededException" | "LimitExceededException" | "ParameterLimitExceeded"
-        | "RulesPerSecurityGroupLimitExceeded" | "ExecutionLimitExceeded" => Kind::Quota,
-        "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation" | "UnrecognizedClientException"
-        | "InvalidClientTokenId" | "ExpiredToken" | "ExpiredTokenException" | "AuthFailure" | "NotAuthorized"
-        | "SignatureDoesNotMatch" | "MissingAuthenticationToken" | "KMSAccessDeniedException" => Kind::Denied,
-        "ParameterNotFound" | "ParameterVersionNotFound" | "ExecutionDoesNotExist" | "StateMachineDoesNotExist"
+        "ConflictException"
+        | "ResourceInUseException"
+        | "ConditionalCheckFailedException"
+        | "TransactionCanceledException"
+        | "TransactionConflictException"
+        | "ParameterAlreadyExists"
+        | "ExecutionAlreadyExists"
+        | "ResourceExistsException"
+        | "InvalidPermission.Duplicate"
+        | "IncorrectState"
+        | "DependencyViolation" => Kind::Conflict,
+        "ServiceQuotaExceededException"
+        | "LimitExceededException"
+        | "ParameterLimitExceeded"
+        | "RulesPerSecurityGroupLimitExceeded"
+        | "ExecutionLimitExceeded" => Kind::Quota,
+        "AccessDeniedException"
+        | "AccessDenied"
+        | "UnauthorizedOperation"
+        | "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "ExpiredToken"
+        | "ExpiredTokenException"
+        | "AuthFailure"
+        | "NotAuthorized"
+        | "SignatureDoesNotMatch"
+        | "MissingAuthenticationToken"
+        | "KMSAccessDeniedException" => Kind::Denied,
+        "ParameterNotFound"
+        | "ParameterVersionNotFound"
+        | "ExecutionDoesNotExist"
+        | "StateMachineDoesNotExist"
         | "InvocationDoesNotExist" => Kind::NotFound,
         _ if code.ends_with("NotFoundException") || code.ends_with(".NotFound") || code.starts_with("NoSuch") => {
             Kind::NotFound

@@ -1,1 +1,166 @@
-//! placeholder
+//! Parameter Store: leaf bundles, written once under a name of their own, and the public trust beside them.
+//!
+//! Parameter Store has no condition but one: creation with `Overwrite=false` succeeds once per name. That is the
+//! compare-and-set on which minting rests, and the rest of the protocol makes the ledger agree with it:
+//!
+//! 1. The mint *proposes* in the ledger: the public record under the leaf's own fingerprint. Proposals never collide.
+//! 2. It creates the parameter. The description carries the fingerprint, so that the public half of what was stored
+//!    can be found again without decrypting it; `mint` therefore needs no right to decrypt a leaf, ever.
+//! 3. It appends the generation, on the condition that there is none.
+//!
+//! A mint that finds the name taken reads the fingerprint from the description, takes the proposal with that
+//! fingerprint, and appends *that* record: it finishes the other's work instead of waiting for it. So:
+//!
+//! * two concurrent mints: one creates the parameter, both append the creator's record, both answer the same leaf;
+//! * killed after 1: a proposal nobody refers to, which expires;
+//! * killed after 2: the next mint finds the name taken and finishes step 3 with the right record;
+//! * an answer of 2 that got lost: the SDK's repetition finds the name taken by its own leaf, the same path.
+//!
+//! Whoever appends, the fingerprint in the ledger is the stored bundle's: only the creator's description is there to be
+//! read, and its proposal was written before. Appending first instead (a reservation) would leave, after a crash, a
+//! generation whose bundle never existed, and targets told to fetch it.
+
+use aws_config::SdkConfig;
+use aws_sdk_ssm::Client;
+use aws_sdk_ssm::operation::put_parameter::PutParameterError;
+use aws_sdk_ssm::types::{ParameterTier, ParameterType};
+use espalier_pki::key::SecretText;
+
+use crate::error::{AwsError, during};
+
+/// What the writer of leaves needs on `/espalier-leaf/*`. The history is read without decryption, for its description.
+pub const LEAF_WRITE: &[&str] = &["ssm:PutParameter", "ssm:GetParameterHistory"];
+
+/// What the writer of leaves needs on the leaf key: a standard-tier `SecureString` is encrypted by KMS directly.
+pub const LEAF_KEY: &[&str] = &["kms:Encrypt"];
+
+/// What the publisher of trust needs on `/espalier-trust/*`.
+pub const TRUST_WRITE: &[&str] = &["ssm:PutParameter"];
+
+/// Ends a leaf parameter's description; the fingerprint follows.
+const MARK: &str = "SHA-256 ";
+
+/// Parameter Store.
+#[derive(Debug, Clone)]
+pub struct Parameters {
+    client: Client,
+}
+
+/// Whose bundle is under a leaf's name now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeafStored {
+    /// Ours.
+    Ours,
+    /// The one with this fingerprint, created before.
+    Taken(String),
+    /// Something whose description carries no fingerprint: we have not made it.
+    Foreign,
+}
+
+impl Parameters {
+    /// Parameter Store of the configured account and region.
+    pub fn new(sdk: &SdkConfig) -> Self {
+        Self { client: Client::new(sdk) }
+    }
+
+    /// Stores a leaf bundle (PEM: key, leaf, chain) as `SecureString` under `key_id`, unless the name is taken. A name
+    /// is never written twice.
+    ///
+    /// # Errors
+    /// Systems Manager's, without its message: a validation error may quote the value.
+    pub async fn store_leaf(
+        &self,
+        name: &str,
+        bundle: &SecretText,
+        fingerprint: &str,
+        key_id: &str,
+    ) -> Result<LeafStored, AwsError> {
+        let created = self
+            .client
+            .put_parameter()
+            .name(name)
+            .value(bundle.expose())
+            .description(format!("Espalier leaf: private key and certificate. {MARK}{fingerprint}"))
+            .r#type(ParameterType::SecureString)
+            .key_id(key_id)
+            .tier(ParameterTier::Standard)
+            .overwrite(false)
+            .send()
+            .await;
+        match created {
+            Ok(_) => Ok(LeafStored::Ours),
+            Err(error) if error.as_service_error().is_some_and(PutParameterError::is_parameter_already_exists) => {
+                self.stored(name).await
+            }
+            Err(error) => Err(during("ssm:PutParameter")(error).without_message()),
+        }
+    }
+
+    /// Reads whose leaf is under a name that is taken.
+    async fn stored(&self, name: &str) -> Result<LeafStored, AwsError> {
+        let history = self
+            .client
+            .get_parameter_history()
+            .name(name)
+            .with_decryption(false)
+            .max_results(1)
+            .send()
+            .await
+            .map_err(during("ssm:GetParameterHistory"))?;
+        // A leaf's name is written once, so its first version is its only one.
+        let first = history.parameters().first().and_then(|version| version.description());
+        Ok(first.and_then(fingerprint_in).map_or(LeafStored::Foreign, LeafStored::Taken))
+    }
+
+    /// Publishes an authority's root for clients, unless it is there: the name is a digest of the root, so what is
+    /// there is the same.
+    ///
+    /// # Errors
+    /// Systems Manager's.
+    pub async fn publish_trust(&self, authority: &str, root_pem: &str) -> Result<(), AwsError> {
+        let created = self
+            .client
+            .put_parameter()
+            .name(trust_parameter(authority))
+            .value(root_pem)
+            .description("Espalier root certificate: what clients of the stacks trust.")
+            .r#type(ParameterType::String)
+            .tier(ParameterTier::Standard)
+            .overwrite(false)
+            .send()
+            .await;
+        match created {
+            Ok(_) => Ok(()),
+            Err(error) if error.as_service_error().is_some_and(PutParameterError::is_parameter_already_exists) => {
+                Ok(())
+            }
+            Err(error) => Err(during("ssm:PutParameter")(error)),
+        }
+    }
+}
+
+/// The Parameter Store name of an authority's root: `/espalier-trust/<authority>`.
+pub fn trust_parameter(authority: &str) -> String {
+    format!("/espalier-trust/{authority}")
+}
+
+fn fingerprint_in(description: &str) -> Option<String> {
+    let (_, digits) = description.rsplit_once(MARK)?;
+    let is_digest = digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    is_digest.then(|| digits.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_found_in_our_descriptions_only() {
+        let digest = "ab".repeat(32);
+        let ours = format!("Espalier leaf: private key and certificate. {MARK}{digest}");
+        assert_eq!(fingerprint_in(&ours), Some(digest.clone()));
+        assert_eq!(fingerprint_in(&digest), None);
+        assert_eq!(fingerprint_in(&format!("{MARK}{}", "AB".repeat(32))), None);
+        assert_eq!(fingerprint_in(&format!("{ours}0")), None);
+    }
+}

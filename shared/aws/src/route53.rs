@@ -1,1 +1,187 @@
-//! placeholder
+//! Route 53: a hosted zone and the records at one exact name.
+//!
+//! A record has no tags, so ownership of ours is what it points at: an alias to our service's generated name. What to
+//! make of a record that points elsewhere is the plan's decision.
+
+use aws_config::SdkConfig;
+use aws_sdk_route53::Client;
+use aws_sdk_route53::types::{AliasTarget, Change, ChangeAction, ChangeBatch, ResourceRecordSet, RrType};
+use aws_smithy_types::error::operation::BuildError;
+use espalier_domain::id::{HostName, HostedZoneId};
+
+use crate::error::{AwsError, Kind, during};
+
+/// What this module calls.
+pub const ACTIONS: &[&str] = &[GET, LIST, CHANGE];
+
+const GET: &str = "route53:GetHostedZone";
+const LIST: &str = "route53:ListResourceRecordSets";
+const CHANGE: &str = "route53:ChangeResourceRecordSets";
+
+/// A hosted zone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Zone {
+    /// Its name without the trailing dot.
+    pub name: String,
+    /// Whether it answers only inside `vpcs`.
+    pub private: bool,
+    /// The VPCs a private zone is associated with.
+    pub vpcs: Vec<String>,
+}
+
+/// What a record set at a name holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// `A`, `AAAA`, `CNAME`, ...
+    pub kind: String,
+    /// The alias target, if it is a simple alias (one without a routing policy).
+    pub alias: Option<Alias>,
+    /// The record in words, for a person.
+    pub shown: String,
+}
+
+/// An alias target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// The name it points at, lower case, without the trailing dot.
+    pub domain_name: String,
+    /// The hosted zone that name lives in.
+    pub hosted_zone_id: String,
+}
+
+/// The hands.
+#[derive(Debug, Clone)]
+pub struct Route53 {
+    client: Client,
+}
+
+impl Route53 {
+    /// Builds the client.
+    pub fn new(sdk: &SdkConfig) -> Self {
+        Self { client: Client::new(sdk) }
+    }
+
+    /// The zone, or nothing when it does not exist.
+    ///
+    /// # Errors
+    /// When Route 53 cannot be asked.
+    pub async fn zone(&self, id: &HostedZoneId) -> Result<Option<Zone>, AwsError> {
+        let answer = match self.client.get_hosted_zone().id(id.as_str()).send().await.map_err(during(GET)) {
+            Ok(answer) => answer,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let zone = answer.hosted_zone.ok_or_else(|| AwsError::unexpected(GET, "no zone"))?;
+        Ok(Some(Zone {
+            name: bare(&zone.name),
+            private: zone.config.is_some_and(|config| config.private_zone),
+            vpcs: answer.vpcs.unwrap_or_default().into_iter().filter_map(|vpc| vpc.vpc_id).collect(),
+        }))
+    }
+
+    /// The record sets at exactly this name, of every type.
+    ///
+    /// # Errors
+    /// When Route 53 cannot be asked.
+    pub async fn records(&self, zone: &HostedZoneId, name: &HostName) -> Result<Vec<Record>, AwsError> {
+        Ok(self.sets(zone, name).await?.iter().map(record).collect())
+    }
+
+    async fn sets(&self, zone: &HostedZoneId, name: &HostName) -> Result<Vec<ResourceRecordSet>, AwsError> {
+        let mut found = Vec::new();
+        // The list starts at the name and runs in order, so the first other name ends it.
+        let mut call = self.client.list_resource_record_sets().hosted_zone_id(zone.as_str());
+        call = call.start_record_name(name.as_str());
+        loop {
+            let page = call.clone().send().await.map_err(during(LIST))?;
+            for set in page.resource_record_sets {
+                if bare(&set.name) != name.as_str() {
+                    return Ok(found);
+                }
+                found.push(set);
+            }
+            if !page.is_truncated || page.next_record_name.as_deref().map(bare).as_deref() != Some(name.as_str()) {
+                return Ok(found);
+            }
+            call = call
+                .set_start_record_name(page.next_record_name)
+                .set_start_record_type(page.next_record_type)
+                .set_start_record_identifier(page.next_record_identifier);
+        }
+    }
+
+    /// Makes the name an alias (type A) of the target, whatever it was.
+    ///
+    /// # Errors
+    /// When Route 53 refuses or cannot be asked.
+    pub async fn upsert_alias(&self, zone: &HostedZoneId, name: &HostName, to: &Alias) -> Result<(), AwsError> {
+        // There is nothing to evaluate at a Lattice service's name: Route 53's guide says to choose "No".
+        let target = AliasTarget::builder()
+            .hosted_zone_id(&to.hosted_zone_id)
+            .dns_name(&to.domain_name)
+            .evaluate_target_health(false)
+            .build()
+            .map_err(not_built)?;
+        let set = ResourceRecordSet::builder().name(name.as_str()).r#type(RrType::A).alias_target(target);
+        self.change(zone, ChangeAction::Upsert, set.build().map_err(not_built)?).await
+    }
+
+    /// Deletes the alias (type A) if the name points at exactly this target; no A record there is done.
+    ///
+    /// # Errors
+    /// `Conflict` when the name points elsewhere by now; else when Route 53 refuses or cannot be asked.
+    pub async fn delete_alias(&self, zone: &HostedZoneId, name: &HostName, to: &Alias) -> Result<(), AwsError> {
+        // Route 53 deletes only a record set that equals what it is given, so it is given what it has.
+        let sets = self.sets(zone, name).await?;
+        let Some(set) = sets.into_iter().find(|set| set.r#type == RrType::A) else { return Ok(()) };
+        let seen = record(&set);
+        if seen.alias.as_ref() != Some(to) {
+            let mut error = AwsError::coded(CHANGE, "Changed", format!("{name} is {} by now", seen.shown));
+            error.kind = Kind::Conflict;
+            return Err(error);
+        }
+        match self.change(zone, ChangeAction::Delete, set).await {
+            // Both are `InvalidChangeBatch`; only the message tells them apart.
+            Err(error) if error.answer.message.contains("was not found") => Ok(()),
+            Err(mut error) if error.answer.message.contains("do not match") => {
+                error.kind = Kind::Conflict;
+                Err(error)
+            }
+            other => other,
+        }
+    }
+
+    async fn change(&self, zone: &HostedZoneId, action: ChangeAction, set: ResourceRecordSet) -> Result<(), AwsError> {
+        let change = Change::builder().action(action).resource_record_set(set).build().map_err(not_built)?;
+        let batch = ChangeBatch::builder().changes(change).build().map_err(not_built)?;
+        let call = self.client.change_resource_record_sets().hosted_zone_id(zone.as_str()).change_batch(batch);
+        call.send().await.map_err(during(CHANGE)).map(drop)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape `map_err` wants")]
+fn not_built(error: BuildError) -> AwsError {
+    AwsError::unexpected(CHANGE, error.to_string())
+}
+
+fn record(set: &ResourceRecordSet) -> Record {
+    let kind = set.r#type.as_str().to_owned();
+    let values: Vec<&str> = set.resource_records.iter().flatten().map(|record| record.value.as_str()).collect();
+    let shown = match &set.alias_target {
+        Some(target) => format!("{kind} alias of {}", bare(&target.dns_name)),
+        None => format!("{kind} {}", values.join(" ")),
+    };
+    // A record set with an identifier is one of several under a routing policy: not ours, and not to be replaced.
+    let simple = set.set_identifier.is_none();
+    let alias = set
+        .alias_target
+        .as_ref()
+        .filter(|_| simple)
+        .map(|target| Alias { domain_name: bare(&target.dns_name), hosted_zone_id: target.hosted_zone_id.clone() });
+    Record { kind, alias, shown }
+}
+
+/// A name as we compare it: lower case, no trailing dot. (Route 53 prints `*` as `\052`; no name of ours has one.)
+fn bare(name: &str) -> String {
+    name.trim_end_matches('.').to_ascii_lowercase()
+}

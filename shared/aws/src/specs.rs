@@ -1,1 +1,69 @@
-//! placeholder
+//! The specs: one String parameter per stack under `/espalier-spec/`. Read only; text comes out, parsing is the domain's.
+
+use aws_config::SdkConfig;
+use aws_sdk_ssm::Client;
+use espalier_domain::id::{StackName, spec_parameter};
+
+use crate::error::{AwsError, during};
+
+/// What this module calls.
+pub const ACTIONS: &[&str] = &[GET, LIST];
+
+const GET: &str = "ssm:GetParameter";
+const LIST: &str = "ssm:GetParametersByPath";
+const PATH: &str = "/espalier-spec/";
+
+/// Where specs are read from.
+#[derive(Debug, Clone)]
+pub struct Specs {
+    client: Client,
+}
+
+/// A parameter under the specs' path, as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The name below `/espalier-spec/`; a stack name if whoever wrote it wrote one.
+    pub name: String,
+    /// The parameter's value.
+    pub text: String,
+}
+
+impl Specs {
+    /// Builds the client.
+    pub fn new(sdk: &SdkConfig) -> Self {
+        Self { client: Client::new(sdk) }
+    }
+
+    /// The text of the stack's spec, or nothing when there is none.
+    ///
+    /// # Errors
+    /// When Parameter Store cannot be asked; a missing parameter is not an error.
+    pub async fn get(&self, stack: &StackName) -> Result<Option<String>, AwsError> {
+        let answer = self.client.get_parameter().name(spec_parameter(stack)).send().await.map_err(during(GET));
+        match answer {
+            Ok(answer) => Ok(answer.parameter.and_then(|parameter| parameter.value)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Every spec there is, sorted by name.
+    ///
+    /// # Errors
+    /// When Parameter Store cannot be asked.
+    pub async fn all(&self) -> Result<Vec<Found>, AwsError> {
+        let mut found = Vec::new();
+        let mut pages = self.client.get_parameters_by_path().path(PATH).recursive(false).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            for parameter in page.map_err(during(LIST))?.parameters.unwrap_or_default() {
+                let (Some(name), Some(text)) = (parameter.name, parameter.value) else {
+                    return Err(AwsError::unexpected(LIST, "a parameter without a name or a value"));
+                };
+                let name = name.strip_prefix(PATH).unwrap_or(&name).to_owned();
+                found.push(Found { name, text });
+            }
+        }
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+}

@@ -86,7 +86,9 @@ pub fn hint(detail_type: &str, resources: &[String], detail: &Value) -> Result<A
     let detail = match detail {
         Value::Null => Detail(&empty),
         Value::Object(fields) => Detail(fields),
-        other => return Err(wrong("", other, "an object")),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            return Err(wrong("", detail, "an object"));
+        }
     };
     let kind = match detail_type {
         "ACM Certificate Approaching Expiration" => {
@@ -252,5 +254,96 @@ impl AcmEvidence {
             return Err(unusable(format!("ended on {}", not_after.date())));
         }
         Ok(AcmMark { serial, expiring: not_after - now <= Duration::days(i64::from(expiring_days)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use time::macros::datetime;
+
+    use super::*;
+
+    const ARN: &str = "arn:aws:acm:eu-west-1:123456789012:certificate/61f50cd4-45b9-4259-b049-d0a53682fa4b";
+
+    fn read(detail_type: &str, detail: &Value) -> Result<AcmHintKind, BadAcmEvent> {
+        hint(detail_type, &[ARN.to_owned()], detail).map(|hint| hint.kind)
+    }
+
+    #[test]
+    fn all_documented_events_and_any_other_are_hints() {
+        let days = AcmHintKind::ApproachingExpiration { days: Some(31) };
+        let detail = json!({"DaysToExpiry": 31, "CommonName": "api.example.com", "Later": [1]});
+        assert_eq!(read("ACM Certificate Approaching Expiration", &detail), Ok(days.clone()));
+        assert_eq!(read("ACM Certificate Approaching Expiration", &json!({"DaysToExpiry": "31"})), Ok(days));
+        assert_eq!(
+            read("ACM Certificate Available", &json!({"Action": "RENEWAL", "Exported": "FALSE"})),
+            Ok(AcmHintKind::Available { action: Some("RENEWAL".into()), exported: Some(false) })
+        );
+        assert_eq!(
+            read("ACM Certificate Expired", &json!({"InUse": "TRUE"})),
+            Ok(AcmHintKind::Expired { in_use: Some(true) })
+        );
+        assert_eq!(
+            read("ACM Certificate Renewal Action Required", &json!({"RenewalStatusReason": "CAA_ERROR"})),
+            Ok(AcmHintKind::RenewalActionRequired { reason: Some("CAA_ERROR".into()), days: None })
+        );
+        assert_eq!(read("ACM Certificate Revoked", &json!({})), Ok(AcmHintKind::Revoked));
+        let rotated = AcmHintKind::Other { detail_type: "ACM Certificate Rotated".into() };
+        assert_eq!(read("ACM Certificate Rotated", &json!({"Action": 7})), Ok(rotated));
+    }
+
+    #[test]
+    fn every_field_but_the_certificate_may_be_missing() {
+        for kind in ["Approaching Expiration", "Expired", "Available", "Renewal Action Required", "Revoked", "New"] {
+            for detail in [json!({}), Value::Null, json!({"DaysToExpiry": null, "Action": null, "InUse": null})] {
+                assert!(read(&format!("ACM Certificate {kind}"), &detail).is_ok(), "{kind} {detail}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_malformed_is_named() {
+        let said = |result: Result<AcmHintKind, BadAcmEvent>| result.unwrap_err().to_string();
+        assert_eq!(
+            said(read("ACM Certificate Available", &json!({"Action": ["RENEWAL"]}))),
+            "/detail/Action: a list where text was expected"
+        );
+        assert_eq!(
+            said(read("ACM Certificate Expired", &json!({"InUse": "maybe"}))),
+            "/detail/InUse: other text where true or false was expected"
+        );
+        assert_eq!(
+            said(read("ACM Certificate Approaching Expiration", &json!({"DaysToExpiry": 1.5}))),
+            "/detail/DaysToExpiry: a number where a whole number was expected"
+        );
+        assert_eq!(
+            said(read("ACM Certificate Revoked", &json!("x"))),
+            "/detail: other text where an object was expected"
+        );
+        assert_eq!(hint("x", &[], &Value::Null), Err(BadAcmEvent::NoCertificate));
+        assert!(matches!(hint("x", &["arn:aws:s3:::b".into()], &Value::Null), Err(BadAcmEvent::NotACertificate(_))));
+    }
+
+    #[test]
+    fn only_an_issued_certificate_in_its_time_has_a_mark() {
+        let now = datetime!(2026-11-21 12:00 UTC);
+        let good = AcmEvidence {
+            certificate: AcmArn::parse(ARN).unwrap(),
+            status: AcmStatus::parse("ISSUED"),
+            serial: Some("0a:0b".into()),
+            not_after: Some(now + Duration::days(46)),
+        };
+        assert_eq!(good.mark(now, 45), Ok(AcmMark { serial: "0a:0b".into(), expiring: false }));
+        assert_eq!(good.mark(now + Duration::days(1), 45), Ok(AcmMark { serial: "0a:0b".into(), expiring: true }));
+        let said = |evidence: &AcmEvidence, now| evidence.mark(now, 45).unwrap_err().problem;
+        assert_eq!(said(&good, now + Duration::days(46)), "ended on 2027-01-06");
+        assert_eq!(said(&AcmEvidence::missing(good.certificate.clone()), now), "does not exist");
+        for word in ["PENDING_VALIDATION", "INACTIVE", "EXPIRED", "VALIDATION_TIMED_OUT", "REVOKED", "FAILED", "NEW"] {
+            let other = AcmEvidence { status: AcmStatus::parse(word), ..good.clone() };
+            assert!(other.mark(now, 45).is_err(), "{word}");
+        }
+        assert!(AcmEvidence { serial: None, ..good.clone() }.mark(now, 45).is_err());
+        assert!(AcmEvidence { not_after: None, ..good }.mark(now, 45).is_err());
     }
 }

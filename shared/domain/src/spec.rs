@@ -276,6 +276,24 @@ pub struct HealthCheckOn {
     pub codes: String,
 }
 
+impl HealthCheckOn {
+    /// The check as VPC Lattice reports it: what is absent is its default (API reference, `HealthCheckConfig`), the
+    /// port is the traffic port.
+    pub fn with_defaults(&self, traffic_port: u16) -> Self {
+        Self {
+            protocol: self.protocol,
+            protocol_version: self.protocol_version,
+            port: Some(self.port.unwrap_or(traffic_port)),
+            path: self.path.clone(),
+            interval_seconds: Some(self.interval_seconds.unwrap_or(30)),
+            timeout_seconds: Some(self.timeout_seconds.unwrap_or(5)),
+            healthy_threshold: Some(self.healthy_threshold.unwrap_or(5)),
+            unhealthy_threshold: Some(self.unhealthy_threshold.unwrap_or(2)),
+            codes: self.codes.clone(),
+        }
+    }
+}
+
 /// The protocol of a health check.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]

@@ -12,7 +12,7 @@ use crate::id::StackName;
 
 /// A client token of 40 hexadecimal digits (VPC Lattice takes 1 to 64 characters).
 pub fn token(stack: &StackName, kind: &str, name: &str, looked_at: OffsetDateTime) -> String {
-    short_hash(&[stack.as_str(), kind, name, &looked_at.unix_timestamp().to_string()], 40)
+    short_hash(&[stack.as_str(), kind, name, &looked_at.unix_timestamp_nanos().to_string()], 40)
 }
 
 /// The first `digits` hexadecimal digits of the SHA-256 of `parts`; parts cannot run into each other.

@@ -129,8 +129,77 @@ fn covers(presented: &str, asked: &HostName) -> bool {
     let presented = presented.to_ascii_lowercase();
     match presented.strip_prefix("*.") {
         None => presented == asked.as_str(),
-        Some(parent) => {
-            parent.contains('.') && asked.as_str().split_once('.').is_some_and(|(_, rest)| rest == parent)
+        Some(parent) => parent.contains('.') && asked.as_str().split_once('.').is_some_and(|(_, rest)| rest == parent),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::Duration;
+    use time::macros::datetime;
+
+    use super::*;
+
+    const NOW: OffsetDateTime = datetime!(2026-11-21 12:00 UTC);
+
+    fn presented() -> Presented {
+        Presented {
+            names: vec!["api.example.com".into()],
+            not_before: NOW - Duration::hours(1),
+            not_after: NOW + Duration::hours(1),
+            serial: "0a".into(),
+            fingerprint: "f1".into(),
+            chain: Ok(()),
         }
+    }
+
+    fn faults(presented: &Presented, now: OffsetDateTime) -> Vec<Fault> {
+        let name = HostName::parse("api.example.com").unwrap();
+        let fingerprints = ["f0".to_owned(), "f1".to_owned()];
+        judge(presented, &Expected { server_name: &name, fingerprints: &fingerprints }, now).faults
+    }
+
+    #[test]
+    fn what_is_in_order_has_no_fault_and_both_ends_of_validity_count() {
+        for now in [NOW, NOW - Duration::hours(1), NOW + Duration::hours(1)] {
+            assert_eq!(faults(&presented(), now), []);
+        }
+        assert_eq!(faults(&presented(), NOW + Duration::hours(1) + Duration::NANOSECOND), [Fault::Expired]);
+        assert_eq!(faults(&presented(), NOW - Duration::hours(1) - Duration::NANOSECOND), [Fault::NotYetValid]);
+    }
+
+    #[test]
+    fn every_fault_is_named_not_only_the_first() {
+        let wrong = Presented {
+            names: vec!["other.example.com".into()],
+            fingerprint: "f2".into(),
+            chain: Err("unknown issuer".into()),
+            ..presented()
+        };
+        let all = [Fault::Untrusted, Fault::WrongName, Fault::Expired, Fault::OtherCertificate];
+        assert_eq!(faults(&wrong, NOW + Duration::hours(2)), all);
+        let name = HostName::parse("api.example.com").unwrap();
+        let verdict = judge(&wrong, &Expected { server_name: &name, fingerprints: &[] }, NOW);
+        assert!(!verdict.is_good());
+        assert_eq!((verdict.serial.as_deref(), verdict.fingerprint.as_deref()), (Some("0a"), Some("f2")));
+    }
+
+    #[test]
+    fn a_wildcard_is_one_whole_leftmost_label() {
+        for (name, good) in [
+            ("API.example.com", true),
+            ("*.example.com", true),
+            ("*.com", false),
+            ("*.api.example.com", false),
+            ("a*.example.com", false),
+            ("example.com", false),
+            ("*", false),
+            ("", false),
+            ("xapi.example.com", false),
+        ] {
+            let verdict = faults(&Presented { names: vec![name.into()], ..presented() }, NOW);
+            assert_eq!(verdict.is_empty(), good, "{name}: {verdict:?}");
+        }
+        assert_eq!(faults(&Presented { names: Vec::new(), ..presented() }, NOW), [Fault::WrongName]);
     }
 }

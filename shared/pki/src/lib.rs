@@ -1,1 +1,14 @@
-//! placeholder
+//! Keys and certificates: what a leaf, an issuing and a root certificate look like, and how they come to be signed.
+//!
+//! Pure but for entropy: no runtime, no network, no clock (`now` is an argument). The private halves live in
+//! [`key::PrivateKey`] and [`key::SecretText`], which cannot be cloned, printed or serialised and are wiped when they
+//! are dropped. Signing is asynchronous ([`issue::Signer`]), because the key may be in another machine; and nothing
+//! is handed out whose signature and profile were not checked first.
+
+pub mod authority;
+pub mod bundle;
+pub mod inspect;
+pub mod issue;
+pub mod key;
+pub mod pem;
+pub mod profile;

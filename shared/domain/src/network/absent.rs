@@ -1,10 +1,10 @@
 //! `state: absent`: the same rule read in the other direction. A thing goes when nothing that is seen still needs it.
 
 use super::action::Action;
-use super::observed::{Observed, Status};
-use super::present::{delete_vpc_association, is_leaving, is_our_name, retire_group};
-use super::{SOON_S, network_name, service_name};
-use crate::plan::Plan;
+use super::observed::{Observed, Owned};
+use super::present::{delete_vpc_association, is_our_name, leave, retire_group};
+use super::{network_name, service_name};
+use crate::plan::{BlockCode, Plan};
 use crate::spec::Spec;
 
 const GONE: &str = "state is absent";
@@ -24,11 +24,12 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
 }
 
 fn record(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) -> bool {
-    let current = observed.service.as_ref().and_then(|service| service.dns_entry.as_ref());
+    let foreign = observed.service.as_ref().filter(|service| !service.owned.ours);
+    let foreign = foreign.and_then(|service| service.dns_entry.as_ref());
     let alias = observed.record.as_ref().and_then(|record| record.alias.as_ref());
     match alias {
-        // Only a record that points to us is ours.
-        Some(alias) if Some(alias) == current || is_our_name(spec, alias) => {
+        // Only a record that points to a service of ours is ours; somebody else's service may have our name.
+        Some(alias) if Some(alias) != foreign && is_our_name(spec, alias) => {
             let hosted_zone_id = spec.service.dns.hosted_zone_id.clone();
             let name = spec.service.domain_name.clone();
             plan.step(Action::DeleteRecord { hosted_zone_id, name, target: alias.clone() }, GONE);
@@ -40,10 +41,18 @@ fn record(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) -> bool {
 
 fn service_associations(observed: &Observed, plan: &mut Plan<Action>) -> bool {
     let mut gone = true;
-    for seen in observed.service_associations.iter().filter(|seen| seen.owned.ours) {
-        gone = false;
-        let association_id = seen.owned.id.clone();
-        leave("association of the service", &seen.status, plan, Action::DeleteServiceAssociation { association_id });
+    for seen in &observed.service_associations {
+        let of_ours = is(&seen.network_id, observed.network.as_ref().map(|network| &network.owned))
+            || is(&seen.service_id, observed.service.as_ref().map(|service| &service.owned));
+        if seen.owned.ours {
+            gone = false;
+            let association_id = seen.owned.id.clone();
+            let action = Action::DeleteServiceAssociation { association_id };
+            leave("association of the service", &seen.status, GONE, plan, action);
+        } else if of_ours {
+            gone = false;
+            in_use(&format!("service association {}", seen.owned.id), plan);
+        }
     }
     gone
 }
@@ -53,7 +62,7 @@ fn service(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) -> bool {
     let name = service_name(&spec.stack);
     // Deleting a service takes its listeners along.
     let action = Action::DeleteService { service_id: seen.owned.id.clone(), name: name.clone() };
-    leave(&format!("service {name}"), &seen.status, plan, action);
+    leave(&format!("service {name}"), &seen.status, GONE, plan, action);
     false
 }
 
@@ -67,12 +76,16 @@ fn target_groups(observed: &Observed, plan: &mut Plan<Action>) -> bool {
 }
 
 fn vpc_associations(observed: &Observed, plan: &mut Plan<Action>) -> bool {
-    let network_id = observed.network.as_ref().map(|network| network.owned.id.as_str());
+    let network = observed.network.as_ref().map(|network| &network.owned);
     let mut gone = true;
-    let of_ours = observed.vpc_associations.iter().filter(|seen| Some(seen.network_id.as_str()) == network_id);
-    for seen in of_ours.filter(|seen| seen.owned.ours) {
+    for seen in observed.vpc_associations.iter().filter(|seen| is(&seen.network_id, network)) {
         gone = false;
-        leave(&format!("association of {}", seen.vpc_id), &seen.status, plan, delete_vpc_association(seen));
+        if seen.owned.ours {
+            let what = format!("association of {}", seen.vpc_id);
+            leave(&what, &seen.status, GONE, plan, delete_vpc_association(seen));
+        } else {
+            in_use(&format!("the association of {} ({})", seen.vpc_id, seen.owned.id), plan);
+        }
     }
     gone
 }
@@ -91,13 +104,12 @@ fn ingress(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
     }
 }
 
-fn leave(what: &str, status: &Status, plan: &mut Plan<Action>, delete: Action) {
-    match status {
-        _ if is_leaving(status) => plan.wait(format!("{what} to be deleted"), SOON_S),
-        Status::Creating | Status::Updating => plan.wait(format!("{what} to settle before it is deleted"), SOON_S),
-        Status::DeleteFailed(message) => plan.step(delete, format!("{GONE}; the last deletion failed ({message})")),
-        Status::Active | Status::Deleting | Status::CreateFailed(_) | Status::UpdateFailed(_) => {
-            plan.step(delete, GONE)
-        }
-    }
+/// Whether `id` is that of a resource of ours.
+fn is(id: &str, owned: Option<&Owned>) -> bool {
+    owned.is_some_and(|owned| owned.ours && owned.id == id)
+}
+
+/// Somebody else's thing hangs on ours: VPC Lattice will not delete ours, and we do not delete theirs.
+fn in_use(what: &str, plan: &mut Plan<Action>) {
+    plan.block(BlockCode::Foreign, format!("{what} is not ours and holds what is to be deleted; remove it first"));
 }

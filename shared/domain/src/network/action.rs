@@ -185,7 +185,7 @@ impl fmt::Display for Action {
             }
             Self::Tag { what, .. } => write!(f, "~ Tags {what}"),
             Self::DeleteRecord { name, .. } => write!(f, "- Record {name}"),
-            Self::DeleteServiceAssociation { .. } => write!(f, "- ServiceAssociation"),
+            Self::DeleteServiceAssociation { association_id } => write!(f, "- ServiceAssociation {association_id}"),
             Self::DeleteListener { listener_id, .. } => write!(f, "- Listener {listener_id}"),
             Self::DeleteService { name, .. } => write!(f, "- Service {name}"),
             Self::DeleteTargetGroup { name, .. } => write!(f, "- TargetGroup {name}"),

@@ -12,6 +12,9 @@ use crate::tag;
 /// Zones in which VPC Lattice does not run (VPC Lattice user guide, quotas).
 const UNSUPPORTED_ZONES: [&str; 6] = ["use1-az3", "usw1-az2", "apne1-az3", "euw1-az4", "cac1-az3", "ilc1-az2"];
 
+/// Targets in one target group (VPC Lattice user guide, quotas).
+const TARGETS_PER_GROUP: usize = 1000;
+
 /// Blocks for everything the spec refers to that is missing or unfit. Whether anything may be built upon it.
 pub(super) fn check(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) -> bool {
     let before = plan.blocks.len();
@@ -88,6 +91,11 @@ pub(super) fn eligible(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) ->
             Some((code, because)) => plan.block(code, because),
         }
     }
+    if eligible.len() > TARGETS_PER_GROUP {
+        let because = format!("{} instances are selected; a target group takes {TARGETS_PER_GROUP}", eligible.len());
+        plan.block(BlockCode::Quota, because);
+        eligible = eligible.into_iter().take(TARGETS_PER_GROUP).collect();
+    }
     if eligible.is_empty() && plan.blocks.is_empty() {
         plan.block(BlockCode::NoTargets, "targets.select: no running instance is selected; start or tag one");
     }
@@ -108,13 +116,14 @@ fn unfit(spec: &Spec, instance: &SeenInstance) -> Option<(BlockCode, String)> {
     (!instance.opted_in).then(|| (BlockCode::NotOptedIn, because()))
 }
 
-/// Adds the ingress rules that are missing and removes those of ours that are not wanted (any more).
-pub(super) fn ingress(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) {
+/// Adds the ingress rules that are missing.
+pub(super) fn admit(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) {
     let wanted = wanted_ingress(spec, estate);
     let group = &spec.targets.security_group_id;
     for (source, port) in &wanted {
-        let there =
-            estate.ingress.iter().any(|rule| rule.source.as_ref() == Some(source) && rule.ports == (*port, *port));
+        // Somebody else's rule for the same is as good, and EC2 takes no second one beside it.
+        let mut rules = estate.ingress.iter().chain(&estate.other_ingress);
+        let there = rules.any(|rule| rule.source.as_ref() == Some(source) && rule.ports == (*port, *port));
         if !there {
             let action = Action::AuthorizeIngress {
                 security_group_id: group.clone(),
@@ -125,6 +134,13 @@ pub(super) fn ingress(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) {
             plan.step(action, format!("{group} does not admit {source} to port {port}"));
         }
     }
+}
+
+/// Removes the rules of ours that are not wanted (any more). For the end of a change: until then, what serves may
+/// still be reached through them.
+pub(super) fn revoke(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) {
+    let wanted = wanted_ingress(spec, estate);
+    let group = &spec.targets.security_group_id;
     for rule in &estate.ingress {
         let is_wanted = rule
             .source

@@ -199,6 +199,8 @@ pub struct Estate {
     pub prefix_list_id: Option<String>,
     /// The ingress rules of the targets' security group that carry our description.
     pub ingress: Vec<SeenIngress>,
+    /// Its other ingress rules. EC2 refuses a second rule for what one of them admits already, whosever it is.
+    pub other_ingress: Vec<SeenIngress>,
     /// The instances the spec selects, as far as they exist.
     pub instances: Vec<SeenInstance>,
     /// The hosted zone, if it exists.

@@ -9,12 +9,15 @@ use super::observed::{
 use super::{SOON_S, estate, listener_name, network_name, service_name, target_group_name};
 use crate::id::InstanceId;
 use crate::plan::{BlockCode, Plan};
-use crate::spec::{HealthCheck, Spec};
+use crate::spec::{HealthCheck, HealthCheckOn, Spec};
 use crate::tag;
 use crate::token::token;
 
 /// Registers and deregisters at most this many targets in one call (VPC Lattice API reference).
 const TARGETS_PER_CALL: usize = 100;
+
+/// A service's idle timeout if nobody set one (VPC Lattice user guide, TLS listeners).
+const DEFAULT_IDLE_TIMEOUT_S: u16 = 60;
 
 struct Look<'a> {
     spec: &'a Spec,
@@ -27,7 +30,7 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
     if !estate::check(spec, &observed.estate, plan) {
         return;
     }
-    estate::ingress(spec, &observed.estate, plan);
+    estate::admit(spec, &observed.estate, plan);
     let network = look.network(plan);
     if let Some(network) = network {
         look.vpc_associations(network, plan);
@@ -39,13 +42,16 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
     let service = look.service(plan);
     if let Some(service) = service {
         if let Some(group) = group {
-            look.listener(service, group, plan);
+            look.listener(service, group, &eligible, plan);
         }
         if let Some(network) = network {
             look.service_association(network, service, plan);
         }
     }
     look.stale_groups(plan);
+    if look.has_moved(group, plan) {
+        estate::revoke(spec, &observed.estate, plan);
+    }
 }
 
 impl<'a> Look<'a> {
@@ -57,7 +63,7 @@ impl<'a> Look<'a> {
         token(&self.spec.stack, kind, name, self.observed.looked_at)
     }
 
-    /// Whether the resource may be used; blocks if it is foreign, and refreshes its spec hash if it is ours.
+    /// Whether the resource may be used; blocks if it is foreign.
     fn accept(&self, what: &str, owned: &Owned, plan: &mut Plan<Action>) -> bool {
         if !owned.ours {
             let tag = tag::STACK;
@@ -65,13 +71,24 @@ impl<'a> Look<'a> {
                 BlockCode::Foreign,
                 format!("{what} ({}) exists without our tag {tag}={}; rename or remove it", owned.id, self.spec.stack),
             );
-            return false;
         }
+        owned.ours
+    }
+
+    /// Refreshes the spec hash of a resource of ours that is there to stay.
+    fn refresh(&self, what: &str, owned: &Owned, plan: &mut Plan<Action>) {
         if owned.spec_hash.as_deref() != Some(self.spec.hash()) {
             let action = Action::Tag { arn: owned.arn.clone(), what: what.to_owned(), tags: self.tags() };
             plan.step(action, "the spec has changed since it was tagged");
         }
-        true
+    }
+
+    /// Whether nothing is served any more in a way the spec no longer describes, and nothing is under way.
+    fn has_moved(&self, group: Option<&SeenTargetGroup>, plan: &Plan<Action>) -> bool {
+        let only_one = |group: &SeenTargetGroup| {
+            self.observed.target_groups.iter().all(|other| !other.owned.ours || other.name == group.name)
+        };
+        plan.steps.is_empty() && plan.waits.is_empty() && group.is_some_and(only_one)
     }
 
     fn network(&self, plan: &mut Plan<Action>) -> Option<&'a str> {
@@ -83,8 +100,12 @@ impl<'a> Look<'a> {
                 None
             }
             Some(network) => {
-                let accepted = self.accept(&format!("service network {name}"), &network.owned, plan);
-                accepted.then_some(network.owned.id.as_str())
+                let what = format!("service network {name}");
+                if !self.accept(&what, &network.owned, plan) {
+                    return None;
+                }
+                self.refresh(&what, &network.owned, plan);
+                Some(network.owned.id.as_str())
             }
         }
     }
@@ -98,6 +119,10 @@ impl<'a> Look<'a> {
             if let Some(seen) = of_vpc.clone().find(ours) {
                 self.vpc_association(seen, &wanted, plan);
             } else if let Some(other) = of_vpc.next() {
+                if is_leaving(&other.status) {
+                    plan.wait(format!("{vpc_id} to leave service network {}", other.network_id), SOON_S);
+                    continue;
+                }
                 plan.block(
                     BlockCode::Foreign,
                     format!(
@@ -118,8 +143,10 @@ impl<'a> Look<'a> {
         }
         let wanted: BTreeSet<_> = self.spec.network.consumers.iter().map(|consumer| &consumer.vpc_id).collect();
         for seen in self.observed.vpc_associations.iter().filter(ours).filter(|seen| !wanted.contains(&seen.vpc_id)) {
-            if seen.owned.ours && !is_leaving(&seen.status) {
-                plan.step(delete_vpc_association(seen), "the spec no longer lists this consumer");
+            if seen.owned.ours {
+                let what = format!("association of {}", seen.vpc_id);
+                let because = "the spec no longer lists this consumer";
+                leave(&what, &seen.status, because, plan, delete_vpc_association(seen));
             }
         }
     }
@@ -136,6 +163,9 @@ impl<'a> Look<'a> {
         }
         let ready =
             settled(&what, &seen.status, plan, |plan, because| plan.step(delete_vpc_association(seen), because));
+        if ready {
+            self.refresh(&what, &seen.owned, plan);
+        }
         if ready && seen.security_group_ids != *wanted {
             let action = Action::UpdateVpcAssociation {
                 association_id: seen.owned.id.clone(),
@@ -167,7 +197,12 @@ impl<'a> Look<'a> {
         let ready = settled(&what, &seen.status, plan, |plan, because| {
             plan.step(Action::DeleteTargetGroup { target_group_id: id, name: name.clone() }, because);
         });
-        if ready && seen.health_check != health_check {
+        if ready {
+            self.refresh(&what, &seen.owned, plan);
+        }
+        let port = self.spec.targets.port;
+        let in_force = |check: Option<&HealthCheckOn>| check.map(|check| check.with_defaults(port));
+        if ready && in_force(seen.health_check.as_ref()) != in_force(health_check.as_ref()) {
             let target_group_id = seen.owned.id.clone();
             let action = Action::UpdateHealthCheck { target_group_id, name, health_check };
             plan.step(action, "its health check differs from the spec");
@@ -189,14 +224,38 @@ impl<'a> Look<'a> {
                 ) => {}
             }
         }
+        let is_complete = missing.is_empty() && self.are_registered(group, eligible);
         for targets in missing.chunks(TARGETS_PER_CALL) {
             let because = format!("{} selected and not registered", targets.len());
             let (target_group_id, name) = (group.owned.id.clone(), group.name.clone());
             let targets = targets.to_vec();
             plan.step(Action::RegisterTargets { target_group_id, name, targets, port }, because);
         }
-        let unwanted = |id: &str, at: u16| at != port || !eligible.iter().any(|wanted| wanted.as_str() == id);
+        // Make before break: what serves stays until everything wanted is there, and the last target stays anyway (then
+        // a block says why there is no other). Who does not run serves nobody.
+        let stopped = |id: &str| {
+            let mut instances = self.observed.estate.instances.iter();
+            instances.any(|instance| instance.id.as_str() == id && !instance.is_running)
+        };
+        let wanted = |id: &str, at: u16| at == port && eligible.iter().any(|wanted| wanted.as_str() == id);
+        let may_leave = |id: &str| !eligible.is_empty() && (is_complete || stopped(id));
+        let unwanted = |id: &str, at: u16| !wanted(id, at) && may_leave(id);
         deregister(group, unwanted, "registered and not (or no longer) wanted", plan);
+    }
+
+    /// Whether every eligible target is registered in the group, and registration has come to its end.
+    fn are_registered(&self, group: &SeenTargetGroup, eligible: &BTreeSet<InstanceId>) -> bool {
+        let port = self.spec.targets.port;
+        eligible.iter().all(|id| {
+            let mut targets = group.targets.iter();
+            let seen = targets.find(|target| target.id == id.as_str() && target.port == port);
+            seen.is_some_and(|seen| match seen.status {
+                TargetStatus::Initial | TargetStatus::Draining => false,
+                TargetStatus::Healthy | TargetStatus::Unhealthy | TargetStatus::Unused | TargetStatus::Unavailable => {
+                    true
+                }
+            })
+        })
     }
 
     fn service(&self, plan: &mut Plan<Action>) -> Option<&'a SeenService> {
@@ -224,6 +283,7 @@ impl<'a> Look<'a> {
         if !ready {
             return None;
         }
+        self.refresh(&what, &seen.owned, plan);
         if seen.custom_domain_name.as_deref() != Some(wanted.domain_name.as_str()) {
             plan.block(
                 BlockCode::Immutable,
@@ -236,24 +296,33 @@ impl<'a> Look<'a> {
             );
             return None;
         }
-        if let (Some(wanted), Some(seen_timeout)) = (wanted.idle_timeout_seconds, seen.idle_timeout_seconds)
-            && wanted != seen_timeout
-        {
+        let seen_timeout = seen.idle_timeout_seconds.unwrap_or(DEFAULT_IDLE_TIMEOUT_S);
+        let wanted = wanted.idle_timeout_seconds.unwrap_or(DEFAULT_IDLE_TIMEOUT_S);
+        if wanted != seen_timeout {
             let because = format!("its idle timeout is {seen_timeout} s");
             plan.step(Action::UpdateIdleTimeout { service_id, name, idle_timeout_seconds: wanted }, because);
         }
         Some(seen)
     }
 
-    fn listener(&self, service: &SeenService, group: &SeenTargetGroup, plan: &mut Plan<Action>) {
+    fn listener(
+        &self,
+        service: &SeenService,
+        group: &SeenTargetGroup,
+        eligible: &BTreeSet<InstanceId>,
+        plan: &mut Plan<Action>,
+    ) {
         let (name, port) = (listener_name(&self.spec.stack), self.spec.service.port);
         let (service_id, target_group_id) = (service.owned.id.clone(), group.owned.id.clone());
         if let Some(seen) = self.observed.listeners.iter().find(|listener| listener.port == port) {
-            if !self.accept(&format!("listener on port {port}"), &seen.owned, plan) || !is_passthrough(seen, plan) {
+            let what = format!("listener on port {port}");
+            if !self.accept(&what, &seen.owned, plan) || !is_passthrough(seen, plan) {
                 return;
             }
+            self.refresh(&what, &seen.owned, plan);
             let forwards_there = seen.forwards.iter().map(|(id, _)| id).eq([&target_group_id]);
-            if !forwards_there && is_serving(group) {
+            let is_ready = !eligible.is_empty() && self.are_registered(group, eligible);
+            if !forwards_there && is_ready {
                 let listener_id = seen.owned.id.clone();
                 let action = Action::UpdateListener { service_id, listener_id, name, target_group_id };
                 plan.step(action, format!("it does not forward to {} alone", group.name));
@@ -291,6 +360,7 @@ impl<'a> Look<'a> {
             plan.step(Action::DeleteServiceAssociation { association_id }, because);
         });
         if ready {
+            self.refresh("association of the service", &seen.owned, plan);
             self.record(service, plan);
         }
     }
@@ -335,11 +405,10 @@ impl<'a> Look<'a> {
 
 /// Deregisters everything in a group, waits for draining to end, then deletes it.
 pub(super) fn retire_group(group: &SeenTargetGroup, because: &str, plan: &mut Plan<Action>) {
-    if is_leaving(&group.status) {
-        plan.wait(format!("target group {} to be deleted", group.name), SOON_S);
-    } else if group.targets.is_empty() {
+    if group.targets.is_empty() {
         let (target_group_id, name) = (group.owned.id.clone(), group.name.clone());
-        plan.step(Action::DeleteTargetGroup { target_group_id, name }, because);
+        let action = Action::DeleteTargetGroup { target_group_id, name };
+        leave(&format!("target group {}", group.name), &group.status, because, plan, action);
     } else {
         deregister(group, |_, _| true, because, plan);
         if group.targets.iter().any(|target| target.status == TargetStatus::Draining) {
@@ -365,15 +434,27 @@ pub(super) fn delete_vpc_association(seen: &SeenVpcAssociation) -> Action {
 }
 
 /// Whether a resource is on its way out.
-pub(super) fn is_leaving(status: &Status) -> bool {
+fn is_leaving(status: &Status) -> bool {
     matches!(status, Status::Deleting)
 }
 
 /// Whether a record points to a service of this stack, present or former. Records carry no tags; a generated name
-/// begins with the service's name, which is the stack's (VPC Lattice user guide, services).
+/// begins with the service's name, which is the stack's, and the service's id (VPC Lattice user guide, services). An id
+/// has no hyphen, so that the services of `api` and of `api-v2` are told apart.
 pub(super) fn is_our_name(spec: &Spec, alias: &DnsEntry) -> bool {
-    alias.domain_name.starts_with(&format!("{}-", service_name(&spec.stack)))
-        && alias.domain_name.contains(".vpc-lattice-svcs.")
+    let rest = alias.domain_name.strip_prefix(&format!("{}-", service_name(&spec.stack)));
+    let id = rest.and_then(|rest| rest.split_once('.')).filter(|(_, zone)| zone.contains("vpc-lattice-svcs."));
+    id.is_some_and(|(id, _)| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
+/// Deletes a resource unless it is going already or in a state that VPC Lattice deletes nothing in.
+pub(super) fn leave(what: &str, status: &Status, because: &str, plan: &mut Plan<Action>, delete: Action) {
+    match status {
+        Status::Deleting => plan.wait(format!("{what} to be deleted"), SOON_S),
+        Status::Creating | Status::Updating => plan.wait(format!("{what} to settle before it is deleted"), SOON_S),
+        Status::DeleteFailed(message) => plan.step(delete, format!("{because}; the last deletion failed ({message})")),
+        Status::Active | Status::CreateFailed(_) | Status::UpdateFailed(_) => plan.step(delete, because),
+    }
 }
 
 /// Whether the resource is active; if not, waits for it, or has it deleted when it failed for good ("if CREATE_FAILED
@@ -405,9 +486,4 @@ fn is_passthrough(listener: &SeenListener, plan: &mut Plan<Action>) -> bool {
         );
     }
     listener.is_tls_passthrough
-}
-
-/// Whether traffic may be sent to a group that replaces another: it has targets and none is still being registered.
-fn is_serving(group: &SeenTargetGroup) -> bool {
-    !group.targets.is_empty() && group.targets.iter().all(|target| target.status != TargetStatus::Initial)
 }

@@ -56,13 +56,16 @@ pub enum Due {
 impl Due {
     /// The reason as a sentence about the newest generation.
     pub fn because(&self, newest: Option<&GenerationRecord>) -> String {
-        let leaf = newest.map_or_else(|| "no leaf yet".into(), |record| format!("leaf generation {}", record.generation));
+        let leaf =
+            newest.map_or_else(|| "no leaf yet".into(), |record| format!("leaf generation {}", record.generation));
         match self {
             Self::First => "the stack has no leaf yet".into(),
             Self::Names { leaf: was, spec } => {
                 format!("{leaf} is for {}; the spec now asks for {}", was.join(", "), spec.join(", "))
             }
-            Self::Acm { leaf: None, acm } => format!("{leaf} answers no ACM certificate; ACM now has serial {}", acm.serial),
+            Self::Acm { leaf: None, acm } => {
+                format!("{leaf} answers no ACM certificate; ACM now has serial {}", acm.serial)
+            }
             Self::Acm { leaf: Some(was), acm } if was.serial == acm.serial => {
                 format!("{leaf} answers ACM serial {}, which now comes to its end", acm.serial)
             }
@@ -122,7 +125,8 @@ pub(crate) fn due(evidence: &Evidence, followed: &Followed) -> Option<Due> {
     {
         return Some(Due::Acm { leaf: newest.follows.clone(), acm: mark.clone() });
     }
-    (evidence.now >= renew_at(evidence.policy.renew_before(), newest)).then_some(Due::Age { not_after: newest.not_after })
+    (evidence.now >= renew_at(evidence.policy.renew_before(), newest))
+        .then_some(Due::Age { not_after: newest.not_after })
 }
 
 /// Whether a leaf that answers `leaf` does not answer `acm`.

@@ -115,7 +115,7 @@ pub fn phase(rollout: &Rollout<'_>, target: &TargetEvidence) -> Phase {
         return drifted(sighting, &tally);
     }
     let because = match target.floor() {
-        None => format!("generation {} is its first", newest.generation),
+        None => "nothing was proven on it yet".into(),
         Some(floor) if floor < newest.generation => format!("it serves generation {floor}"),
         Some(floor) => format!("it no longer shows generation {floor}"),
     };
@@ -160,11 +160,14 @@ fn after_delivery(
     }
     let because = end.word.clone();
     Some(match end.weight {
-        Weight::NotOptedIn => Phase::NotOptedIn { because: format!("its host.conf does not name this stack ({because})") },
+        Weight::NotOptedIn => {
+            Phase::NotOptedIn { because: format!("its host.conf does not name this stack ({because})") }
+        }
         Weight::Failed | Weight::Reverted if tally.is_failed() => {
-            let unreachable = target.sighting.as_ref().is_some_and(|sighting| {
-                !sighting.verdict.is_good() && sighting.verdict.faults.iter().all(|fault| fault.is_about_reaching())
-            });
+            let unreachable = end.unseen
+                && target.sighting.as_ref().is_some_and(|sighting| {
+                    !sighting.verdict.is_good() && sighting.verdict.faults.iter().all(|fault| fault.is_about_reaching())
+                });
             Phase::Stuck { until, because, unreachable }
         }
         Weight::Installed | Weight::Failed | Weight::Reverted | Weight::Missed => {
@@ -178,7 +181,9 @@ fn drifted(sighting: &SightingRecord, tally: &Tally<'_>) -> Phase {
     let since = sighting.failing_since.unwrap_or(sighting.at);
     let lasted = (sighting.at - since).max(Duration::ZERO);
     let faults: Vec<String> = sighting.verdict.faults.iter().map(|fault| format!("{fault:?}")).collect();
-    if lasted >= PROOF_GRACE {
+    // A host that does not answer may be rebooting; one that shows another certificate will not stop by itself.
+    let silent = sighting.verdict.faults.iter().all(|fault| fault.is_about_reaching());
+    if lasted >= if silent { PROOF_GRACE } else { LOOK_AGAIN.0 } {
         return issued(tally, format!("it was proven and now shows {}", faults.join(", ")));
     }
     Phase::Drifted { look_at: look_again(sighting.at, since) }

@@ -77,7 +77,13 @@ struct Look<'a> {
 }
 
 /// Plans a new leaf if one is due; says whether the newest one is done for.
-fn mint(plan: &mut Plan<WorkItem>, rollout: &Rollout<'_>, looks: &[Look<'_>], followed: &Followed, halted: bool) -> bool {
+fn mint(
+    plan: &mut Plan<WorkItem>,
+    rollout: &Rollout<'_>,
+    looks: &[Look<'_>],
+    followed: &Followed,
+    halted: bool,
+) -> bool {
     let evidence = rollout.evidence;
     let reverted = || reverted(rollout, looks, halted);
     let overdue = || overdue(rollout, looks, halted);
@@ -134,15 +140,29 @@ fn overdue(rollout: &Rollout<'_>, looks: &[Look<'_>], halted: bool) -> Option<Du
     looks.iter().filter(|look| !look.failed).find_map(|look| {
         let served = rollout.evidence.generation(look.target.floor()?)?;
         let renew_at = renew_at(rollout.evidence.policy.renew_before(), served);
-        let runs_out = served.generation < newest.generation
-            && rollout.evidence.now >= renew_at
-            && newest.minted_at < renew_at;
+        let runs_out =
+            served.generation < newest.generation && rollout.evidence.now >= renew_at && newest.minted_at < renew_at;
         runs_out.then(|| Due::Overdue {
             generation: served.generation,
             not_after: served.not_after,
             target: look.target.target.clone(),
         })
     })
+}
+
+/// A target that may be given the newest generation now.
+struct Candidate<'a> {
+    target: &'a InstanceId,
+    attempt: u32,
+    /// It had used up its attempts.
+    again: bool,
+    because: &'a str,
+}
+
+impl Candidate<'_> {
+    fn is_retry(&self) -> bool {
+        self.attempt > 1 && !self.again
+    }
 }
 
 /// Plans the deliveries that may begin now; says whether anything is under way or about to be.
@@ -153,37 +173,15 @@ fn deliver(
     looks: &[Look<'_>],
     halted: bool,
 ) -> bool {
-    let policy = &rollout.evidence.policy;
-    let in_flight = looks
-        .iter()
-        .any(|look| matches!(look.phase, Phase::Delivering { .. } | Phase::Presenting { .. }));
-    let quarantined = looks.iter().any(|look| {
-        rollout.newest_reverted_by(&look.target.target) && !matches!(look.phase, Phase::Current { .. })
+    // A target between two attempts is as undecided as one that is being worked on.
+    let undecided = looks.iter().any(|look| {
+        matches!(look.phase, Phase::Delivering { .. } | Phase::Presenting { .. } | Phase::Pausing { short: true, .. })
     });
-    let mut candidates: Vec<(&InstanceId, u32, bool, &str)> = looks
-        .iter()
-        .filter_map(|look| match &look.phase {
-            // A generation that was reverted is still taken back to where it was proven, never to a new target.
-            Phase::Issued { .. } if quarantined && look.target.floor() < Some(newest.generation) => None,
-            Phase::Issued { again: false, .. } if halted => None,
-            Phase::Issued { attempt, again, because } => Some((&look.target.target, *attempt, *again, because.as_str())),
-            Phase::Unwanted
-            | Phase::NotOptedIn { .. }
-            | Phase::Unmanaged { .. }
-            | Phase::Unverifiable
-            | Phase::Due
-            | Phase::Delivering { .. }
-            | Phase::Presenting { .. }
-            | Phase::Drifted { .. }
-            | Phase::Pausing { .. }
-            | Phase::Stuck { .. }
-            | Phase::Current { .. } => None,
-        })
-        .collect();
-    if in_flight || candidates.is_empty() {
-        return in_flight;
+    let mut candidates = candidates(rollout, newest, looks, halted);
+    if undecided || candidates.is_empty() {
+        return undecided;
     }
-    candidates.sort_by_cached_key(|candidate| (precedence(rollout, looks, candidate.0), candidate.0));
+    let policy = &rollout.evidence.policy;
     let proven = looks.iter().filter(|look| matches!(look.phase, Phase::Current { .. })).count();
     let canary = usize::try_from(policy.canary).unwrap_or(usize::MAX);
     let (stage, size) = if halted {
@@ -196,11 +194,11 @@ fn deliver(
     };
     candidates.truncate(size);
     let window = window_s(candidates.len());
-    let mut by_attempt: BTreeMap<(u32, &str), Vec<InstanceId>> = BTreeMap::new();
-    for (target, attempt, _, because) in &candidates {
-        by_attempt.entry((*attempt, because)).or_default().push((*target).clone());
+    let mut commands: BTreeMap<(u32, &str), Vec<InstanceId>> = BTreeMap::new();
+    for candidate in &candidates {
+        commands.entry((candidate.attempt, candidate.because)).or_default().push(candidate.target.clone());
     }
-    for ((attempt, because), mut targets) in by_attempt {
+    for ((attempt, because), mut targets) in commands {
         targets.sort();
         for page in targets.chunks(PAGE) {
             let item = DeliverItem {
@@ -219,6 +217,46 @@ fn deliver(
     true
 }
 
+/// Who may be given the newest generation now, in the order in which they should be.
+fn candidates<'a>(
+    rollout: &Rollout<'_>,
+    newest: &GenerationRecord,
+    looks: &'a [Look<'_>],
+    halted: bool,
+) -> Vec<Candidate<'a>> {
+    let quarantined = looks
+        .iter()
+        .any(|look| rollout.newest_reverted_by(&look.target.target) && !matches!(look.phase, Phase::Current { .. }));
+    let mut candidates: Vec<Candidate<'a>> = looks
+        .iter()
+        .filter_map(|look| match &look.phase {
+            // A generation that was reverted is still taken back to where it was proven, never to a new target.
+            Phase::Issued { .. } if quarantined && look.target.floor() < Some(newest.generation) => None,
+            Phase::Issued { again: false, .. } if halted => None,
+            Phase::Issued { attempt, again, because } => {
+                Some(Candidate { target: &look.target.target, attempt: *attempt, again: *again, because })
+            }
+            Phase::Unwanted
+            | Phase::NotOptedIn { .. }
+            | Phase::Unmanaged { .. }
+            | Phase::Unverifiable
+            | Phase::Due
+            | Phase::Delivering { .. }
+            | Phase::Presenting { .. }
+            | Phase::Drifted { .. }
+            | Phase::Pausing { .. }
+            | Phase::Stuck { .. }
+            | Phase::Current { .. } => None,
+        })
+        .collect();
+    // Second attempts come before anybody's first: whether the generation is any good is still open.
+    if candidates.iter().any(Candidate::is_retry) {
+        candidates.retain(Candidate::is_retry);
+    }
+    candidates.sort_by_cached_key(|candidate| (precedence(rollout, looks, candidate.target), candidate.target));
+    candidates
+}
+
 /// Who goes first. In a replacement the target that reverted its predecessor, because only there is it put to the
 /// test; otherwise those whose latest delivery failed go last, so that a broken host is never the canary for others.
 fn precedence(rollout: &Rollout<'_>, looks: &[Look<'_>], target: &InstanceId) -> u8 {
@@ -232,7 +270,13 @@ fn precedence(rollout: &Rollout<'_>, looks: &[Look<'_>], target: &InstanceId) ->
 }
 
 /// Plans the handshakes that are worth making now.
-fn verify(plan: &mut Plan<WorkItem>, evidence: &Evidence, newest: &GenerationRecord, looks: &[Look<'_>], at_rest: bool) {
+fn verify(
+    plan: &mut Plan<WorkItem>,
+    evidence: &Evidence,
+    newest: &GenerationRecord,
+    looks: &[Look<'_>],
+    at_rest: bool,
+) {
     let now = evidence.now;
     let mut tours: BTreeMap<&'static str, Vec<&Look<'_>>> = BTreeMap::new();
     for look in looks.iter().filter(|look| look.target.address().is_some()) {
@@ -312,7 +356,9 @@ fn through(
     let because = through_reason(evidence, looks)?;
     // Whoever does not serve the newest generation may still answer with the one it was last proven to serve.
     let mut fingerprints = vec![newest.fingerprint.clone()];
-    for look in looks.iter().filter(|l| !matches!(l.phase, Phase::Current { .. }) && !dialled.contains(&l.target.target)) {
+    for look in
+        looks.iter().filter(|l| !matches!(l.phase, Phase::Current { .. }) && !dialled.contains(&l.target.target))
+    {
         let served = look.target.floor().and_then(|floor| evidence.generation(floor));
         fingerprints.extend(served.map(|record| record.fingerprint.clone()));
     }

@@ -136,3 +136,14 @@ pub fn window_s(targets: usize) -> u32 {
     let targets = u32::try_from(targets).unwrap_or(u32::MAX / 5);
     targets.saturating_mul(5).div_ceil(4 * FETCH_QUOTA)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_is_a_quarter_wider_than_the_quota_needs() {
+        assert_eq!([0, 1, 32, 33, 50, 1_000, 10_000].map(window_s), [0, 1, 1, 2, 2, 32, 313]);
+        assert!(window_s(usize::MAX) > 0);
+    }
+}

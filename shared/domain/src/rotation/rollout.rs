@@ -74,9 +74,13 @@ impl<'a> Rollout<'a> {
             }
             if end.weight == Weight::Installed {
                 match disproved(target, attempt, end.at) {
-                    Some(at) => end = End { weight: Weight::Failed, at, word: "installed, but never seen".into() },
+                    Some(at) => {
+                        end = End { weight: Weight::Failed, at, word: "installed, but never seen".into(), unseen: true }
+                    }
                     // Nothing was seen yet, or a newer generation came before anything was.
-                    None if index == latest || attempts.get(index + 1).is_none_or(|n| n.generation != attempt.generation) => {
+                    None if index == latest
+                        || attempts.get(index + 1).is_none_or(|n| n.generation != attempt.generation) =>
+                    {
                         tally.end.get_or_insert(end);
                         continue;
                     }
@@ -99,7 +103,9 @@ fn start(evidence: &Evidence, reverted: impl Fn(Generation) -> bool) -> Generati
     let mut records: Vec<&GenerationRecord> = evidence.generations.iter().collect();
     records.sort_by_key(|record| record.generation);
     let Some(mut start) = records.first().map(|record| record.generation) else { return Generation::FIRST };
-    let mut deadline = deadline(evidence, &records[..1]);
+    let served: BTreeSet<Generation> =
+        evidence.targets.iter().filter(|target| target.wanted).filter_map(TargetEvidence::floor).collect();
+    let mut deadline = deadline(evidence, &served, &records[..1]);
     for (index, pair) in records.windows(2).enumerate() {
         let (before, record) = (pair[0], pair[1]);
         let replaces = reverted(before.generation)
@@ -109,7 +115,7 @@ fn start(evidence: &Evidence, reverted: impl Fn(Generation) -> bool) -> Generati
             && deadline.is_none_or(|deadline| record.minted_at < deadline);
         if !replaces {
             start = record.generation;
-            deadline = self::deadline(evidence, &records[..index + 2]);
+            deadline = self::deadline(evidence, &served, &records[..index + 2]);
         }
     }
     start
@@ -117,9 +123,12 @@ fn start(evidence: &Evidence, reverted: impl Fn(Generation) -> bool) -> Generati
 
 /// When a rollout that begins with the last of these generations has taken so long that whoever still serves one of
 /// them needs a new leaf: whatever is minted from then on begins a new rollout, with a fresh budget.
-fn deadline(evidence: &Evidence, known: &[&GenerationRecord]) -> Option<OffsetDateTime> {
-    let begun_at = known.last()?.minted_at;
-    let renewals = known.iter().map(|record| renew_at(evidence.policy.renew_before(), record));
+fn deadline(evidence: &Evidence, served: &BTreeSet<Generation>, known: &[&GenerationRecord]) -> Option<OffsetDateTime> {
+    let first = known.last()?;
+    let begun_at = first.minted_at;
+    let relevant =
+        known.iter().filter(|record| record.generation == first.generation || served.contains(&record.generation));
+    let renewals = relevant.map(|record| renew_at(evidence.policy.renew_before(), record));
     renewals.filter(|at| *at > begun_at).min()
 }
 
@@ -175,20 +184,22 @@ pub(crate) struct End {
     pub(crate) at: OffsetDateTime,
     /// For a person.
     pub(crate) word: String,
+    /// The installer said `installed`, and the wire never agreed.
+    pub(crate) unseen: bool,
 }
 
 /// How an attempt ended; nothing while it may still be under way.
 pub(crate) fn ended(attempt: &AttemptRecord, now: OffsetDateTime) -> Option<End> {
     if let Some(end) = &attempt.ended {
         let word = if end.detail.is_empty() { end.code.clone() } else { format!("{}: {}", end.code, end.detail) };
-        return Some(End { weight: weigh(end), at: end.at, word });
+        return Some(End { weight: weigh(end), at: end.at, word, unseen: false });
     }
     let (deadline, weight, word) = match attempt.command_id {
         None => (LOST_AFTER, Weight::Missed, "the command was never sent, or its id was lost"),
         Some(_) => (COMMAND_DEADLINE, Weight::Failed, "the command was never answered"),
     };
     let at = attempt.begun_at.saturating_add(deadline);
-    (now >= at).then(|| End { weight, at, word: word.into() })
+    (now >= at).then(|| End { weight, at, word: word.into(), unseen: false })
 }
 
 /// A good sighting came after the attempt ended: by its doing, or because a person repaired the host.

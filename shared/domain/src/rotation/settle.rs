@@ -43,11 +43,11 @@ pub enum InstallerCode {
     InvalidBundle,
     /// The host has confirmed a higher generation.
     BelowFloor,
-    /// The server refused its configuration with the new files; the old ones are back.
+    /// The server refused its configuration with the new files, and there was no generation to go back to.
     ConfigTestFailed,
-    /// The server could not be reloaded; the old files are back.
+    /// The server could not be reloaded, and there was no generation to go back to.
     ReloadFailed,
-    /// After the reload the server served another certificate; the old files are back.
+    /// After the reload the server served another certificate, and there was no generation to go back to.
     ServedOther,
     /// Another installation was running.
     Busy,
@@ -117,23 +117,23 @@ pub fn weigh(end: &AttemptEnd) -> Weight {
     match InstallerCode::parse(&end.code) {
         Some(InstallerCode::NotOptedIn) => Weight::NotOptedIn,
         Some(InstallerCode::Busy) => Weight::Missed,
-        Some(
-            InstallerCode::Reverted
-            | InstallerCode::ConfigTestFailed
-            | InstallerCode::ReloadFailed
-            | InstallerCode::ServedOther,
-        ) => Weight::Reverted,
+        Some(InstallerCode::Reverted) => Weight::Reverted,
+        // The server's refusals come back under these words only where there was nothing to revert to, or where the
+        // confirmed generation was asserted again: that generation is not to blame.
         Some(
             InstallerCode::Installed
             | InstallerCode::Unchanged
             | InstallerCode::Refused
             | InstallerCode::FetchFailed
             | InstallerCode::InvalidBundle
-            | InstallerCode::BelowFloor,
+            | InstallerCode::BelowFloor
+            | InstallerCode::ConfigTestFailed
+            | InstallerCode::ReloadFailed
+            | InstallerCode::ServedOther,
         ) => Weight::Failed,
         // Run Command's own words: a target that was not reached was not tried.
         None => match end.code.as_str() {
-            "Undeliverable" | "DeliveryTimedOut" | "RateExceeded" | "Cancelled" | "Lost" => Weight::Missed,
+            "Undeliverable" | "DeliveryTimedOut" | "RateExceeded" | "Cancelled" | "Terminated" => Weight::Missed,
             _ => Weight::Failed,
         },
     }
@@ -220,4 +220,120 @@ fn report(output: &str) -> Result<Report, String> {
 
 fn clip(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(DETAIL_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::id::{Epoch, Generation, InstanceId, Scope};
+    use crate::work::DeliveryAction;
+
+    const NOW: OffsetDateTime = datetime!(2026-11-21 12:00 UTC);
+    const LINE: &str = r#"{"espalier":1,"code":"installed","stack":"pay","generation":3,"fingerprint":"f3","serial":"0a","detail":""}"#;
+
+    fn attempt() -> AttemptRecord {
+        AttemptRecord {
+            target: InstanceId::parse("i-0000000a").unwrap(),
+            generation: Generation(3),
+            attempt: 1,
+            epoch: Epoch(1),
+            action: DeliveryAction::Install,
+            begun_at: NOW,
+            command_id: Some("c".into()),
+            ended: None,
+        }
+    }
+
+    fn record() -> GenerationRecord {
+        GenerationRecord {
+            scope: Scope::shared(),
+            generation: Generation(3),
+            parameter: String::new(),
+            serial: "a".into(),
+            fingerprint: "f3".into(),
+            dns_names: Vec::new(),
+            not_before: NOW,
+            not_after: NOW,
+            minted_at: NOW,
+            authority: String::new(),
+            follows: None,
+            because: String::new(),
+        }
+    }
+
+    fn end(status: &str, details: &str, output: &str) -> Option<AttemptEnd> {
+        let seen = CommandSeen { status: status.into(), status_details: details.into(), output: output.into() };
+        settle(&attempt(), &StackName::parse("pay").unwrap(), Some(&record()), &seen, NOW)
+    }
+
+    fn code(status: &str, details: &str, output: &str) -> (bool, String) {
+        end(status, details, output).map(|end| (end.installed, end.code)).unwrap()
+    }
+
+    #[test]
+    fn only_success_with_a_last_line_about_this_certificate_is_believed() {
+        assert_eq!(code("Success", "Success", &format!("log\n{LINE}\n\n")), (true, "installed".into()));
+        assert_eq!(code("Success", "", &LINE.replace("installed", "unchanged")), (true, "unchanged".into()));
+        for (what, status, output) in [
+            ("no output", "Success", String::new()),
+            ("a line after it", "Success", format!("{LINE}\ndone")),
+            ("cut off", "Success", LINE[..60].to_owned()),
+            ("another stack", "Success", LINE.replace("pay", "pax")),
+            ("another generation", "Success", LINE.replace(":3,", ":2,")),
+            ("another certificate", "Success", LINE.replace("f3", "f2")),
+            ("another version", "Success", LINE.replace("\"espalier\":1", "\"espalier\":2")),
+            ("an unknown word", "Success", LINE.replace("installed", "perfect")),
+            ("an unknown field", "Success", LINE.replace("\"detail\"", "\"details\"")),
+            ("a failed command", "Failed", LINE.to_owned()),
+        ] {
+            let end = end(status, status, &output).unwrap();
+            assert!(!end.installed, "{what}: {end:?}");
+            assert_eq!(weigh(&end), Weight::Failed, "{what}: {end:?}");
+        }
+        let seen = CommandSeen { status: "Success".into(), status_details: String::new(), output: LINE.into() };
+        assert!(!settle(&attempt(), &StackName::parse("pay").unwrap(), None, &seen, NOW).unwrap().installed);
+    }
+
+    #[test]
+    fn the_installers_words_weigh_what_they_should() {
+        let weight = |word: &str| {
+            let line = LINE.replace("installed", word).replace("\"detail\":\"\"", "\"detail\":\"why\\u001b[0m\"");
+            let end = end("Failed", "Failed", &line).unwrap();
+            assert_eq!((end.code.as_str(), end.detail.as_str()), (word, "why [0m"));
+            weigh(&end)
+        };
+        assert_eq!(weight("reverted"), Weight::Reverted);
+        let failed = ["refused", "fetchFailed", "invalidBundle", "belowFloor"];
+        for code in failed.into_iter().chain(["configTestFailed", "reloadFailed", "servedOther"]) {
+            assert_eq!(weight(code), Weight::Failed, "{code}");
+        }
+        assert_eq!(weight("busy"), Weight::Missed);
+        assert_eq!(weight("notOptedIn"), Weight::NotOptedIn);
+        for code in InstallerCode::ALL {
+            assert_eq!(serde_json::from_value::<InstallerCode>(code.as_str().into()).unwrap(), code);
+        }
+    }
+
+    #[test]
+    fn run_commands_words_are_read_with_and_without_spaces() {
+        for status in ["Pending", "InProgress", "Delayed", "Cancelling"] {
+            assert_eq!(end(status, status, ""), None, "{status}");
+        }
+        assert_eq!(end("InProgress", "In Progress", ""), None);
+        for (status, details, word, weight) in [
+            ("TimedOut", "Delivery Timed Out", "DeliveryTimedOut", Weight::Missed),
+            ("TimedOut", "DeliveryTimedOut", "DeliveryTimedOut", Weight::Missed),
+            ("TimedOut", "Execution Timed Out", "ExecutionTimedOut", Weight::Failed),
+            ("Failed", "Undeliverable", "Undeliverable", Weight::Missed),
+            ("Canceled", "", "Cancelled", Weight::Missed),
+            ("Cancelled", "Terminated", "Terminated", Weight::Missed),
+            ("Failed", "Access Denied", "AccessDenied", Weight::Failed),
+            ("Failed", "Invalid Platform", "InvalidPlatform", Weight::Failed),
+        ] {
+            let end = end(status, details, LINE).unwrap();
+            assert_eq!((end.installed, end.code.as_str(), weigh(&end)), (false, word, weight), "{status} {details}");
+        }
+    }
 }

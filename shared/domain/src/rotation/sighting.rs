@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use crate::record::{SightingRecord, ThroughRecord};
 use crate::verdict::Fault;
-use crate::work::{SeenThrough, SeenTarget};
+use crate::work::{SeenTarget, SeenThrough};
 
 /// The record after a target was seen.
 pub fn after(previous: Option<&SightingRecord>, seen: &SeenTarget) -> SightingRecord {
@@ -69,5 +69,70 @@ fn failing_since(
         (true, _) => None,
         (false, None | Some((true, ..))) => Some(at),
         (false, Some((false, since, seen_at))) => Some(since.unwrap_or(seen_at)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::Duration;
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::id::{Generation, InstanceId};
+    use crate::verdict::Verdict;
+
+    fn seen(generation: u32, second: i64, good: bool) -> SeenTarget {
+        SeenTarget {
+            target: InstanceId::parse("i-0000000a").unwrap(),
+            generation: Generation(generation),
+            at: datetime!(2026-11-21 12:00 UTC) + Duration::seconds(second),
+            verdict: if good {
+                Verdict { fingerprint: None, serial: None, not_after: None, faults: Vec::new() }
+            } else {
+                Verdict::unseen(Fault::TimedOut)
+            },
+            handshake_ms: 1.0,
+        }
+    }
+
+    fn all(sightings: &[SeenTarget]) -> SightingRecord {
+        sightings.iter().fold(None, |known, seen| Some(after(known.as_ref(), seen))).unwrap()
+    }
+
+    #[test]
+    fn neither_order_nor_repetition_changes_the_record_and_the_floor_stays() {
+        let (a, b, c) = (seen(1, 1, true), seen(2, 2, true), seen(2, 3, false));
+        let straight = all(&[a.clone(), b.clone(), c.clone()]);
+        assert_eq!((straight.floor, straight.failing_since), (Some(Generation(2)), Some(c.at)));
+        for order in [[&a, &c, &b], [&b, &a, &c], [&b, &c, &a], [&c, &a, &b], [&c, &b, &a]] {
+            let record = all(&order.map(Clone::clone));
+            assert_eq!((record.floor, record.at, &record.verdict), (straight.floor, straight.at, &straight.verdict));
+        }
+        assert_eq!(all(&[a, b.clone(), b, c.clone(), c]), straight);
+    }
+
+    #[test]
+    fn failing_is_counted_from_the_first_bad_sighting_of_the_same_generation() {
+        assert_eq!(all(&[seen(1, 1, false), seen(1, 5, false)]).failing_since, Some(seen(1, 1, false).at));
+        assert_eq!(all(&[seen(1, 1, false), seen(1, 5, true)]).failing_since, None);
+        assert_eq!(all(&[seen(1, 1, false), seen(2, 5, false)]).failing_since, Some(seen(2, 5, false).at));
+    }
+
+    #[test]
+    fn a_probe_is_good_only_if_every_sample_is() {
+        let sample = |second, good| SeenThrough {
+            address: None,
+            at: seen(1, second, good).at,
+            verdict: seen(1, second, good).verdict,
+            handshake_ms: 1.0,
+        };
+        assert_eq!(after_through(None, &[]), None);
+        let good = after_through(None, &[sample(1, true), sample(2, true)]).unwrap();
+        assert!(good.is_good() && good.samples == 2 && good.at == sample(2, true).at);
+        let bad = after_through(Some(&good), &[sample(4, true), sample(3, false)]).unwrap();
+        assert!(!bad.is_good());
+        assert_eq!((bad.good, bad.faults.as_slice(), bad.failing_since), (1, &[Fault::TimedOut][..], Some(bad.at)));
+        assert_eq!(after_through(Some(&bad), &[sample(1, true)]), Some(bad.clone()), "a late answer changes nothing");
+        assert_eq!(after_through(Some(&bad), &[]), Some(bad));
     }
 }

@@ -141,6 +141,7 @@ fn a_broken_host_never_keeps_a_renewal_from_the_others_for_good() {
         world.now += step;
     }
     let days = 20;
+
     assert!(world.generations.len() < days * 10, "{} leaves in {days} days", world.generations.len());
     world.host(2).ill = Ill::Well;
     world.now += Duration::hours(6);
@@ -233,4 +234,68 @@ fn a_fleet_is_verified_in_pages() {
     world.policy.wave_size = 100;
     converge(&mut world);
     keep("pages", &world);
+}
+
+#[test]
+fn a_clock_that_is_wrong_is_never_a_panic() {
+    let mut world = World::new(3);
+    converge(&mut world);
+    world.acm = Some(acm("0b:02", START + Duration::days(198)));
+    for _ in 0..4 {
+        world.pass();
+    }
+    let extremes = [
+        time::PrimitiveDateTime::MIN.assume_utc(),
+        START - Duration::days(9),
+        time::PrimitiveDateTime::MAX.assume_utc(),
+    ];
+    let moments: Vec<_> = world.attempts.values().map(|a| a.begun_at).chain(extremes).collect();
+    for now in &moments {
+        for recorded in &moments {
+            let mut evidence = world.evidence();
+            evidence.now = *now;
+            for generation in &mut evidence.generations {
+                (generation.not_after, generation.minted_at) = (*recorded, *recorded);
+            }
+            for target in &mut evidence.targets {
+                for attempt in &mut target.attempts {
+                    attempt.begun_at = *recorded;
+                    if let Some(end) = &mut attempt.ended {
+                        end.at = *recorded;
+                    }
+                }
+                if let Some(sighting) = &mut target.sighting {
+                    (sighting.at, sighting.failing_since) = (*recorded, Some(*recorded));
+                }
+            }
+            for authority in &mut evidence.authorities {
+                authority.not_after = *recorded;
+            }
+            evidence.acm.as_mut().unwrap().not_after = Some(*recorded);
+            if let Some(through) = &mut evidence.through {
+                (through.at, through.failing_since) = (*recorded, Some(*recorded));
+            }
+            let _ = espalier_domain::rotation::plan::plan(&evidence);
+        }
+    }
+}
+
+#[test]
+fn the_same_evidence_in_another_order_is_the_same_plan() {
+    let mut world = World::new(5);
+    world.policy.wave_size = 3;
+    world.host(2).opted_in = false;
+    for _ in 0..30 {
+        let evidence = world.evidence();
+        let mut mixed = evidence.clone();
+        mixed.targets.reverse();
+        mixed.generations.reverse();
+        mixed.authorities.reverse();
+        for target in &mut mixed.targets {
+            target.attempts.reverse();
+        }
+        let plan = espalier_domain::rotation::plan::plan;
+        assert_eq!(plan(&evidence), plan(&mixed));
+        world.pass();
+    }
 }

@@ -1,5 +1,8 @@
 //! The rotation planner against a simulated fleet: golden histories and seeded faults.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "the seed of a storm comes from the environment")]
+
 mod golden;
 mod simulation;
 mod world;

@@ -19,12 +19,12 @@ use espalier_domain::work::{DeliverItem, MintItem, SeenTarget, SeenThrough, Veri
 use time::macros::datetime;
 use time::{Duration, OffsetDateTime};
 
-pub const START: OffsetDateTime = datetime!(2026-11-21 00:00 UTC);
-pub const ACM: &str = "arn:aws:acm:eu-west-1:000000000000:certificate/61f50cd4-45b9-4259-b049-d0a53682fa4b";
+pub(crate) const START: OffsetDateTime = datetime!(2026-11-21 00:00 UTC);
+pub(crate) const ACM: &str = "arn:aws:acm:eu-west-1:000000000000:certificate/61f50cd4-45b9-4259-b049-d0a53682fa4b";
 
 /// What is wrong with a host, as long as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ill {
+pub(crate) enum Ill {
     Well,
     /// Its server refuses to reload: every installation is reverted.
     RevertsAll,
@@ -41,44 +41,42 @@ pub enum Ill {
 }
 
 #[derive(Debug, Clone)]
-pub struct Host {
-    pub serves: Option<Generation>,
-    pub ill: Ill,
-    pub online: bool,
-    pub opted_in: bool,
-    pub wanted: bool,
-    /// Every generation it was ever told to install after it had reverted it: must stay empty.
-    pub reverted: Vec<Generation>,
+pub(crate) struct Host {
+    pub(crate) serves: Option<Generation>,
+    pub(crate) ill: Ill,
+    pub(crate) online: bool,
+    pub(crate) opted_in: bool,
+    pub(crate) wanted: bool,
 }
 
 #[derive(Debug, Clone)]
-pub struct Command {
-    pub target: InstanceId,
-    pub generation: Generation,
-    pub done_at: OffsetDateTime,
-    pub seen: Option<CommandSeen>,
+pub(crate) struct Command {
+    pub(crate) target: InstanceId,
+    pub(crate) generation: Generation,
+    pub(crate) done_at: OffsetDateTime,
+    pub(crate) seen: Option<CommandSeen>,
 }
 
-pub struct World {
-    pub now: OffsetDateTime,
-    pub policy: Policy,
-    pub hosts: BTreeMap<InstanceId, Host>,
-    pub generations: Vec<GenerationRecord>,
-    pub attempts: BTreeMap<(InstanceId, Generation, u32), AttemptRecord>,
-    pub sightings: BTreeMap<InstanceId, SightingRecord>,
-    pub through: Option<ThroughRecord>,
-    pub authorities: Vec<AuthorityRecord>,
-    pub acm: Option<AcmEvidence>,
-    pub commands: BTreeMap<String, Command>,
-    pub trace: String,
+pub(crate) struct World {
+    pub(crate) now: OffsetDateTime,
+    pub(crate) policy: Policy,
+    pub(crate) hosts: BTreeMap<InstanceId, Host>,
+    pub(crate) generations: Vec<GenerationRecord>,
+    pub(crate) attempts: BTreeMap<(InstanceId, Generation, u32), AttemptRecord>,
+    pub(crate) sightings: BTreeMap<InstanceId, SightingRecord>,
+    pub(crate) through: Option<ThroughRecord>,
+    pub(crate) authorities: Vec<AuthorityRecord>,
+    pub(crate) acm: Option<AcmEvidence>,
+    pub(crate) commands: BTreeMap<String, Command>,
+    pub(crate) trace: String,
     next_command: u32,
 }
 
-pub fn instance(n: u32) -> InstanceId {
+pub(crate) fn instance(n: u32) -> InstanceId {
     InstanceId::parse(format!("i-{n:08x}")).unwrap()
 }
 
-pub fn authority(id: &str, not_after: OffsetDateTime) -> AuthorityRecord {
+pub(crate) fn authority(id: &str, not_after: OffsetDateTime) -> AuthorityRecord {
     AuthorityRecord {
         authority: id.into(),
         root_pem: format!("-----BEGIN CERTIFICATE-----\n{id}\n-----END CERTIFICATE-----\n"),
@@ -87,7 +85,7 @@ pub fn authority(id: &str, not_after: OffsetDateTime) -> AuthorityRecord {
     }
 }
 
-pub fn acm(serial: &str, not_after: OffsetDateTime) -> AcmEvidence {
+pub(crate) fn acm(serial: &str, not_after: OffsetDateTime) -> AcmEvidence {
     AcmEvidence {
         certificate: AcmArn::parse(ACM).unwrap(),
         status: AcmStatus::Issued,
@@ -98,9 +96,8 @@ pub fn acm(serial: &str, not_after: OffsetDateTime) -> AcmEvidence {
 
 impl World {
     /// A fleet of `hosts`, nothing minted yet.
-    pub fn new(hosts: u32) -> Self {
-        let host =
-            Host { serves: None, ill: Ill::Well, online: true, opted_in: true, wanted: true, reverted: Vec::new() };
+    pub(crate) fn new(hosts: u32) -> Self {
+        let host = Host { serves: None, ill: Ill::Well, online: true, opted_in: true, wanted: true };
         Self {
             now: START,
             policy: Policy {
@@ -131,11 +128,11 @@ impl World {
         }
     }
 
-    pub fn host(&mut self, n: u32) -> &mut Host {
+    pub(crate) fn host(&mut self, n: u32) -> &mut Host {
         self.hosts.get_mut(&instance(n)).unwrap()
     }
 
-    pub fn evidence(&self) -> Evidence {
+    pub(crate) fn evidence(&self) -> Evidence {
         let targets = self.hosts.iter().map(|(id, host)| TargetEvidence {
             target: id.clone(),
             wanted: host.wanted,
@@ -157,14 +154,14 @@ impl World {
     }
 
     /// Settles what has ended, then plans.
-    pub fn look(&mut self) -> Plan<WorkItem> {
+    pub(crate) fn look(&mut self) -> Plan<WorkItem> {
         self.collect();
         plan(&self.evidence())
     }
 
     /// One pass without faults: look, note the plan, do all of it; then let time pass until the next look is due.
     /// Says whether there is any reason to look again soon.
-    pub fn pass(&mut self) -> bool {
+    pub(crate) fn pass(&mut self) -> bool {
         let plan = self.look();
         if !plan.steps.is_empty() || plan.waits.is_empty() {
             let since = (self.now - START).whole_seconds();
@@ -179,7 +176,7 @@ impl World {
     }
 
     /// Passes until nothing is to be done or awaited.
-    pub fn run(&mut self) -> Plan<WorkItem> {
+    pub(crate) fn run(&mut self) -> Plan<WorkItem> {
         for _ in 0..2_000 {
             if !self.pass() {
                 return self.look();
@@ -188,12 +185,12 @@ impl World {
         panic!("no end after 2000 passes:\n{}", self.trace);
     }
 
-    pub fn note(&mut self, text: &str) {
+    pub(crate) fn note(&mut self, text: &str) {
         let since = (self.now - START).whole_seconds();
         writeln!(self.trace, "[{since:>7} s] -- {text}").unwrap();
     }
 
-    pub fn act(&mut self, item: &WorkItem) {
+    pub(crate) fn act(&mut self, item: &WorkItem) {
         match item {
             WorkItem::Mint(mint) => self.mint(mint),
             WorkItem::Deliver(deliver) => {
@@ -208,7 +205,7 @@ impl World {
     }
 
     /// A conditional append: a generation that is there already stays as it is.
-    pub fn mint(&mut self, item: &MintItem) {
+    pub(crate) fn mint(&mut self, item: &MintItem) {
         if self.generations.iter().any(|record| record.generation == item.generation) {
             return;
         }
@@ -230,7 +227,7 @@ impl World {
     }
 
     /// Appends the attempts; those that are there already are somebody else's and are not sent again.
-    pub fn begin(&mut self, item: &DeliverItem) -> Vec<InstanceId> {
+    pub(crate) fn begin(&mut self, item: &DeliverItem) -> Vec<InstanceId> {
         let mut ours = Vec::new();
         for target in &item.targets {
             let key = (target.clone(), item.generation, item.attempt);
@@ -239,8 +236,11 @@ impl World {
             }
             let open = self.attempts.values().any(|a| a.target == *target && self.is_running(a));
             assert!(!open, "{target} is given generation {} while an installer runs", item.generation);
-            let host = &self.hosts[target];
-            assert!(!host.reverted.contains(&item.generation), "{target} reverted generation {}", item.generation);
+            let reverted = self.attempts.values().any(|a| {
+                let told = a.ended.as_ref().is_some_and(|end| end.code == "reverted");
+                a.target == *target && a.generation == item.generation && told
+            });
+            assert!(!reverted, "{target} reverted generation {}", item.generation);
             let record = AttemptRecord {
                 target: target.clone(),
                 generation: item.generation,
@@ -267,7 +267,7 @@ impl World {
     }
 
     /// Sends one command per target, each of which takes three seconds.
-    pub fn send(&mut self, item: &DeliverItem, targets: &[InstanceId]) {
+    pub(crate) fn send(&mut self, item: &DeliverItem, targets: &[InstanceId]) {
         for target in targets {
             self.next_command += 1;
             let id = format!("command-{}-{target}", self.next_command);
@@ -284,7 +284,7 @@ impl World {
     }
 
     /// Lets the installers whose time has come do their work, and settles their attempts.
-    pub fn collect(&mut self) {
+    pub(crate) fn collect(&mut self) {
         let now = self.now;
         for command in self.commands.values_mut().filter(|command| command.done_at <= now && command.seen.is_none()) {
             let host = self.hosts.get_mut(&command.target).unwrap();
@@ -302,27 +302,28 @@ impl World {
     }
 
     /// What a handshake with each target shows now.
-    pub fn dial(&self, item: &VerifyItem) -> (Vec<SeenTarget>, Vec<SeenThrough>) {
+    pub(crate) fn dial(&self, item: &VerifyItem) -> (Vec<SeenTarget>, Vec<SeenThrough>) {
         assert!(!item.targets.is_empty() && item.targets.len() <= 50);
-        let shows = |host: &Host, wanted: &[String]| match host.serves.filter(|_| host.ill != Ill::Hidden && host.online) {
-            None => Verdict::unseen(Fault::TimedOut),
-            Some(generation) => {
-                let leaf = self.generations.iter().find(|record| record.generation == generation).unwrap();
-                let mut faults = Vec::new();
-                if leaf.not_after < self.now {
-                    faults.push(Fault::Expired);
+        let shows =
+            |host: &Host, wanted: &[String]| match host.serves.filter(|_| host.ill != Ill::Hidden && host.online) {
+                None => Verdict::unseen(Fault::TimedOut),
+                Some(generation) => {
+                    let leaf = self.generations.iter().find(|record| record.generation == generation).unwrap();
+                    let mut faults = Vec::new();
+                    if leaf.not_after < self.now {
+                        faults.push(Fault::Expired);
+                    }
+                    if !wanted.contains(&leaf.fingerprint) {
+                        faults.push(Fault::OtherCertificate);
+                    }
+                    Verdict {
+                        fingerprint: Some(leaf.fingerprint.clone()),
+                        serial: Some(leaf.serial.clone()),
+                        not_after: Some(leaf.not_after),
+                        faults,
+                    }
                 }
-                if !wanted.contains(&leaf.fingerprint) {
-                    faults.push(Fault::OtherCertificate);
-                }
-                Verdict {
-                    fingerprint: Some(leaf.fingerprint.clone()),
-                    serial: Some(leaf.serial.clone()),
-                    not_after: Some(leaf.not_after),
-                    faults,
-                }
-            }
-        };
+            };
         let seen = item.targets.iter().map(|target| SeenTarget {
             target: target.target.clone(),
             generation: target.generation,
@@ -331,8 +332,7 @@ impl World {
             handshake_ms: 1.0,
         });
         // The service sends samples to whoever serves at all, in turns.
-        let serving: Vec<&Host> =
-            self.hosts.values().filter(|h| h.wanted && h.online && h.serves.is_some()).collect();
+        let serving: Vec<&Host> = self.hosts.values().filter(|h| h.wanted && h.online && h.serves.is_some()).collect();
         let through = item.through.iter().flat_map(|through| {
             (0..through.samples as usize).filter_map(|n| {
                 let host = serving.get(n % serving.len().max(1))?;
@@ -346,7 +346,7 @@ impl World {
     }
 
     /// Writes sightings down. A floor that goes down is a broken promise.
-    pub fn record(&mut self, seen: &[SeenTarget], through: &[SeenThrough]) {
+    pub(crate) fn record(&mut self, seen: &[SeenTarget], through: &[SeenThrough]) {
         for seen in seen {
             let previous = self.sightings.get(&seen.target);
             let next = sighting::after(previous, seen);
@@ -370,10 +370,7 @@ fn install(host: &mut Host, generation: Generation) -> CommandSeen {
             host.serves = Some(generation);
             "installed"
         }
-        Ill::RevertsAll => {
-            host.reverted.push(generation);
-            "reverted"
-        }
+        Ill::RevertsAll => "reverted",
         Ill::CannotFetch => "fetchFailed",
         Ill::NotInHostConf => "notOptedIn",
         Ill::AlwaysBusy => "busy",

@@ -1,0 +1,231 @@
+//! One delivery: record the intent, send the command, note its id.
+
+use espalier_aws::command::{Commands, Order};
+use espalier_aws::error::{AwsError, Kind};
+use espalier_aws::ledger::{Begun, Ledger};
+use espalier_domain::failure::chain;
+use espalier_domain::record::{AttemptEnd, AttemptRecord, GenerationRecord};
+use espalier_domain::work::{DeliverItem, DeliveryAction, PAGE, WorkResult};
+use espalier_edge::EdgeError;
+use time::OffsetDateTime;
+
+/// How long an instance may take to pick the command up, in seconds. With the document's own execution timeout it
+/// stays below the deadline after which an attempt is given up (`domain::rotation::policy::COMMAND_DEADLINE`).
+const DELIVERY_TIMEOUT_S: u32 = 300;
+
+/// The word an attempt ends with that was never sent: the same as Run Command's for a target it could not reach, so
+/// that it is tried again and never counted against the target.
+const NOT_SENT: &str = "Undeliverable";
+
+/// The installer document.
+#[derive(Debug, Clone)]
+pub(crate) struct Document {
+    /// Its name.
+    pub(crate) name: String,
+    /// The version to run; the default one when absent.
+    pub(crate) version: Option<String>,
+}
+
+/// What a delivery works with.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) ledger: Ledger,
+    pub(crate) commands: Commands,
+    pub(crate) document: Document,
+}
+
+impl Delivery {
+    /// Sends the item's command unless its attempts have been begun before.
+    pub(crate) async fn deliver(&self, item: &DeliverItem, now: OffsetDateTime) -> Result<WorkResult, EdgeError> {
+        check(item)?;
+        let generation = self.ledger.generation(&item.stack, &item.scope, item.generation).await?.ok_or_else(|| {
+            EdgeError::conflict(format!("generation {} of {} is not in the ledger", item.generation, item.stack))
+        })?;
+        let attempts = attempts(item, now);
+        match self.ledger.begin_attempts(&item.stack, &attempts).await? {
+            Begun::Ours => {}
+            Begun::Taken(found) => return already(item, &found),
+        }
+        match self.commands.send(order(&self.document, item, &generation)).await {
+            Ok(command_id) => {
+                self.ledger.note_command(&item.stack, &attempts, &command_id).await?;
+                tracing::info!(stack = %item.stack, generation = item.generation.0, command_id, "command sent");
+                Ok(WorkResult::Sent { stack: item.stack.clone(), command_id })
+            }
+            Err(error) => {
+                if was_not_sent(&error) {
+                    self.close(item, &attempts, &error, now).await?;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Ends attempts whose command was certainly not sent, so that nobody waits for them.
+    async fn close(
+        &self,
+        item: &DeliverItem,
+        attempts: &[AttemptRecord],
+        error: &AwsError,
+        now: OffsetDateTime,
+    ) -> Result<(), EdgeError> {
+        let end = AttemptEnd { installed: false, code: NOT_SENT.into(), detail: chain(error), at: now };
+        for attempt in attempts {
+            self.ledger.end_attempt(&item.stack, attempt, &end).await?;
+        }
+        Ok(())
+    }
+}
+
+fn check(item: &DeliverItem) -> Result<(), EdgeError> {
+    match item.action {
+        DeliveryAction::Install => {}
+        DeliveryAction::Confirm | DeliveryAction::Prepare => {
+            return Err(EdgeError::refused(format!("the action {:?} is not yet supported", item.action)));
+        }
+    }
+    if item.targets.is_empty() || item.targets.len() > PAGE {
+        return Err(EdgeError::invalid(format!(
+            "`targets`: {} instances; 1 to {PAGE} go in one command",
+            item.targets.len()
+        )));
+    }
+    // The same instance twice would be one attempt twice, which the ledger's transaction refuses as a whole.
+    if item.targets.windows(2).any(|pair| pair[0] >= pair[1]) {
+        return Err(EdgeError::invalid("`targets`: not sorted, or an instance is named twice"));
+    }
+    if item.attempt == 0 || item.attempt > 9_999 {
+        return Err(EdgeError::invalid(format!("`attempt`: {}; attempts are counted from 1 to 9999", item.attempt)));
+    }
+    Ok(())
+}
+
+fn attempts(item: &DeliverItem, now: OffsetDateTime) -> Vec<AttemptRecord> {
+    let attempt = |target: &espalier_domain::id::InstanceId| AttemptRecord {
+        target: target.clone(),
+        generation: item.generation,
+        attempt: item.attempt,
+        epoch: item.epoch,
+        action: item.action,
+        begun_at: now,
+        command_id: None,
+        ended: None,
+    };
+    item.targets.iter().map(attempt).collect()
+}
+
+/// The answer of an invocation that finds its attempts begun by another: the other's command, if it is known. A
+/// second command is never sent, even when the first may have been lost; the planner gives the attempt up in time.
+fn already(item: &DeliverItem, found: &[AttemptRecord]) -> Result<WorkResult, EdgeError> {
+    match found.iter().find_map(|attempt| attempt.command_id.clone()) {
+        Some(command_id) => Ok(WorkResult::Sent { stack: item.stack.clone(), command_id }),
+        None => Err(EdgeError::conflict(format!(
+            "attempt {} at generation {} of {} has been begun by another invocation",
+            item.attempt, item.generation, item.stack
+        ))),
+    }
+}
+
+/// Whether the service said that it did not take the command. A timeout or a server error leaves that open.
+fn was_not_sent(error: &AwsError) -> bool {
+    match error.kind {
+        Kind::Throttled | Kind::Conflict | Kind::NotFound | Kind::Denied | Kind::Invalid | Kind::Quota => true,
+        Kind::Busy | Kind::Broken => false,
+    }
+}
+
+fn order(document: &Document, item: &DeliverItem, generation: &GenerationRecord) -> Order {
+    Order {
+        document: document.name.clone(),
+        version: document.version.clone(),
+        targets: item.targets.clone(),
+        parameters: vec![
+            ("Action", format!("{:?}", item.action)),
+            ("Stack", item.stack.to_string()),
+            ("Generation", item.generation.to_string()),
+            ("ParameterName", generation.parameter.clone()),
+            ("Fingerprint", generation.fingerprint.clone()),
+            ("WindowSeconds", item.window_s.to_string()),
+        ],
+        comment: format!(
+            "espalier {}#{} generation {} attempt {}",
+            item.stack, item.epoch, item.generation, item.attempt
+        ),
+        delivery_timeout_s: DELIVERY_TIMEOUT_S,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use espalier_domain::failure::Word;
+    use espalier_domain::id::{Epoch, Generation, InstanceId, Scope, StackName};
+    use espalier_domain::rotation::policy::COMMAND_DEADLINE;
+
+    fn item() -> DeliverItem {
+        DeliverItem {
+            stack: StackName::parse("abcdefghijklmnopqrstuvwx").unwrap(),
+            epoch: Epoch(u32::MAX),
+            action: DeliveryAction::Install,
+            scope: Scope::shared(),
+            generation: Generation(u32::MAX),
+            targets: vec![
+                InstanceId::parse("i-0000000000000000a").unwrap(),
+                InstanceId::parse("i-0000000000000000b").unwrap(),
+            ],
+            attempt: 9_999,
+            window_s: 2,
+        }
+    }
+
+    fn generation() -> GenerationRecord {
+        serde_json::from_value(serde_json::json!({
+            "scope": "shared", "generation": 3, "parameter": "/espalier-leaf/payments/shared/3", "serial": "0a",
+            "fingerprint": "ab".repeat(32), "dnsNames": ["pay.example.com"], "notBefore": "2026-11-21T00:00:00Z",
+            "notAfter": "2026-11-28T00:00:00Z", "mintedAt": "2026-11-21T00:00:00Z", "authority": "a", "because": "missing",
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_command_carries_identifiers_and_a_comment_that_fits() {
+        let order = order(&Document { name: "installer".into(), version: None }, &item(), &generation());
+        assert_eq!(order.parameters[0], ("Action", "Install".to_owned()));
+        assert_eq!(order.parameters[3], ("ParameterName", "/espalier-leaf/payments/shared/3".to_owned()));
+        assert_eq!(order.parameters.len(), 6);
+        assert!(order.comment.len() <= 100, "{}", order.comment);
+        // The document's executionTimeout (600 s) comes on top.
+        assert!(i64::from(DELIVERY_TIMEOUT_S) + 600 < COMMAND_DEADLINE.whole_seconds());
+    }
+
+    #[test]
+    fn what_cannot_be_one_command_is_refused_before_anything_is_written() {
+        assert_eq!(check(&item()), Ok(()));
+        for action in [DeliveryAction::Confirm, DeliveryAction::Prepare] {
+            assert_eq!(check(&DeliverItem { action, ..item() }).unwrap_err().word, Word::Refused);
+        }
+        let twice = vec![item().targets[0].clone(), item().targets[0].clone()];
+        for targets in [vec![], twice] {
+            assert_eq!(check(&DeliverItem { targets, ..item() }).unwrap_err().word, Word::Invalid);
+        }
+        assert_eq!(check(&DeliverItem { attempt: 0, ..item() }).unwrap_err().word, Word::Invalid);
+    }
+
+    #[test]
+    fn a_duplicate_answers_with_the_command_that_is_known_and_else_gives_way() {
+        let mut found = attempts(&item(), OffsetDateTime::UNIX_EPOCH);
+        assert_eq!(already(&item(), &found).unwrap_err().word, Word::Conflict);
+        found[1].command_id = Some("c-1".into());
+        let sent = WorkResult::Sent { stack: item().stack, command_id: "c-1".into() };
+        assert_eq!(already(&item(), &found), Ok(sent));
+    }
+
+    #[test]
+    fn only_a_clear_refusal_ends_an_attempt_at_once() {
+        for code in ["InvalidInstanceId", "ThrottlingException", "AccessDeniedException"] {
+            assert!(was_not_sent(&AwsError::coded("ssm:SendCommand", code, "")), "{code}");
+        }
+        assert!(!was_not_sent(&AwsError::coded("ssm:SendCommand", "InternalServerError", "")));
+        assert!(!was_not_sent(&AwsError::unexpected("ssm:SendCommand", "the answer has no command id")));
+    }
+}

@@ -1,0 +1,175 @@
+//! What `provision` answers: one outcome, and with a sweep one per stack.
+
+use espalier_domain::failure::Word;
+use espalier_domain::id::StackName;
+use espalier_domain::network::{Action, render};
+use espalier_domain::plan::{Block, BlockCode, Outcome, OutcomeKind, Plan, ReportedStep};
+use espalier_edge::EdgeError;
+use espalier_reconcile::{FailedStep, Report};
+use serde::Serialize;
+
+/// The function's answer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Answer {
+    /// The outcome; of several stacks the one that needs most attention.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// The plan as text, with `mode: plan`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
+    /// Each stack's outcome, after a look at several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stacks: Vec<Outcome>,
+}
+
+/// What came of one stack.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StackAnswer {
+    /// Its outcome.
+    pub outcome: Outcome,
+    /// The plan as text, with `mode: plan`.
+    pub plan: Option<String>,
+    /// Steps that failed and will fail again.
+    pub failures: Vec<FailedStep>,
+}
+
+impl Answer {
+    /// The answer about one stack, or its lasting failure as an error, so that whoever watches errors hears of it.
+    pub(crate) fn one(stack: StackAnswer) -> Result<Self, EdgeError> {
+        match failure(std::slice::from_ref(&stack)) {
+            Some(error) => Err(error),
+            None => Ok(Self { outcome: stack.outcome, plan: stack.plan, stacks: Vec::new() }),
+        }
+    }
+
+    /// The answer about several stacks, or their lasting failures as one error.
+    pub(crate) fn several(stacks: Vec<StackAnswer>) -> Result<Self, EdgeError> {
+        if let Some(error) = failure(&stacks) {
+            return Err(error);
+        }
+        let stacks: Vec<Outcome> = stacks.into_iter().map(|stack| stack.outcome).collect();
+        let has = |kind| stacks.iter().any(|stack| stack.outcome == kind);
+        let kind = if has(OutcomeKind::Blocked) {
+            OutcomeKind::Blocked
+        } else if has(OutcomeKind::Pending) {
+            OutcomeKind::Pending
+        } else {
+            OutcomeKind::Converged
+        };
+        let retry_after_s = stacks.iter().filter_map(|stack| stack.retry_after_s).min();
+        Ok(Self { outcome: outcome(kind, None, retry_after_s), plan: None, stacks })
+    }
+}
+
+impl StackAnswer {
+    /// What a run of the loop came to.
+    pub(crate) fn of(stack: &StackName, report: Report) -> Self {
+        let outcome = Outcome { stack: Some(stack.to_string()), ..report.outcome };
+        Self { outcome, plan: None, failures: report.failures }
+    }
+
+    /// A stack that cannot be looked at.
+    pub(crate) fn blocked(stack: String, code: BlockCode, because: String) -> Self {
+        let mut outcome = outcome(OutcomeKind::Blocked, Some(stack), None);
+        outcome.blocks.push(Block { code, because });
+        Self { outcome, plan: None, failures: Vec::new() }
+    }
+
+    /// What would be done.
+    pub(crate) fn planned(stack: &StackName, plan: &Plan<Action>) -> Self {
+        let kind = if plan.is_converged() {
+            OutcomeKind::Converged
+        } else if plan.blocks.is_empty() {
+            OutcomeKind::Pending
+        } else {
+            OutcomeKind::Blocked
+        };
+        let reported = |step: &espalier_domain::plan::Step<Action>| ReportedStep {
+            wave: 1,
+            action: step.action.to_string(),
+            because: step.because.clone(),
+        };
+        let outcome = Outcome {
+            steps: plan.steps.iter().map(reported).collect(),
+            blocks: plan.blocks.clone(),
+            ..outcome(kind, Some(stack.to_string()), plan.retry_after_s())
+        };
+        let mut text = render(plan);
+        if !plan.steps.is_empty() {
+            text.push_str("this is the first wave; later ones depend on what it makes and cannot be told before\n");
+        }
+        Self { outcome, plan: Some(text), failures: Vec::new() }
+    }
+}
+
+fn outcome(kind: OutcomeKind, stack: Option<String>, retry_after_s: Option<u32>) -> Outcome {
+    Outcome { outcome: kind, stack, retry_after_s, steps: Vec::new(), blocks: Vec::new(), work: Vec::new() }
+}
+
+/// All lasting failures in one error; the gravest word stands for all, since a caller may retry on a lighter one.
+fn failure(stacks: &[StackAnswer]) -> Option<EdgeError> {
+    let mut word: Option<Word> = None;
+    let mut texts = Vec::new();
+    for stack in stacks {
+        for failure in &stack.failures {
+            word = word.max(Some(failure.word));
+            let name = stack.outcome.stack.as_deref().unwrap_or("?");
+            texts.push(format!("{name}: {}: {}", failure.action, failure.text));
+        }
+    }
+    word.map(|word| EdgeError { word, text: texts.join("; ") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(name: &str, kind: OutcomeKind, retry_after_s: Option<u32>) -> StackAnswer {
+        StackAnswer { outcome: outcome(kind, Some(name.into()), retry_after_s), plan: None, failures: Vec::new() }
+    }
+
+    #[test]
+    fn several_stacks_answer_with_what_needs_most_attention() {
+        let answer = Answer::several(vec![
+            of("ant", OutcomeKind::Converged, None),
+            of("bee", OutcomeKind::Pending, Some(9)),
+            of("cat", OutcomeKind::Pending, Some(4)),
+        ]);
+        let answer = answer.unwrap();
+        assert_eq!((answer.outcome.outcome, answer.outcome.retry_after_s), (OutcomeKind::Pending, Some(4)));
+        let value = serde_json::to_value(&answer).unwrap();
+        assert_eq!(value["outcome"], "pending");
+        assert_eq!(value["stacks"][2]["stack"], "cat");
+        assert_eq!(Answer::several(Vec::new()).unwrap().outcome.outcome, OutcomeKind::Converged);
+    }
+
+    #[test]
+    fn lasting_failures_become_one_error_with_the_gravest_word() {
+        let failed = |name: &str, word| StackAnswer {
+            failures: vec![FailedStep { wave: 1, action: "+ Service x".into(), word, text: "because".into() }],
+            ..of(name, OutcomeKind::Pending, None)
+        };
+        let error = Answer::several(vec![
+            failed("ant", Word::Broken),
+            of("bee", OutcomeKind::Converged, None),
+            failed("cat", Word::Refused),
+        ])
+        .unwrap_err();
+        assert_eq!(error.word, Word::Broken);
+        assert_eq!(error.text, "ant: + Service x: because; cat: + Service x: because");
+    }
+
+    #[test]
+    fn a_plan_says_that_it_is_only_the_first_wave() {
+        let stack = StackName::parse("payments").unwrap();
+        let mut plan = Plan::default();
+        let action = Action::DeleteService { service_id: "svc-1".into(), name: "payments".into() };
+        plan.step(action, "state is absent");
+        let planned = StackAnswer::planned(&stack, &plan);
+        assert_eq!(planned.outcome.outcome, OutcomeKind::Pending);
+        assert_eq!(planned.outcome.steps[0].wave, 1);
+        let text = planned.plan.unwrap();
+        assert!(text.contains("- Service payments (state is absent)") && text.contains("first wave"), "{text}");
+        assert_eq!(StackAnswer::planned(&stack, &Plan::default()).outcome.outcome, OutcomeKind::Converged);
+    }
+}

@@ -1,0 +1,118 @@
+//! The stack's network as something to reconcile: three services to look at, three pairs of hands.
+
+use espalier_aws::AwsError;
+use espalier_aws::lattice::{Lattice, Look};
+use espalier_aws::route53::{Alias, Record, Route53};
+use espalier_aws_ec2::Ec2;
+use espalier_domain::network::{Action, DnsEntry, Observed, SeenRecord, plan};
+use espalier_domain::plan::Plan;
+use espalier_domain::spec::Spec;
+use espalier_reconcile::{Clock, World};
+use futures::try_join;
+use time::OffsetDateTime;
+
+/// One stack's network.
+pub(crate) struct Network<'a, C> {
+    pub(crate) lattice: &'a Lattice,
+    pub(crate) ec2: &'a Ec2,
+    pub(crate) route53: &'a Route53,
+    pub(crate) clock: &'a C,
+    pub(crate) spec: &'a Spec,
+}
+
+impl<C: Clock> World for Network<'_, C> {
+    type Observed = Observed;
+    type Action = Action;
+    type Error = AwsError;
+
+    async fn observe(&self) -> Result<Observed, AwsError> {
+        let looked_at = self.clock.now();
+        let zone_id = &self.spec.service.dns.hosted_zone_id;
+        let dns = async {
+            match self.route53.zone(zone_id).await? {
+                Some(_) => {
+                    let records = self.route53.records(zone_id, &self.spec.service.domain_name).await?;
+                    Ok((Some(zone_id.clone()), record(&records)))
+                }
+                None => Ok((None, None)),
+            }
+        };
+        let (look, estate, (hosted_zone, record)) =
+            try_join!(self.lattice.look(self.spec), self.ec2.estate(self.spec), dns)?;
+        let Look { network, vpc_associations, target_groups, service, listeners, service_associations } = look;
+        Ok(Observed {
+            looked_at,
+            network,
+            vpc_associations,
+            target_groups,
+            service,
+            listeners,
+            service_associations,
+            record,
+            estate: espalier_domain::network::Estate { hosted_zone, ..estate },
+        })
+    }
+
+    fn plan(&self, observed: &Observed, _: OffsetDateTime) -> Plan<Action> {
+        plan(self.spec, observed)
+    }
+
+    async fn apply(&self, action: &Action) -> Result<(), AwsError> {
+        if let Some(result) = self.lattice.take(action).await {
+            return result;
+        }
+        if let Some(result) = self.ec2.take(&self.spec.stack, action).await {
+            return result;
+        }
+        // Each pair of hands names every action, so what neither took is Route 53's.
+        if let Action::UpsertRecord { hosted_zone_id, name, target } = action {
+            return self.route53.upsert_alias(hosted_zone_id, name, &alias(target)).await;
+        }
+        if let Action::DeleteRecord { hosted_zone_id, name, target } = action {
+            return self.route53.delete_alias(hosted_zone_id, name, &alias(target)).await;
+        }
+        Err(AwsError::unexpected("provision:apply", format!("nobody takes the step {action}")))
+    }
+
+    fn render(&self, action: &Action) -> String {
+        action.to_string()
+    }
+}
+
+fn alias(entry: &DnsEntry) -> Alias {
+    Alias { domain_name: entry.domain_name.clone(), hosted_zone_id: entry.hosted_zone_id.clone() }
+}
+
+/// What answers an A query at the name: an A record, or a CNAME, which leaves room for nothing else.
+fn record(records: &[Record]) -> Option<SeenRecord> {
+    let mut answering = records.iter().filter(|record| matches!(record.kind.as_str(), "A" | "CNAME"));
+    let first = answering.next()?;
+    let entry = |alias: &Alias| DnsEntry {
+        domain_name: alias.domain_name.clone(),
+        hosted_zone_id: alias.hosted_zone_id.clone(),
+    };
+    // Several record sets share the name under a routing policy: somebody else's doing.
+    let is_single = answering.next().is_none();
+    Some(SeenRecord { alias: first.alias.as_ref().filter(|_| is_single && first.kind == "A").map(entry) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(kind: &str, alias: Option<&str>) -> Record {
+        let alias = alias.map(|name| Alias { domain_name: name.into(), hosted_zone_id: "Z1".into() });
+        Record { kind: kind.into(), alias, shown: String::new() }
+    }
+
+    #[test]
+    fn only_a_single_simple_alias_can_be_ours() {
+        assert_eq!(record(&[]), None);
+        assert_eq!(record(&[seen("TXT", None), seen("AAAA", Some("x"))]), None);
+        assert_eq!(record(&[seen("CNAME", None)]), Some(SeenRecord { alias: None }));
+        assert_eq!(record(&[seen("A", None)]), Some(SeenRecord { alias: None }));
+        assert_eq!(record(&[seen("A", Some("x")), seen("A", None)]), Some(SeenRecord { alias: None }));
+        let ours = record(&[seen("A", Some("x")), seen("TXT", None)]).unwrap().alias.unwrap();
+        assert_eq!((ours.domain_name.as_str(), ours.hosted_zone_id.as_str()), ("x", "Z1"));
+    }
+}

@@ -1,0 +1,186 @@
+//! `provision`: brings the Lattice stack of each spec to what the spec wants, keeps it there, tears it down.
+//!
+//! It reads the user's VPCs, subnets, groups and instances, and owns the Lattice resources, the alias record, the
+//! target registration and its own ingress rules. It never reads a key and sends no command. What to do is
+//! [`espalier_domain::network::plan`]'s decision; here is only which stacks to look at and what to answer.
+
+mod answer;
+mod estate;
+
+use std::time::Duration;
+
+use espalier_aws::SdkConfig;
+use espalier_aws::bus::{About, Bus, Event};
+use espalier_aws::lattice::Lattice;
+use espalier_aws::route53::Route53;
+use espalier_aws::specs::Specs;
+use espalier_aws_ec2::Ec2;
+use espalier_domain::failure::chain;
+use espalier_domain::id::{StackName, spec_parameter};
+use espalier_domain::network::plan;
+use espalier_domain::plan::{BlockCode, OutcomeKind};
+use espalier_domain::spec::{AllowedDomains, Spec, parse};
+use espalier_edge::{Direct, EdgeError, Env, Function, Hint, HintKind, Invocation, Mode, Trigger};
+use espalier_reconcile::{Clock, Limits, SystemClock, World, jitter, reconcile};
+use futures::{StreamExt, stream};
+
+pub use answer::{Answer, StackAnswer};
+use estate::Network;
+
+/// Stacks looked at side by side in a sweep; one that waits for AWS must not keep the others waiting.
+const STACKS_AT_A_TIME: usize = 4;
+
+/// No step begins later than this before Lambda ends the invocation: a call may take its time.
+const RESERVE: Duration = Duration::from_secs(20);
+
+/// The function with its clients.
+#[derive(Debug, Clone)]
+pub struct Provision<C = SystemClock> {
+    specs: Specs,
+    lattice: Lattice,
+    ec2: Ec2,
+    route53: Route53,
+    bus: Bus,
+    allowed: AllowedDomains,
+    clock: C,
+}
+
+impl Function for Provision {
+    const NAME: &'static str = "provision";
+    type Request = Trigger;
+    type Answer = Answer;
+
+    async fn start(env: &Env) -> Result<Self, EdgeError> {
+        let allowed = env.parsed("ESPALIER_ALLOWED_DOMAINS", AllowedDomains::parse)?;
+        Ok(Self::new(&espalier_aws::sdk().await, allowed, SystemClock))
+    }
+
+    async fn handle(&self, request: Trigger, invocation: &Invocation) -> Result<Answer, EdgeError> {
+        let limits = Limits::until(invocation.deadline - RESERVE);
+        self.answer(request, limits).await
+    }
+}
+
+impl<C: Clock> Provision<C> {
+    /// Builds the clients.
+    pub fn new(sdk: &SdkConfig, allowed: AllowedDomains, clock: C) -> Self {
+        Self {
+            specs: Specs::new(sdk),
+            lattice: Lattice::new(sdk),
+            ec2: Ec2::new(sdk),
+            route53: Route53::new(sdk),
+            bus: Bus::new(sdk),
+            allowed,
+            clock,
+        }
+    }
+
+    /// Answers a request within the limits.
+    ///
+    /// # Errors
+    /// `Invalid` for a request that is not for this function; else the word of the failure that time alone will not
+    /// end, when there was one. Every other stack of a sweep has been brought as far as it goes before.
+    pub async fn answer(&self, request: Trigger, limits: Limits) -> Result<Answer, EdgeError> {
+        match request {
+            Trigger::Direct(Direct { stack, mode, spec }) => {
+                let text = match spec {
+                    Some(inline) => Some(inline.to_string()),
+                    None => self.specs.get(&stack).await?,
+                };
+                let one = match mode {
+                    Mode::Plan => self.plan_only(&stack, text).await?,
+                    Mode::Apply => self.converge(&stack, text, limits).await,
+                };
+                Answer::one(one)
+            }
+            Trigger::Hint(hint) => self.hint(&hint, limits).await,
+            Trigger::Pass(_) | Trigger::Work(_) => {
+                Err(EdgeError::invalid("`provision` takes hints and direct requests, no passes and no work items"))
+            }
+        }
+    }
+
+    /// Looks at the stack the hint names, or at every stack when it may concern any.
+    async fn hint(&self, hint: &Hint, limits: Limits) -> Result<Answer, EdgeError> {
+        match (hint.kind, &hint.stack) {
+            (HintKind::Spec | HintKind::Own, Some(stack)) => {
+                let text = self.specs.get(stack).await?;
+                Answer::one(self.converge(stack, text, limits).await)
+            }
+            (HintKind::Sweep | HintKind::Spec | HintKind::Own | HintKind::Instance, _) => self.sweep(limits).await,
+            // Certificates, commands and other parameters change nothing about the network.
+            (HintKind::Certificate | HintKind::Command | HintKind::Parameter | HintKind::Health, _) => {
+                Answer::several(Vec::new())
+            }
+        }
+    }
+
+    async fn sweep(&self, limits: Limits) -> Result<Answer, EdgeError> {
+        let found = self.specs.all().await?;
+        let answers = stream::iter(found)
+            .map(|found| async move {
+                match StackName::parse(found.name.as_str()) {
+                    Ok(stack) => self.converge(&stack, Some(found.text), limits).await,
+                    Err(error) => StackAnswer::blocked(found.name, BlockCode::SpecInvalid, error.to_string()),
+                }
+            })
+            .buffered(STACKS_AT_A_TIME)
+            .collect()
+            .await;
+        Answer::several(answers)
+    }
+
+    /// The whole loop for one stack, and the event about it.
+    async fn converge(&self, stack: &StackName, text: Option<String>, limits: Limits) -> StackAnswer {
+        let (about, answer) = match self.spec(stack, text) {
+            Err(blocked) => (About { stack: stack.clone(), owner: None, notify: Vec::new() }, *blocked),
+            Ok(spec) => {
+                let report = reconcile(&self.network(&spec), &self.clock, limits, jitter).await;
+                let about =
+                    About { stack: stack.clone(), owner: Some(spec.owner.clone()), notify: spec.notify.clone() };
+                (about, StackAnswer::of(stack, report))
+            }
+        };
+        let event = match answer.outcome.outcome {
+            OutcomeKind::Converged if !answer.outcome.steps.is_empty() => {
+                Event::StackConverged { steps: answer.outcome.steps.clone() }
+            }
+            OutcomeKind::Blocked => Event::StackBlocked { blocks: answer.outcome.blocks.clone() },
+            OutcomeKind::Converged | OutcomeKind::Pending | OutcomeKind::Work => return answer,
+        };
+        // What was done stays done whether the bus hears of it or not.
+        if let Err(error) = self.bus.put(&about, &[event]).await {
+            tracing::warn!(stack = %stack, error = chain(&error), "the event was not sent");
+        }
+        answer
+    }
+
+    /// What would be done, changing nothing.
+    async fn plan_only(&self, stack: &StackName, text: Option<String>) -> Result<StackAnswer, EdgeError> {
+        let spec = match self.spec(stack, text) {
+            Ok(spec) => spec,
+            Err(blocked) => return Ok(*blocked),
+        };
+        let plan = plan(&spec, &self.network(&spec).observe().await?);
+        Ok(StackAnswer::planned(stack, &plan))
+    }
+
+    /// The stack's spec, or the block that stands in its place. A spec that cannot be read is never a teardown.
+    fn spec(&self, stack: &StackName, text: Option<String>) -> Result<Box<Spec>, Box<StackAnswer>> {
+        let blocked = |code, because: String| Box::new(StackAnswer::blocked(stack.to_string(), code, because));
+        let Some(text) = text else {
+            let because = format!("there is no parameter {}; write the spec there", spec_parameter(stack));
+            return Err(blocked(BlockCode::SpecMissing, because));
+        };
+        let spec = parse(&text, &self.allowed).map_err(|errors| blocked(BlockCode::SpecInvalid, errors.to_string()))?;
+        if spec.stack != *stack {
+            let because = format!("/stack: the spec of {stack} says it is the spec of {}", spec.stack);
+            return Err(blocked(BlockCode::SpecInvalid, because));
+        }
+        Ok(Box::new(spec))
+    }
+
+    fn network<'a>(&'a self, spec: &'a Spec) -> Network<'a, C> {
+        Network { lattice: &self.lattice, ec2: &self.ec2, route53: &self.route53, clock: &self.clock, spec }
+    }
+}

@@ -1,0 +1,118 @@
+//! Which stacks a hint concerns. When in doubt, all of them: a look too many costs little.
+
+use espalier_aws::specs::Found;
+use espalier_domain::id::{AcmArn, InstanceId, StackName};
+use espalier_domain::spec::{self, AllowedDomains, Select, Spec};
+use espalier_edge::{Hint, HintKind};
+
+/// What a hint asks to be looked at.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Concern {
+    /// Nothing of ours.
+    Nobody,
+    /// One stack, by name.
+    One(StackName),
+    /// The stacks that pass the filter.
+    Some(Filter),
+}
+
+/// Which of all the stacks.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Filter {
+    /// Every one.
+    All,
+    /// Those that follow this certificate.
+    Follows(AcmArn),
+    /// Those that may have one of these instances among their targets.
+    Selects(Vec<InstanceId>),
+}
+
+/// Reads a hint.
+pub(crate) fn of(hint: &Hint) -> Concern {
+    if let Some(stack) = &hint.stack {
+        return Concern::One(stack.clone());
+    }
+    match hint.kind {
+        HintKind::Certificate => Concern::Some(hint.certificate.clone().map_or(Filter::All, Filter::Follows)),
+        HintKind::Instance | HintKind::Command if !hint.instances.is_empty() => {
+            Concern::Some(Filter::Selects(hint.instances.clone()))
+        }
+        // Leaves and roots are parameters, too, and we have just written them ourselves.
+        HintKind::Parameter => Concern::Nobody,
+        HintKind::Sweep
+        | HintKind::Spec
+        | HintKind::Command
+        | HintKind::Instance
+        | HintKind::Health
+        | HintKind::Own => Concern::Some(Filter::All),
+    }
+}
+
+impl Filter {
+    /// The stacks among these specs that pass, sorted. What cannot be read passes no filter but `All`, where its block
+    /// is reported; a parameter whose name is no stack's is not ours to judge.
+    pub(crate) fn pick(&self, specs: &[Found], allowed: &AllowedDomains) -> Vec<StackName> {
+        specs
+            .iter()
+            .filter(|found| match self {
+                Self::All => true,
+                Self::Follows(_) | Self::Selects(_) => {
+                    spec::parse(&found.text, allowed).is_ok_and(|spec| self.passes(&spec))
+                }
+            })
+            .filter_map(|found| StackName::parse(found.name.as_str()).ok())
+            .collect()
+    }
+
+    fn passes(&self, spec: &Spec) -> bool {
+        match self {
+            Self::All => true,
+            Self::Follows(arn) => spec.certificate.follow.as_ref().is_some_and(|follow| follow.certificate_arn == *arn),
+            Self::Selects(instances) => match &spec.targets.select {
+                Select::InstanceIds(ids) => instances.iter().any(|instance| ids.contains(instance)),
+                // Whether it has the tag is not in the event.
+                Select::Tag { .. } => true,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint(kind: HintKind) -> Hint {
+        Hint {
+            kind,
+            source: "aws.acm".into(),
+            detail_type: String::new(),
+            stack: None,
+            certificate: None,
+            instances: Vec::new(),
+            command_id: None,
+        }
+    }
+
+    #[test]
+    fn a_hint_concerns_what_it_names_and_else_everybody() {
+        let stack = StackName::parse("payments").unwrap();
+        let named = Hint { stack: Some(stack.clone()), ..hint(HintKind::Command) };
+        assert_eq!(of(&named), Concern::One(stack));
+        let arn = AcmArn::parse("arn:aws:acm:eu-west-1:000000000000:certificate/61f50cd4").unwrap();
+        let renewed = Hint { certificate: Some(arn.clone()), ..hint(HintKind::Certificate) };
+        assert_eq!(of(&renewed), Concern::Some(Filter::Follows(arn)));
+        for kind in [HintKind::Sweep, HintKind::Certificate, HintKind::Instance, HintKind::Health] {
+            assert_eq!(of(&hint(kind)), Concern::Some(Filter::All), "{kind:?}");
+        }
+        assert_eq!(of(&hint(HintKind::Parameter)), Concern::Nobody);
+    }
+
+    #[test]
+    fn a_spec_that_cannot_be_read_is_seen_by_a_sweep_only() {
+        let specs = [("payments", "{"), ("Not A Stack", "{")]
+            .map(|(name, text)| Found { name: name.to_owned(), text: text.to_owned() });
+        let allowed = AllowedDomains::parse("example.com").unwrap();
+        assert_eq!(Filter::All.pick(&specs, &allowed), [StackName::parse("payments").unwrap()]);
+        assert_eq!(Filter::Selects(Vec::new()).pick(&specs, &allowed), []);
+    }
+}

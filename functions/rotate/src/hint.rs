@@ -1,0 +1,117 @@
+//! A hint: look at the stacks it concerns and start what there is to do. No work is handed out from here.
+
+use espalier_aws::ledger::EpochSeen;
+use espalier_aws::states::StateMachine;
+use espalier_domain::id::StackName;
+use espalier_domain::plan::{OutcomeKind, Plan};
+use espalier_domain::rotation::plan::plan;
+use espalier_domain::work::{RotateOutcome, WorkItem};
+use espalier_edge::{Direct, EdgeError, Hint, Mode};
+use time::OffsetDateTime;
+
+use crate::answer::{self, LONGEST_WAIT_S, Reader};
+use crate::concern::{self, Concern};
+use crate::gather::{Hands, Look, Sources};
+use crate::start;
+
+/// Answers a hint. One stack's failure keeps no other from being looked at; the first failure is the answer, so that
+/// the hint is delivered again.
+pub(crate) async fn handle(
+    sources: &Sources,
+    machine: &StateMachine,
+    hint: &Hint,
+    now: OffsetDateTime,
+) -> Result<RotateOutcome, EdgeError> {
+    let stacks = match concern::of(hint) {
+        Concern::Nobody => Vec::new(),
+        Concern::One(stack) => vec![stack],
+        Concern::Some(filter) => filter.pick(&sources.specs.all().await?, &sources.allowed),
+    };
+    let mut outcomes = Vec::with_capacity(stacks.len());
+    let mut failure = None;
+    for stack in &stacks {
+        match apply(sources, machine, stack, now).await {
+            Ok(outcome) => outcomes.push(outcome),
+            Err(error) => {
+                tracing::error!(%stack, word = error.word.as_str(), error = error.text, "the stack was not looked at");
+                failure.get_or_insert(error);
+            }
+        }
+    }
+    match failure {
+        None => Ok(answer::together(outcomes)),
+        Some(error) => Err(error),
+    }
+}
+
+/// Answers a person or a program.
+pub(crate) async fn direct(
+    sources: &Sources,
+    machine: &StateMachine,
+    direct: Direct,
+    now: OffsetDateTime,
+) -> Result<RotateOutcome, EdgeError> {
+    match direct.mode {
+        Mode::Apply => apply(sources, machine, &direct.stack, now).await,
+        Mode::Plan => match sources.look(&direct.stack, direct.spec.as_ref(), Hands::Tied, now).await? {
+            Look::Evidence(evidence, _) => {
+                Ok(answer::to_plan(&direct.stack, plan(&evidence), Reader::Person { started: None }))
+            }
+            Look::Nothing => Ok(answer::nothing(&direct.stack)),
+            Look::Blocked(block) => Ok(answer::blocked(&direct.stack, block)),
+        },
+    }
+}
+
+/// Looks at one stack and sees to it that an execution carries what there is to do.
+async fn apply(
+    sources: &Sources,
+    machine: &StateMachine,
+    stack: &StackName,
+    now: OffsetDateTime,
+) -> Result<RotateOutcome, EdgeError> {
+    if let Some(execution) = start::hand_over(&sources.ledger, machine, stack).await? {
+        tracing::info!(%stack, execution, "handed over to the running execution");
+        return Ok(answer::carried(stack, &execution));
+    }
+    let (evidence, epoch) = match sources.look(stack, None, Hands::Writing, now).await? {
+        Look::Evidence(evidence, epoch) => (evidence, epoch),
+        Look::Nothing => return Ok(answer::nothing(stack)),
+        Look::Blocked(block) => return Ok(answer::blocked(stack, block)),
+    };
+    let plan = plan(&evidence);
+    if !is_worth_an_execution(&plan, epoch.as_ref().is_some_and(EpochSeen::is_open)) {
+        let outcome = answer::to_plan(stack, plan, Reader::Person { started: None });
+        if let (OutcomeKind::Converged, Some(open)) = (outcome.outcome, epoch.filter(EpochSeen::is_open)) {
+            // Its execution died after the last step. A change in between leaves it open for the next look.
+            sources.ledger.end_epoch(stack, &open, now).await?;
+        }
+        return Ok(outcome);
+    }
+    let execution = start::start(&sources.ledger, machine, stack, epoch, now).await?;
+    tracing::info!(%stack, execution, "execution started");
+    Ok(answer::to_plan(stack, plan, Reader::Person { started: Some(execution) }))
+}
+
+/// Whether there is anything for an execution to do: a step; or, in a rotation that was begun and whose execution is
+/// gone, something that is on its way now and that nobody would look after until the next sweep.
+fn is_worth_an_execution(plan: &Plan<WorkItem>, is_open: bool) -> bool {
+    let waits_shortly = plan.retry_after_s().is_some_and(|wait| wait <= LONGEST_WAIT_S);
+    !plan.steps.is_empty() || (waits_shortly && is_open)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_execution_is_started_for_steps_and_for_what_a_dead_one_left_behind() {
+        let mut plan = Plan::default();
+        assert!(!is_worth_an_execution(&plan, true));
+        plan.wait("another try", LONGEST_WAIT_S + 1);
+        assert!(!is_worth_an_execution(&plan, true));
+        plan.wait("a command", 2);
+        assert!(is_worth_an_execution(&plan, true));
+        assert!(!is_worth_an_execution(&plan, false));
+    }
+}

@@ -1,0 +1,68 @@
+//! One pass of the state machine: write down what came back, look, say what can be done now.
+
+use espalier_aws::ledger::{EpochSeen, Still};
+use espalier_domain::plan::OutcomeKind;
+use espalier_domain::rotation::plan::plan;
+use espalier_domain::work::{Pass, RotateOutcome, WorkResult};
+use espalier_edge::EdgeError;
+use time::OffsetDateTime;
+
+use crate::answer::{self, Reader};
+use crate::gather::{Hands, Look, Sources};
+
+/// Answers a pass.
+pub(crate) async fn handle(sources: &Sources, pass: &Pass, now: OffsetDateTime) -> Result<RotateOutcome, EdgeError> {
+    let failed = record(sources, pass).await?;
+    let (evidence, epoch) = match sources.look(&pass.stack, None, Hands::Writing, now).await? {
+        Look::Evidence(evidence, epoch) => (evidence, current(pass, epoch)?),
+        Look::Nothing => return Ok(answer::nothing(&pass.stack)),
+        Look::Blocked(block) => return Ok(answer::blocked(&pass.stack, block)),
+    };
+    let outcome = answer::to_plan(&pass.stack, plan(&evidence), Reader::Machine { wave: pass.wave, failed });
+    match outcome.outcome {
+        OutcomeKind::Converged if epoch.is_open() => {
+            match sources.ledger.end_epoch(&pass.stack, &epoch, now).await? {
+                Still::Unchanged => Ok(outcome),
+                // A hint came in after we had looked: look again.
+                Still::Changed => Ok(answer::once_more(&pass.stack)),
+            }
+        }
+        OutcomeKind::Converged | OutcomeKind::Pending | OutcomeKind::Work | OutcomeKind::Blocked => Ok(outcome),
+    }
+}
+
+/// The epoch, if it is still this execution's.
+fn current(pass: &Pass, epoch: Option<EpochSeen>) -> Result<EpochSeen, EdgeError> {
+    epoch
+        .filter(|seen| seen.record.epoch == pass.epoch)
+        .ok_or_else(|| EdgeError::refused(format!("epoch {} of {} is not the current one", pass.epoch, pass.stack)))
+}
+
+/// Writes sightings down. Mints and deliveries are in the ledger already, by the hands of those who made them. Answers
+/// whether any of the work failed.
+async fn record(sources: &Sources, pass: &Pass) -> Result<bool, EdgeError> {
+    let mut failed = false;
+    for result in &pass.results {
+        match result {
+            WorkResult::Seen { stack, sightings, through } => {
+                if *stack != pass.stack {
+                    return Err(EdgeError::invalid(format!("a result for {stack} came back to {}", pass.stack)));
+                }
+                for seen in sightings {
+                    if !seen.verdict.is_good() {
+                        let faults = &seen.verdict.faults;
+                        tracing::warn!(%stack, target_id = %seen.target, ?faults, "the target does not serve what it should");
+                    }
+                    sources.ledger.record_sighting(stack, seen).await?;
+                }
+                sources.ledger.record_through(stack, through).await?;
+            }
+            WorkResult::Minted { .. } | WorkResult::Sent { .. } => {}
+            WorkResult::Failed { error, cause } => {
+                tracing::warn!(stack = %pass.stack, error, cause, "a part of the last pass's work failed");
+                failed = true;
+            }
+        }
+    }
+    Ok(failed)
+}

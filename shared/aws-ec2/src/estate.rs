@@ -1,0 +1,160 @@
+//! Looking at the user's own infrastructure: whatever the spec refers to, as far as it exists.
+
+use std::collections::BTreeSet;
+
+use aws_sdk_ec2::types::{Filter, Instance, Tag, VpcAttributeName};
+use espalier_aws::error::{AwsError, during};
+use espalier_domain::id::{InstanceId, SecurityGroupId, StackName, SubnetId, VpcId};
+use espalier_domain::network::{Estate, SeenInstance, SeenSubnet, SeenVpc};
+use espalier_domain::spec::{Select, Spec};
+use espalier_domain::tag;
+use futures::future::try_join_all;
+use futures::try_join;
+
+use crate::{Ec2, FILTER_VALUES, filter, present};
+
+pub(crate) const VPCS: &str = "ec2:DescribeVpcs";
+pub(crate) const VPC_ATTRIBUTE: &str = "ec2:DescribeVpcAttribute";
+pub(crate) const SUBNETS: &str = "ec2:DescribeSubnets";
+pub(crate) const GROUPS: &str = "ec2:DescribeSecurityGroups";
+pub(crate) const PREFIX_LISTS: &str = "ec2:DescribeManagedPrefixLists";
+pub(crate) const INSTANCES: &str = "ec2:DescribeInstances";
+
+impl Ec2 {
+    /// Looks at everything EC2 keeps that the spec refers to. The hosted zone is Route 53's and stays `None`.
+    ///
+    /// # Errors
+    /// When EC2 cannot be asked, or answers without a field it always sends. What is missing is not an error.
+    pub async fn estate(&self, spec: &Spec) -> Result<Estate, AwsError> {
+        let group = &spec.targets.security_group_id;
+        let (vpcs, subnets, security_group_exists, prefix_list_id, (ingress, other_ingress), instances) = try_join!(
+            self.vpcs(spec),
+            self.subnets(&spec.network.subnet_ids),
+            self.group_exists(group),
+            self.prefix_list_of_lattice(),
+            self.ingress(&spec.stack, group),
+            self.instances(&spec.stack, &spec.targets.select),
+        )?;
+        Ok(Estate {
+            vpcs,
+            subnets,
+            security_group_exists,
+            prefix_list_id,
+            ingress,
+            other_ingress,
+            instances,
+            hosted_zone: None,
+        })
+    }
+
+    async fn vpcs(&self, spec: &Spec) -> Result<Vec<SeenVpc>, AwsError> {
+        let consumers = spec.network.consumers.iter().map(|consumer| consumer.vpc_id.as_str());
+        let ids: BTreeSet<&str> = consumers.chain([spec.network.vpc_id.as_str()]).collect();
+        let mut found = Vec::new();
+        for page in Vec::from_iter(ids).chunks(FILTER_VALUES) {
+            let call = self.client.describe_vpcs().filters(filter("vpc-id", page));
+            let list = call.into_paginator().items().send().try_collect().await.map_err(during(VPCS))?;
+            for vpc in list {
+                let id = present(VPCS, "a VPC's id", vpc.vpc_id)?;
+                found.push(VpcId::parse(id).map_err(|error| AwsError::unexpected(VPCS, error.to_string()))?);
+            }
+        }
+        let seen = found.into_iter().map(|id| async move {
+            let (support, host_names) = try_join!(self.resolves(&id), self.names_hosts(&id))?;
+            Ok(SeenVpc { id, resolves_private_zones: support && host_names })
+        });
+        try_join_all(seen).await
+    }
+
+    async fn resolves(&self, vpc: &VpcId) -> Result<bool, AwsError> {
+        let call = self.client.describe_vpc_attribute().vpc_id(vpc.as_str());
+        let answer = call.attribute(VpcAttributeName::EnableDnsSupport).send().await.map_err(during(VPC_ATTRIBUTE))?;
+        Ok(answer.enable_dns_support.and_then(|on| on.value) == Some(true))
+    }
+
+    async fn names_hosts(&self, vpc: &VpcId) -> Result<bool, AwsError> {
+        let call = self.client.describe_vpc_attribute().vpc_id(vpc.as_str());
+        let answer =
+            call.attribute(VpcAttributeName::EnableDnsHostnames).send().await.map_err(during(VPC_ATTRIBUTE))?;
+        Ok(answer.enable_dns_hostnames.and_then(|on| on.value) == Some(true))
+    }
+
+    async fn subnets(&self, ids: &[SubnetId]) -> Result<Vec<SeenSubnet>, AwsError> {
+        let ids: Vec<&str> = ids.iter().map(SubnetId::as_str).collect();
+        let not_an_id = |error: espalier_domain::id::NotAnId| AwsError::unexpected(SUBNETS, error.to_string());
+        let mut found = Vec::new();
+        for page in ids.chunks(FILTER_VALUES) {
+            let call = self.client.describe_subnets().filters(filter("subnet-id", page));
+            for subnet in call.into_paginator().items().send().try_collect().await.map_err(during(SUBNETS))? {
+                let id = present(SUBNETS, "a subnet's id", subnet.subnet_id)?;
+                let vpc_id = present(SUBNETS, "a subnet's VPC", subnet.vpc_id)?;
+                found.push(SeenSubnet {
+                    id: SubnetId::parse(id).map_err(not_an_id)?,
+                    vpc_id: VpcId::parse(vpc_id).map_err(not_an_id)?,
+                    zone_id: subnet.availability_zone_id.unwrap_or_default(),
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    async fn group_exists(&self, id: &SecurityGroupId) -> Result<bool, AwsError> {
+        let call = self.client.describe_security_groups().filters(filter("group-id", &[id.as_str()]));
+        let answer = call.send().await.map_err(during(GROUPS))?;
+        Ok(!answer.security_groups.unwrap_or_default().is_empty())
+    }
+
+    /// The region's managed prefix list of VPC Lattice (IPv4), from whose addresses traffic reaches targets.
+    async fn prefix_list_of_lattice(&self) -> Result<Option<String>, AwsError> {
+        let name = format!("com.amazonaws.{}.vpc-lattice", self.region);
+        let call = self.client.describe_managed_prefix_lists().filters(filter("prefix-list-name", &[&name]));
+        let answer = call.send().await.map_err(during(PREFIX_LISTS))?;
+        // The filter is exact on AWS; look again, because a wrong list would open the wrong door.
+        let lists = answer.prefix_lists.unwrap_or_default();
+        let list = lists.into_iter().find(|list| list.prefix_list_name.as_deref() == Some(name.as_str()));
+        Ok(list.and_then(|list| list.prefix_list_id))
+    }
+
+    async fn instances(&self, stack: &StackName, select: &Select) -> Result<Vec<SeenInstance>, AwsError> {
+        let mut found = Vec::new();
+        match select {
+            Select::InstanceIds(ids) => {
+                let ids: Vec<&str> = ids.iter().map(InstanceId::as_str).collect();
+                for page in ids.chunks(FILTER_VALUES) {
+                    found.extend(self.described(stack, filter("instance-id", page)).await?);
+                }
+            }
+            Select::Tag { key, value } => {
+                found = self.described(stack, filter(&format!("tag:{key}"), &[value])).await?;
+            }
+        }
+        found.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(found)
+    }
+
+    async fn described(&self, stack: &StackName, filter: Filter) -> Result<Vec<SeenInstance>, AwsError> {
+        let call = self.client.describe_instances().filters(filter);
+        let list = call.into_paginator().items().send().try_collect().await.map_err(during(INSTANCES))?;
+        let instances = list.into_iter().flat_map(|reservation| reservation.instances.unwrap_or_default());
+        instances.map(|instance| seen(stack, instance)).collect()
+    }
+}
+
+fn seen(stack: &StackName, instance: Instance) -> Result<SeenInstance, AwsError> {
+    let id = present(INSTANCES, "an instance's id", instance.instance_id)?;
+    let state = instance.state.and_then(|state| state.name).map(|name| name.as_str().to_owned()).unwrap_or_default();
+    Ok(SeenInstance {
+        id: InstanceId::parse(id).map_err(|error| AwsError::unexpected(INSTANCES, error.to_string()))?,
+        vpc_id: instance.vpc_id.and_then(|id| VpcId::parse(id).ok()),
+        is_running: state == "running",
+        state,
+        private_ip: instance.private_ip_address.and_then(|address| address.parse().ok()),
+        opted_in: has(instance.tags.as_deref(), tag::STACK, stack.as_str()),
+    })
+}
+
+/// Whether the tag is there with exactly this value.
+pub(crate) fn has(tags: Option<&[Tag]>, key: &str, value: &str) -> bool {
+    let is_it = |tag: &Tag| tag.key.as_deref() == Some(key) && tag.value.as_deref() == Some(value);
+    tags.unwrap_or_default().iter().any(is_it)
+}

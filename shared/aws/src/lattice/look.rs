@@ -1,0 +1,371 @@
+//! Looking: lists first, and details only of what carries the stack's names.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_vpclattice::types::{
+    HealthCheckConfig, HealthCheckProtocolVersion, Matcher, RuleAction, ServiceNetworkServiceAssociationSummary,
+    ServiceNetworkVpcAssociationSummary, TargetGroupProtocol, TargetGroupSummary,
+};
+use espalier_domain::id::{SecurityGroupId, StackName, VpcId};
+use espalier_domain::network::{
+    DnsEntry, Owned, SeenListener, SeenNetwork, SeenService, SeenServiceAssociation, SeenTarget, SeenTargetGroup,
+    SeenVpcAssociation, Status, TargetStatus, network_name, service_name, target_group_name,
+};
+use espalier_domain::spec::{HealthCheckOn, HealthCheckProtocol, HealthCheckVersion, Spec};
+use espalier_domain::tag;
+use futures::future::try_join_all;
+use futures::try_join;
+
+use super::{Lattice, Look, present};
+use crate::error::{AwsError, during};
+
+pub(super) const NETWORKS: &str = "vpc-lattice:ListServiceNetworks";
+pub(super) const SERVICES: &str = "vpc-lattice:ListServices";
+pub(super) const SERVICE: &str = "vpc-lattice:GetService";
+pub(super) const GROUPS: &str = "vpc-lattice:ListTargetGroups";
+pub(super) const GROUP: &str = "vpc-lattice:GetTargetGroup";
+pub(super) const TARGETS: &str = "vpc-lattice:ListTargets";
+pub(super) const LISTENERS: &str = "vpc-lattice:ListListeners";
+pub(super) const LISTENER: &str = "vpc-lattice:GetListener";
+pub(super) const VPC_ASSOCIATIONS: &str = "vpc-lattice:ListServiceNetworkVpcAssociations";
+pub(super) const VPC_ASSOCIATION: &str = "vpc-lattice:GetServiceNetworkVpcAssociation";
+pub(super) const SERVICE_ASSOCIATIONS: &str = "vpc-lattice:ListServiceNetworkServiceAssociations";
+pub(super) const SERVICE_ASSOCIATION: &str = "vpc-lattice:GetServiceNetworkServiceAssociation";
+
+impl Lattice {
+    /// Looks at everything the stack may own or trip over.
+    ///
+    /// # Errors
+    /// When VPC Lattice cannot be asked, or answers without a field it always sends.
+    pub async fn look(&self, spec: &Spec) -> Result<Look, AwsError> {
+        let (network, service, target_groups) =
+            try_join!(self.network(&spec.stack), self.service(&spec.stack), self.target_groups(spec))?;
+        let network_id = network.as_ref().map(|network| network.owned.id.as_str());
+        let service_id = service.as_ref().map(|service| service.owned.id.as_str());
+        let (vpc_associations, service_associations, listeners) = try_join!(
+            self.vpc_associations(spec, network_id),
+            self.service_associations(&spec.stack, network_id, service_id),
+            self.listeners(&spec.stack, service_id),
+        )?;
+        Ok(Look { network, vpc_associations, target_groups, service, listeners, service_associations })
+    }
+
+    async fn owned(&self, stack: &StackName, id: String, arn: String) -> Result<Owned, AwsError> {
+        let mut tags = self.tags(&arn).await?;
+        Ok(Owned { id, arn, ours: tag::is_ours(stack, &tags), spec_hash: tags.remove(tag::SPEC_HASH) })
+    }
+
+    async fn network(&self, stack: &StackName) -> Result<Option<SeenNetwork>, AwsError> {
+        let name = network_name(stack);
+        let list = self.client.list_service_networks().into_paginator().items().send();
+        let list = list.try_collect().await.map_err(during(NETWORKS))?;
+        let mut found: Option<SeenNetwork> = None;
+        // Another account may share a network of the same name: one of ours goes before it.
+        for network in list.into_iter().filter(|network| network.name.as_deref() == Some(&name)) {
+            let id = present(NETWORKS, "a service network's id", network.id)?;
+            let arn = present(NETWORKS, "a service network's ARN", network.arn)?;
+            let owned = self.owned(stack, id, arn).await?;
+            if owned.ours || found.is_none() {
+                found = Some(SeenNetwork { owned });
+            }
+        }
+        Ok(found)
+    }
+
+    async fn service(&self, stack: &StackName) -> Result<Option<SeenService>, AwsError> {
+        let name = service_name(stack);
+        let list = self.client.list_services().into_paginator().items().send();
+        let list = list.try_collect().await.map_err(during(SERVICES))?;
+        let mut found: Option<SeenService> = None;
+        for summary in list.into_iter().filter(|service| service.name.as_deref() == Some(&name)) {
+            let id = present(SERVICES, "a service's id", summary.id)?;
+            let arn = present(SERVICES, "a service's ARN", summary.arn)?;
+            let owned = self.owned(stack, id, arn).await?;
+            if !owned.ours && found.is_some() {
+                continue;
+            }
+            let detail = match self.client.get_service().service_identifier(&owned.id).send().await {
+                Ok(detail) => detail,
+                Err(error) => match during(SERVICE)(error) {
+                    gone if gone.is_not_found() => continue,
+                    error => return Err(error),
+                },
+            };
+            let dns_entry = detail.dns_entry.and_then(|entry| {
+                Some(DnsEntry {
+                    domain_name: entry.domain_name?.trim_end_matches('.').to_ascii_lowercase(),
+                    hosted_zone_id: entry.hosted_zone_id?,
+                })
+            });
+            found = Some(SeenService {
+                owned,
+                status: status(detail.status.as_ref().map(|s| s.as_str()), detail.failure_message),
+                custom_domain_name: detail.custom_domain_name,
+                idle_timeout_seconds: detail.idle_timeout_seconds.and_then(|s| u16::try_from(s).ok()),
+                dns_entry,
+            });
+        }
+        Ok(found)
+    }
+
+    async fn target_groups(&self, spec: &Spec) -> Result<Vec<SeenTargetGroup>, AwsError> {
+        let wanted = target_group_name(spec);
+        // Every group we ever made for the stack has this prefix; only then are its tags worth a call.
+        let prefix = format!("{}-", spec.stack);
+        let list = self.client.list_target_groups().into_paginator().items().send();
+        let list = list.try_collect().await.map_err(during(GROUPS))?;
+        let named =
+            list.into_iter().filter(|group| group.name.as_deref().is_some_and(|name| name.starts_with(&prefix)));
+        let seen = try_join_all(named.map(|summary| self.target_group(&spec.stack, &wanted, summary))).await?;
+        Ok(seen.into_iter().flatten().collect())
+    }
+
+    async fn target_group(
+        &self,
+        stack: &StackName,
+        wanted: &str,
+        summary: TargetGroupSummary,
+    ) -> Result<Option<SeenTargetGroup>, AwsError> {
+        let id = present(GROUPS, "a target group's id", summary.id)?;
+        let arn = present(GROUPS, "a target group's ARN", summary.arn)?;
+        let name = present(GROUPS, "a target group's name", summary.name)?;
+        let owned = self.owned(stack, id, arn).await?;
+        if !owned.ours && name != wanted {
+            return Ok(None);
+        }
+        let get = self.client.get_target_group().target_group_identifier(&owned.id).send();
+        let list = self.client.list_targets().target_group_identifier(&owned.id).into_paginator().items().send();
+        let both = try_join!(async { get.await.map_err(during(GROUP)) }, async {
+            list.try_collect().await.map_err(during(TARGETS))
+        });
+        let (detail, list) = match both {
+            Ok(both) => both,
+            Err(gone) if gone.is_not_found() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut targets = Vec::with_capacity(list.len());
+        for target in list {
+            let port = target.port.and_then(|port| u16::try_from(port).ok());
+            targets.push(SeenTarget {
+                id: present(TARGETS, "a target's id", target.id)?,
+                port: present(TARGETS, "a target's port", port)?,
+                status: target_status(target.status.as_ref().map(|s| s.as_str()).unwrap_or_default()),
+            });
+        }
+        Ok(Some(SeenTargetGroup {
+            owned,
+            name,
+            status: status(detail.status.as_ref().map(|s| s.as_str()), detail.failure_message),
+            health_check: detail.config.and_then(|config| config.health_check).and_then(health_check),
+            service_arns: detail.service_arns.unwrap_or_default(),
+            targets,
+        }))
+    }
+
+    async fn listeners(&self, stack: &StackName, service_id: Option<&str>) -> Result<Vec<SeenListener>, AwsError> {
+        let Some(service_id) = service_id else { return Ok(Vec::new()) };
+        let list = self.client.list_listeners().service_identifier(service_id).into_paginator().items().send();
+        let list = match list.try_collect().await.map_err(during(LISTENERS)) {
+            Ok(list) => list,
+            Err(gone) if gone.is_not_found() => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut seen = Vec::with_capacity(list.len());
+        for summary in list {
+            let id = present(LISTENERS, "a listener's id", summary.id)?;
+            let arn = present(LISTENERS, "a listener's ARN", summary.arn)?;
+            let port = summary.port.and_then(|port| u16::try_from(port).ok());
+            let get = self.client.get_listener().service_identifier(service_id).listener_identifier(&id).send();
+            let detail = match get.await.map_err(during(LISTENER)) {
+                Ok(detail) => detail,
+                Err(gone) if gone.is_not_found() => continue,
+                Err(error) => return Err(error),
+            };
+            seen.push(SeenListener {
+                owned: self.owned(stack, id, arn).await?,
+                port: present(LISTENERS, "a listener's port", port)?,
+                is_tls_passthrough: summary.protocol.is_some_and(|protocol| protocol.as_str() == "TLS_PASSTHROUGH"),
+                forwards: forwards(detail.default_action),
+            });
+        }
+        Ok(seen)
+    }
+
+    async fn vpc_associations(
+        &self,
+        spec: &Spec,
+        network_id: Option<&str>,
+    ) -> Result<Vec<SeenVpcAssociation>, AwsError> {
+        let list = || self.client.list_service_network_vpc_associations();
+        let mut calls: Vec<_> =
+            spec.network.consumers.iter().map(|consumer| list().vpc_identifier(consumer.vpc_id.as_str())).collect();
+        calls.extend(network_id.map(|id| list().service_network_identifier(id)));
+        let lists = calls.into_iter().map(|call| async move {
+            let list = call.into_paginator().items().send().try_collect().await;
+            list.map_err(during(VPC_ASSOCIATIONS))
+        });
+        let mut unique: BTreeMap<String, ServiceNetworkVpcAssociationSummary> = BTreeMap::new();
+        for summary in try_join_all(lists).await?.into_iter().flatten() {
+            unique.insert(present(VPC_ASSOCIATIONS, "an association's id", summary.id.clone())?, summary);
+        }
+        let seen = unique.into_iter().map(|(id, summary)| self.vpc_association(&spec.stack, network_id, id, summary));
+        Ok(try_join_all(seen).await?.into_iter().flatten().collect())
+    }
+
+    async fn vpc_association(
+        &self,
+        stack: &StackName,
+        network_id: Option<&str>,
+        id: String,
+        summary: ServiceNetworkVpcAssociationSummary,
+    ) -> Result<Option<SeenVpcAssociation>, AwsError> {
+        let its_network = present(VPC_ASSOCIATIONS, "an association's network", summary.service_network_id)?;
+        let vpc_id = present(VPC_ASSOCIATIONS, "an association's VPC", summary.vpc_id)?;
+        let vpc_id = VpcId::parse(vpc_id).map_err(|error| AwsError::unexpected(VPC_ASSOCIATIONS, error.to_string()))?;
+        let mut seen = SeenVpcAssociation {
+            owned: Owned { id, arn: summary.arn.unwrap_or_default(), ours: false, spec_hash: None },
+            network_id: its_network,
+            vpc_id,
+            status: status(summary.status.as_ref().map(|s| s.as_str()), None),
+            security_group_ids: BTreeSet::new(),
+        };
+        // Of another network's association all that matters is that it is there.
+        if network_id != Some(seen.network_id.as_str()) {
+            return Ok(Some(seen));
+        }
+        let call = self.client.get_service_network_vpc_association();
+        let detail = call.service_network_vpc_association_identifier(&seen.owned.id).send().await;
+        let detail = match detail.map_err(during(VPC_ASSOCIATION)) {
+            Ok(detail) => detail,
+            Err(gone) if gone.is_not_found() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        seen.status = status(detail.status.as_ref().map(|s| s.as_str()), detail.failure_message);
+        seen.security_group_ids = detail
+            .security_group_ids
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|id| SecurityGroupId::parse(id).ok())
+            .collect();
+        seen.owned = self.owned(stack, seen.owned.id, seen.owned.arn).await?;
+        Ok(Some(seen))
+    }
+
+    async fn service_associations(
+        &self,
+        stack: &StackName,
+        network_id: Option<&str>,
+        service_id: Option<&str>,
+    ) -> Result<Vec<SeenServiceAssociation>, AwsError> {
+        let list = || self.client.list_service_network_service_associations();
+        let calls = [
+            network_id.map(|id| list().service_network_identifier(id)),
+            service_id.map(|id| list().service_identifier(id)),
+        ];
+        let lists = calls.into_iter().flatten().map(|call| async move {
+            let list = call.into_paginator().items().send().try_collect().await;
+            list.map_err(during(SERVICE_ASSOCIATIONS))
+        });
+        let mut unique: BTreeMap<String, ServiceNetworkServiceAssociationSummary> = BTreeMap::new();
+        for summary in try_join_all(lists).await?.into_iter().flatten() {
+            unique.insert(present(SERVICE_ASSOCIATIONS, "an association's id", summary.id.clone())?, summary);
+        }
+        let seen = unique.into_iter().map(|(id, summary)| self.service_association(stack, id, summary));
+        Ok(try_join_all(seen).await?.into_iter().flatten().collect())
+    }
+
+    async fn service_association(
+        &self,
+        stack: &StackName,
+        id: String,
+        summary: ServiceNetworkServiceAssociationSummary,
+    ) -> Result<Option<SeenServiceAssociation>, AwsError> {
+        let arn = present(SERVICE_ASSOCIATIONS, "an association's ARN", summary.arn)?;
+        let mut state = status(summary.status.as_ref().map(|s| s.as_str()), None);
+        // Only a failed one has something to add to its summary.
+        if matches!(state, Status::CreateFailed(_) | Status::DeleteFailed(_)) {
+            let call = self.client.get_service_network_service_association();
+            let detail = call.service_network_service_association_identifier(&id).send().await;
+            let detail = match detail.map_err(during(SERVICE_ASSOCIATION)) {
+                Ok(detail) => detail,
+                Err(gone) if gone.is_not_found() => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            state = status(detail.status.as_ref().map(|s| s.as_str()), detail.failure_message);
+        }
+        Ok(Some(SeenServiceAssociation {
+            owned: self.owned(stack, id, arn).await?,
+            network_id: present(SERVICE_ASSOCIATIONS, "an association's network", summary.service_network_id)?,
+            service_id: present(SERVICE_ASSOCIATIONS, "an association's service", summary.service_id)?,
+            status: state,
+        }))
+    }
+}
+
+/// The one state model of all of Lattice's asynchronous resources.
+fn status(text: Option<&str>, message: Option<String>) -> Status {
+    let message = message.unwrap_or_default();
+    match text.unwrap_or_default() {
+        "CREATE_IN_PROGRESS" => Status::Creating,
+        "ACTIVE" => Status::Active,
+        "UPDATE_IN_PROGRESS" => Status::Updating,
+        "DELETE_IN_PROGRESS" => Status::Deleting,
+        "CREATE_FAILED" => Status::CreateFailed(message),
+        "UPDATE_FAILED" => Status::UpdateFailed(message),
+        "DELETE_FAILED" => Status::DeleteFailed(message),
+        other => {
+            // Something newer than this code: neither done nor failed, so waiting is right whatever it means.
+            tracing::warn!(status = other, "an unknown status is taken for one in progress");
+            Status::Updating
+        }
+    }
+}
+
+fn target_status(text: &str) -> TargetStatus {
+    match text {
+        "INITIAL" => TargetStatus::Initial,
+        "HEALTHY" => TargetStatus::Healthy,
+        "UNHEALTHY" => TargetStatus::Unhealthy,
+        "UNUSED" => TargetStatus::Unused,
+        "DRAINING" => TargetStatus::Draining,
+        "UNAVAILABLE" => TargetStatus::Unavailable,
+        other => {
+            tracing::warn!(status = other, "an unknown target status is taken for one in progress");
+            TargetStatus::Initial
+        }
+    }
+}
+
+fn forwards(action: Option<RuleAction>) -> Vec<(String, u32)> {
+    let Some(RuleAction::Forward(forward)) = action else { return Vec::new() };
+    let weight = |weight: Option<i32>| weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(100);
+    forward.target_groups.into_iter().map(|group| (group.target_group_identifier, weight(group.weight))).collect()
+}
+
+/// A health check as the spec would write it; `None` when it is off.
+fn health_check(config: HealthCheckConfig) -> Option<HealthCheckOn> {
+    if config.enabled != Some(true) {
+        return None;
+    }
+    let number = |value: Option<i32>| value.and_then(|value| u32::try_from(value).ok());
+    Some(HealthCheckOn {
+        protocol: match config.protocol {
+            Some(TargetGroupProtocol::Http) => HealthCheckProtocol::Http,
+            _ => HealthCheckProtocol::Https,
+        },
+        protocol_version: match config.protocol_version {
+            Some(HealthCheckProtocolVersion::Http2) => HealthCheckVersion::Http2,
+            _ => HealthCheckVersion::Http1,
+        },
+        port: config.port.and_then(|port| u16::try_from(port).ok()),
+        path: config.path.unwrap_or_else(|| "/".into()),
+        interval_seconds: number(config.health_check_interval_seconds),
+        timeout_seconds: number(config.health_check_timeout_seconds),
+        healthy_threshold: number(config.healthy_threshold_count),
+        unhealthy_threshold: number(config.unhealthy_threshold_count),
+        codes: match config.matcher {
+            Some(Matcher::HttpCode(codes)) => codes,
+            _ => "200".into(),
+        },
+    })
+}

@@ -1,0 +1,150 @@
+//! Route 53 on the wire: XML both ways.
+
+mod wire;
+
+use espalier_aws::error::Kind;
+use espalier_aws::route53::{Alias, Route53};
+use espalier_domain::id::{HostName, HostedZoneId};
+use serde_json::json;
+use wire::Wire;
+
+const ZONE: &str = "Z0123456789ABCDEFGHIJ";
+
+fn zone() -> HostedZoneId {
+    HostedZoneId::parse(ZONE).unwrap()
+}
+
+fn name() -> HostName {
+    HostName::parse("api.example.com").unwrap()
+}
+
+fn alias() -> Alias {
+    Alias { domain_name: "api-svc.vpc-lattice-svcs.eu-west-1.on.aws".into(), hosted_zone_id: "ZLATTICE1".into() }
+}
+
+fn page(sets: &str, more: &str) -> String {
+    format!(
+        "<?xml version=\"1.0\"?><ListResourceRecordSetsResponse xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\">\
+         <ResourceRecordSets>{sets}</ResourceRecordSets>{more}<MaxItems>100</MaxItems></ListResourceRecordSetsResponse>"
+    )
+}
+
+const END: &str = "<IsTruncated>false</IsTruncated>";
+
+fn cname(name: &str) -> String {
+    format!(
+        "<ResourceRecordSet><Name>{name}.</Name><Type>CNAME</Type><TTL>60</TTL><ResourceRecords>\
+         <ResourceRecord><Value>elsewhere.example.net</Value></ResourceRecord></ResourceRecords></ResourceRecordSet>"
+    )
+}
+
+fn alias_set(name: &str, identifier: &str) -> String {
+    format!(
+        "<ResourceRecordSet><Name>{name}.</Name><Type>A</Type>{identifier}<AliasTarget><HostedZoneId>ZLATTICE1</HostedZoneId>\
+         <DNSName>API-svc.vpc-lattice-svcs.eu-west-1.on.aws.</DNSName><EvaluateTargetHealth>false</EvaluateTargetHealth>\
+         </AliasTarget></ResourceRecordSet>"
+    )
+}
+
+#[tokio::test]
+async fn only_records_at_exactly_the_name_are_seen() {
+    let sets = alias_set("api.example.com", "") + &cname("api2.example.com");
+    let wire = Wire::table(vec![("GET /2013-04-01/hostedzone/Z", 200, json!(page(&sets, END)))]).await;
+    let records = Route53::new(&wire.sdk()).records(&zone(), &name()).await.unwrap();
+    assert_eq!(records.len(), 1);
+    assert_eq!((records[0].kind.as_str(), records[0].alias.clone()), ("A", Some(alias())));
+    assert!(wire.asked()[0].contains("name=api.example.com"), "{:?}", wire.asked());
+
+    let wire = Wire::table(vec![("GET", 200, json!(page(&cname("api2.example.com"), END)))]).await;
+    assert_eq!(Route53::new(&wire.sdk()).records(&zone(), &name()).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_foreign_record_is_shown_and_a_routing_policy_is_not_taken_for_ours() {
+    let sets = cname("api.example.com") + &alias_set("api.example.com", "<SetIdentifier>blue</SetIdentifier>");
+    let wire = Wire::table(vec![("GET", 200, json!(page(&sets, END)))]).await;
+    let records = Route53::new(&wire.sdk()).records(&zone(), &name()).await.unwrap();
+    assert_eq!(records[0].shown, "CNAME elsewhere.example.net");
+    assert_eq!((records[1].kind.as_str(), &records[1].alias), ("A", &None));
+}
+
+#[tokio::test]
+async fn the_list_goes_on_while_the_name_does() {
+    let wire = Wire::answering(|seen| {
+        let more = "<IsTruncated>true</IsTruncated><NextRecordName>api.example.com.</NextRecordName>\
+                    <NextRecordType>CNAME</NextRecordType>";
+        let first = !seen.path.contains("type=CNAME");
+        (200, if first { page(&alias_set("api.example.com", ""), more) } else { page(&cname("api.example.com"), END) })
+    })
+    .await;
+    let records = Route53::new(&wire.sdk()).records(&zone(), &name()).await.unwrap();
+    assert_eq!(records.iter().map(|r| r.kind.as_str()).collect::<Vec<_>>(), ["A", "CNAME"]);
+}
+
+#[tokio::test]
+async fn an_upsert_is_one_alias_without_health_evaluation() {
+    let done = "<ChangeResourceRecordSetsResponse xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><ChangeInfo>\
+                <Id>/change/C1</Id><Status>PENDING</Status><SubmittedAt>2026-11-21T00:00:00Z</SubmittedAt></ChangeInfo>\
+                </ChangeResourceRecordSetsResponse>";
+    let wire = Wire::table(vec![("POST", 200, json!(done))]).await;
+    Route53::new(&wire.sdk()).upsert_alias(&zone(), &name(), &alias()).await.unwrap();
+    let body = &wire.seen()[0].body;
+    for part in [
+        "<Action>UPSERT</Action>",
+        "<Name>api.example.com</Name><Type>A</Type>",
+        "<HostedZoneId>ZLATTICE1</HostedZoneId>",
+        "<EvaluateTargetHealth>false</EvaluateTargetHealth>",
+    ] {
+        assert!(body.contains(part), "{part} in {body}");
+    }
+}
+
+#[tokio::test]
+async fn deleting_takes_what_is_there_and_tells_gone_from_changed() {
+    for (message, expected) in [
+        ("[Tried to delete resource record set [name='x', type='A'] but it was not found]", None),
+        ("[Tried to delete ... but the values provided do not match the current values]", Some(Kind::Conflict)),
+        ("[RRSet with DNS name x. is not permitted in zone]", Some(Kind::Invalid)),
+    ] {
+        let body = format!(
+            "<ErrorResponse xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><Error><Type>Sender</Type>\
+             <Code>InvalidChangeBatch</Code><Message>{message}</Message></Error></ErrorResponse>"
+        );
+        // Somebody switched the evaluation on: the deletion has to say so, or Route 53 refuses it.
+        let there = alias_set("api.example.com", "").replace("false<", "true<");
+        let wire = Wire::table(vec![("GET", 200, json!(page(&there, END))), ("POST", 400, json!(body))]).await;
+        let result = Route53::new(&wire.sdk()).delete_alias(&zone(), &name(), &alias()).await;
+        assert_eq!(result.err().map(|error| error.kind), expected, "{message}");
+        let sent = &wire.seen()[1].body;
+        assert!(sent.contains("DELETE") && sent.contains("<EvaluateTargetHealth>true<"), "{sent}");
+    }
+}
+
+#[tokio::test]
+async fn deleting_leaves_a_record_that_points_elsewhere() {
+    let wire = Wire::table(vec![("GET", 200, json!(page(&cname("api.example.com"), END)))]).await;
+    Route53::new(&wire.sdk()).delete_alias(&zone(), &name(), &alias()).await.unwrap();
+
+    let other = alias_set("api.example.com", "").replace("API-svc", "other-svc");
+    let wire = Wire::table(vec![("GET", 200, json!(page(&other, END)))]).await;
+    let error = Route53::new(&wire.sdk()).delete_alias(&zone(), &name(), &alias()).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Conflict);
+    assert_eq!(wire.asked().len(), 1, "nothing was sent");
+}
+
+#[tokio::test]
+async fn a_private_zone_lists_its_vpcs() {
+    let body = format!(
+        "<GetHostedZoneResponse xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><HostedZone><Id>/hostedzone/{ZONE}</Id>\
+         <Name>example.com.</Name><CallerReference>r</CallerReference><Config><PrivateZone>true</PrivateZone></Config>\
+         </HostedZone><VPCs><VPC><VPCRegion>eu-west-1</VPCRegion><VPCId>vpc-0a</VPCId></VPC></VPCs></GetHostedZoneResponse>"
+    );
+    let wire = Wire::table(vec![("GET", 200, json!(body))]).await;
+    let found = Route53::new(&wire.sdk()).zone(&zone()).await.unwrap().unwrap();
+    assert_eq!((found.name.as_str(), found.private, found.vpcs), ("example.com", true, vec!["vpc-0a".to_owned()]));
+
+    let gone = "<ErrorResponse xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><Error><Type>Sender</Type>\
+                <Code>NoSuchHostedZone</Code><Message>none</Message></Error></ErrorResponse>";
+    let wire = Wire::table(vec![("GET", 404, json!(gone))]).await;
+    assert_eq!(Route53::new(&wire.sdk()).zone(&zone()).await.unwrap(), None);
+}

@@ -1,0 +1,271 @@
+//! The calls of the simulated world, with their refusals.
+
+use espalier_domain::id::VpcId;
+use espalier_domain::network::{Action, SeenRecord, Status, TargetStatus};
+use espalier_domain::tag;
+
+use super::world::{Answer, Group, Listener, Service, Tags, Thing, World, dns_entry, rule};
+
+impl World {
+    /// Makes one call.
+    pub(crate) fn call(&mut self, action: &Action) -> Answer {
+        match action {
+            Action::CreateServiceNetwork { name, tags, token } => {
+                if !self.is_new(token, action)? {
+                    return Ok(());
+                }
+                refuse(self.networks.iter().any(|one| one.of == *name), "1.7: the name is taken")?;
+                let id = self.id("sn-");
+                self.networks.push(Thing { id, tags: tags.clone(), status: Status::Active, of: name.clone() });
+                Ok(())
+            }
+            Action::AssociateVpc { network_id, vpc_id, security_group_ids, tags, token } => {
+                if !self.is_new(token, action)? {
+                    return Ok(());
+                }
+                refuse(!self.networks.iter().any(|one| one.id == *network_id), "no such network")?;
+                refuse(self.vpcs.iter().any(|one| one.of.1 == *vpc_id), "1.8: one network per VPC")?;
+                refuse(!(1..=5).contains(&security_group_ids.len()), "1.8: 1 to 5 groups")?;
+                let of = (network_id.clone(), vpc_id.clone(), security_group_ids.clone());
+                let (id, tags) = (self.id("snva-"), self.fate(tags));
+                self.vpcs.push(Thing { id, tags, status: Status::Creating, of });
+                Ok(())
+            }
+            Action::UpdateVpcAssociation { association_id, security_group_ids, .. } => {
+                let one = find(&mut self.vpcs, association_id)?;
+                refuse(one.status != Status::Active, "1.6: not active")?;
+                refuse(!(1..=5).contains(&security_group_ids.len()), "1.5: the list cannot be emptied")?;
+                (one.of.2, one.status) = (security_group_ids.clone(), Status::Updating);
+                Ok(())
+            }
+            Action::CreateService { name, custom_domain_name, idle_timeout_seconds, tags, token } => {
+                if !self.is_new(token, action)? {
+                    return Ok(());
+                }
+                refuse(self.services.iter().any(|one| one.of.name == *name), "1.7: the name is taken")?;
+                let idle = idle_timeout_seconds.unwrap_or(60);
+                let of = Service { name: name.clone(), domain: custom_domain_name.to_string(), idle };
+                let (id, tags) = (self.id("svc-"), self.fate(tags));
+                self.services.push(Thing { id, tags, status: Status::Creating, of });
+                Ok(())
+            }
+            Action::UpdateIdleTimeout { service_id, idle_timeout_seconds, .. } => {
+                let one = find(&mut self.services, service_id)?;
+                refuse(one.status != Status::Active, "1.6: not active")?;
+                one.of.idle = *idle_timeout_seconds;
+                Ok(())
+            }
+            Action::AssociateService { network_id, service_id, tags, token } => {
+                if !self.is_new(token, action)? {
+                    return Ok(());
+                }
+                refuse(find(&mut self.services, service_id)?.status != Status::Active, "1.6: service not active")?;
+                let of = (network_id.clone(), service_id.clone());
+                refuse(self.associations.iter().any(|one| one.of == of), "already associated")?;
+                let (id, tags) = (self.id("snsa-"), self.fate(tags));
+                self.associations.push(Thing { id, tags, status: Status::Creating, of });
+                Ok(())
+            }
+            Action::CreateTargetGroup { .. }
+            | Action::UpdateHealthCheck { .. }
+            | Action::RegisterTargets { .. }
+            | Action::DeregisterTargets { .. }
+            | Action::DeleteTargetGroup { .. } => self.group_call(action),
+            Action::CreateListener { .. } | Action::UpdateListener { .. } => self.listener_call(action),
+            Action::UpsertRecord { .. }
+            | Action::DeleteRecord { .. }
+            | Action::AuthorizeIngress { .. }
+            | Action::RevokeIngress { .. } => self.estate_call(action),
+            Action::Tag { arn, tags, .. } => self.tag(arn, tags),
+            Action::DeleteServiceAssociation { association_id } => {
+                let is_bad = Self::is_bad(&mut self.bad_deletions);
+                delete(find(&mut self.associations, association_id)?, is_bad)
+            }
+            Action::DeleteListener { .. } => panic!("listeners go with their service"),
+            Action::DeleteService { service_id, .. } => {
+                refuse(self.associations.iter().any(|one| one.of.1 == *service_id), "1.6: still associated")?;
+                let is_bad = Self::is_bad(&mut self.bad_deletions);
+                delete(find(&mut self.services, service_id)?, is_bad)
+            }
+            Action::DeleteVpcAssociation { association_id, .. } => {
+                let is_bad = Self::is_bad(&mut self.bad_deletions);
+                delete(find(&mut self.vpcs, association_id)?, is_bad)
+            }
+            Action::DeleteServiceNetwork { network_id, .. } => {
+                let is_used = self.vpcs.iter().any(|one| one.of.0 == *network_id)
+                    || self.associations.iter().any(|one| one.of.0 == *network_id);
+                refuse(is_used, "1.6: still associated")?;
+                find(&mut self.networks, network_id)?;
+                // A network has no status: it is gone at once.
+                self.networks.retain(|one| one.id != *network_id);
+                Ok(())
+            }
+        }
+    }
+
+    fn group_call(&mut self, action: &Action) -> Answer {
+        match action {
+            Action::CreateTargetGroup { want, tags, token } => {
+                if !self.is_new(token, action)? {
+                    return Ok(());
+                }
+                refuse(self.groups.iter().any(|one| one.of.name == want.name), "1.7: the name is taken")?;
+                refuse(want.name.len() > 32 || want.name.starts_with("tg-"), "1.7: name")?;
+                let (name, vpc, check) = (want.name.clone(), want.vpc_id.clone(), want.health_check.clone());
+                let (id, tags) = (self.id("tg-"), self.fate(tags));
+                let of = Group { name, vpc, port: want.port, check, targets: Default::default() };
+                self.groups.push(Thing { id, tags, status: Status::Creating, of });
+                Ok(())
+            }
+            Action::UpdateHealthCheck { target_group_id, health_check, .. } => {
+                let one = find(&mut self.groups, target_group_id)?;
+                refuse(one.status != Status::Active, "1.6: not active")?;
+                one.of.check.clone_from(health_check);
+                Ok(())
+            }
+            Action::RegisterTargets { target_group_id, targets, port, .. } => {
+                refuse(!(1..=100).contains(&targets.len()), "1.4: 1 to 100 targets per call")?;
+                let instances = self.estate.instances.clone();
+                let one = find(&mut self.groups, target_group_id)?;
+                refuse(one.status != Status::Active, "1.4: not active")?;
+                let vpc: &VpcId = &one.of.vpc;
+                for target in targets {
+                    let fits =
+                        instances.iter().any(|i| i.id == *target && i.is_running && i.vpc_id.as_ref() == Some(vpc));
+                    refuse(!fits, "1.4: an instance must be running and in the group's VPC")?;
+                    refuse(!instances.iter().any(|i| i.id == *target && i.opted_in), "the owner has not opted in")?;
+                    let place = (target.to_string(), *port);
+                    let is_draining = one.of.targets.get(&place) == Some(&TargetStatus::Draining);
+                    refuse(is_draining, "unverified: registering while draining")?;
+                    one.of.targets.entry(place).or_insert(TargetStatus::Initial);
+                }
+                Ok(())
+            }
+            Action::DeregisterTargets { target_group_id, targets, .. } => {
+                refuse(!(1..=100).contains(&targets.len()), "1.4: 1 to 100 targets per call")?;
+                let one = find(&mut self.groups, target_group_id)?;
+                for place in targets {
+                    let status = one.of.targets.get_mut(place).ok_or("not registered")?;
+                    *status = TargetStatus::Draining;
+                }
+                Ok(())
+            }
+            Action::DeleteTargetGroup { target_group_id, .. } => {
+                let is_used = self.listeners.iter().any(|one| one.of.group == *target_group_id);
+                refuse(is_used, "1.6: used by a listener")?;
+                let is_bad = Self::is_bad(&mut self.bad_deletions);
+                let one = find(&mut self.groups, target_group_id)?;
+                refuse(!one.of.targets.is_empty(), "1.6: has targets")?;
+                delete(one, is_bad)
+            }
+            other => panic!("{other:?} is not about target groups"),
+        }
+    }
+
+    fn listener_call(&mut self, action: &Action) -> Answer {
+        match action {
+            Action::CreateListener { service_id, port, target_group_id, tags, token, .. } => {
+                if !self.is_new(token, action)? {
+                    return Ok(());
+                }
+                refuse(find(&mut self.services, service_id)?.status != Status::Active, "1.6: service not active")?;
+                refuse(find(&mut self.groups, target_group_id)?.status != Status::Active, "1.6: group not active")?;
+                let there = self.listeners.iter().any(|one| one.of.service == *service_id && one.of.port == *port);
+                refuse(there, "one listener per port")?;
+                let of = Listener { service: service_id.clone(), port: *port, group: target_group_id.clone() };
+                let id = self.id("listener-");
+                self.listeners.push(Thing { id, tags: tags.clone(), status: Status::Active, of });
+                Ok(())
+            }
+            Action::UpdateListener { listener_id, target_group_id, .. } => {
+                refuse(find(&mut self.groups, target_group_id)?.status != Status::Active, "1.6: group not active")?;
+                find(&mut self.listeners, listener_id)?.of.group.clone_from(target_group_id);
+                Ok(())
+            }
+            other => panic!("{other:?} is not about listeners"),
+        }
+    }
+
+    fn estate_call(&mut self, action: &Action) -> Answer {
+        match action {
+            Action::UpsertRecord { target, .. } => {
+                let ours = self.services.iter().any(|one| is_some_ones(&one.tags) && dns_entry(one) == *target);
+                refuse(!ours, "points nowhere")?;
+                self.record = Some(SeenRecord { alias: Some(target.clone()) });
+            }
+            Action::DeleteRecord { target, .. } => {
+                let there = self.record.as_ref().is_some_and(|record| record.alias.as_ref() == Some(target));
+                refuse(!there, "Route 53 deletes only what is given exactly")?;
+                self.record = None;
+            }
+            Action::AuthorizeIngress { source, port, description, .. } => {
+                assert!(description.starts_with("espalier:"), "{description}");
+                let mut rules = self.estate.ingress.iter().chain(&self.estate.other_ingress);
+                let there = rules.any(|one| one.source.as_ref() == Some(source) && one.ports == (*port, *port));
+                refuse(there, "InvalidPermission.Duplicate")?;
+                let id = self.id("sgr-");
+                self.estate.ingress.push(rule(id, source.clone(), *port));
+            }
+            Action::RevokeIngress { rule_id, .. } => {
+                let before = self.estate.ingress.len();
+                assert!(!self.estate.other_ingress.iter().any(|rule| rule.rule_id == *rule_id), "not our rule");
+                self.estate.ingress.retain(|rule| rule.rule_id != *rule_id);
+                refuse(before == self.estate.ingress.len(), "no such rule")?;
+            }
+            other => panic!("{other:?} is not about the estate"),
+        }
+        Ok(())
+    }
+
+    fn tag(&mut self, arn: &str, tags: &Tags) -> Answer {
+        let id = arn.trim_start_matches("arn:");
+        let mut all = self
+            .networks
+            .iter_mut()
+            .map(|one| (&one.id, &mut one.tags))
+            .chain(self.vpcs.iter_mut().map(|one| (&one.id, &mut one.tags)))
+            .chain(self.groups.iter_mut().map(|one| (&one.id, &mut one.tags)))
+            .chain(self.services.iter_mut().map(|one| (&one.id, &mut one.tags)))
+            .chain(self.listeners.iter_mut().map(|one| (&one.id, &mut one.tags)))
+            .chain(self.associations.iter_mut().map(|one| (&one.id, &mut one.tags)));
+        let (_, found) = all.find(|(one, _)| *one == id).ok_or("no such resource")?;
+        assert!(is_some_ones(found), "{id} is not ours to tag");
+        found.extend(tags.clone());
+        Ok(())
+    }
+
+    /// The tags of a new resource, marked when its creation is to fail.
+    fn fate(&mut self, tags: &Tags) -> Tags {
+        let mut tags = tags.clone();
+        if Self::is_bad(&mut self.bad_creations) {
+            tags.insert("bad".into(), String::new());
+        }
+        tags
+    }
+}
+
+fn is_some_ones(tags: &Tags) -> bool {
+    tags.contains_key(tag::STACK)
+}
+
+fn refuse(when: bool, because: &str) -> Answer {
+    if when { Err(because.to_owned()) } else { Ok(()) }
+}
+
+/// Finds what is to be changed; whatever is changed has to be ours.
+fn find<'a, T>(things: &'a mut [Thing<T>], id: &str) -> Result<&'a mut Thing<T>, String> {
+    let found = things.iter_mut().find(|thing| thing.id == id).ok_or_else(|| format!("{id} does not exist"))?;
+    assert!(is_some_ones(&found.tags), "{id} is somebody else's");
+    Ok(found)
+}
+
+/// Deleting is refused while something is on its way (1.6).
+fn delete<T>(thing: &mut Thing<T>, is_bad: bool) -> Answer {
+    match thing.status {
+        Status::Creating | Status::Updating | Status::Deleting => Err(format!("1.6: {} is busy", thing.id)),
+        Status::Active | Status::CreateFailed(_) | Status::UpdateFailed(_) | Status::DeleteFailed(_) => {
+            thing.status = if is_bad { Status::DeleteFailed("try again".into()) } else { Status::Deleting };
+            Ok(())
+        }
+    }
+}

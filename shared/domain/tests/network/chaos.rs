@@ -1,0 +1,162 @@
+//! Cut off anywhere, repeated, out of date, out of order, failing: it still converges, and to the same end.
+
+use std::collections::BTreeSet;
+
+use espalier_domain::network::plan;
+use espalier_domain::spec::Spec;
+use serde_json::json;
+
+use crate::world::World;
+use crate::{Keep, ONE, THREE, TWO, run, settled, spec};
+
+/// A small generator of its own (xorshift64*), so that a seed in a failure is all it takes to see it again.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % sides
+    }
+}
+
+fn goals() -> Vec<Spec> {
+    vec![
+        spec(|_| {}),
+        spec(|it| (it["state"], it["deletionProtection"]) = (json!("absent"), json!(false))),
+        spec(|it| it["targets"]["port"] = json!(8443)),
+        spec(|it| {
+            it["network"]["consumers"].as_array_mut().unwrap().remove(1);
+            it["healthCheck"] = json!({"enabled": true, "port": 8080});
+        }),
+        spec(|it| it["targets"]["select"] = json!({"instanceIds": [ONE, THREE]})),
+    ]
+}
+
+/// What there is, without ids and times: what two ways to the same end have to agree upon.
+fn shape(world: &World) -> BTreeSet<String> {
+    let name = |id: &str| id.split_once('-').map_or(id.to_owned(), |(kind, _)| kind.to_owned());
+    let mut all = BTreeSet::new();
+    all.extend(world.networks.iter().map(|one| format!("{} {:?}", one.of, one.tags)));
+    all.extend(world.vpcs.iter().map(|one| format!("{:?} {:?} {:?}", one.of.1, one.of.2, one.status)));
+    all.extend(world.groups.iter().map(|one| format!("{:?} {:?} {:?}", one.of, one.status, one.tags)));
+    all.extend(world.services.iter().map(|one| format!("{:?} {:?} {:?}", one.of, one.status, one.tags)));
+    all.extend(world.listeners.iter().map(|one| format!("{} {}", one.of.port, name(&one.of.group))));
+    all.extend(world.associations.iter().map(|one| format!("{:?}", one.status)));
+    all.extend(world.estate.ingress.iter().map(|one| format!("{:?} {:?}", one.source, one.ports)));
+    all.insert(format!("serves {}, record {}", world.serves(), world.record.is_some()));
+    all
+}
+
+/// A run by hands that forget, repeat, and act on what they saw some time ago.
+fn stumble(world: &mut World, spec: &Spec, dice: &mut Dice) {
+    let mut seen = world.look(spec);
+    for _ in 0..dice.roll(24) {
+        if dice.roll(3) > 0 {
+            seen = world.look(spec);
+        }
+        world.bad_creations = u32::from(dice.roll(12) == 0);
+        world.bad_deletions = u32::from(dice.roll(12) == 0);
+        let steps = plan(spec, &seen).steps;
+        for _ in 0..dice.roll(2 * steps.len() + 1) {
+            // Refusals are what a second run beside this one gets; touching a stranger's resource panics.
+            let _ = world.call(&steps[dice.roll(steps.len())].action);
+        }
+        if dice.roll(2) == 0 {
+            world.tick();
+        }
+    }
+    (world.bad_creations, world.bad_deletions) = (0, 0);
+}
+
+#[test]
+fn it_converges_from_wherever_it_was_left() {
+    let goals = goals();
+    let ends: Vec<BTreeSet<String>> = goals
+        .iter()
+        .map(|goal| {
+            let mut world = World::new(goal, &[ONE, TWO, THREE]);
+            run(&mut world, goal, Keep::Nothing);
+            world.tick();
+            shape(&world)
+        })
+        .collect();
+    for seed in 1..=600_u64 {
+        let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mut world = World::new(&goals[0], &[ONE, TWO, THREE]);
+        for _ in 0..3 {
+            stumble(&mut world, &goals[dice.roll(goals.len())], &mut dice);
+        }
+        let goal = dice.roll(goals.len());
+        // Calls that were under way when the last run was cut off come to their end before a new one looks.
+        let text = run(&mut world, &goals[goal], Keep::Nothing);
+        assert!(text.ends_with("converged\n"), "seed {seed}: {text}");
+        world.tick();
+        assert_eq!(shape(&world), ends[goal], "seed {seed} came to another end\n{text}");
+        assert!(plan(&goals[goal], &world.look(&goals[goal])).is_converged(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_run_cut_off_after_any_call_is_taken_up_again() {
+    let goals = goals();
+    for from in &goals {
+        for to in &goals {
+            let start = {
+                let mut world = World::new(from, &[ONE, TWO, THREE]);
+                run(&mut world, from, Keep::Nothing);
+                world.tick();
+                world
+            };
+            for calls in 0.. {
+                let mut world = start.clone();
+                if !cut_off(&mut world, to, calls) {
+                    break;
+                }
+                let text = run(&mut world, to, Keep::Nothing);
+                assert!(text.ends_with("converged\n"), "after {calls} calls: {text}");
+            }
+        }
+    }
+}
+
+/// Makes so many calls and no more; `false` if there were not so many to make.
+fn cut_off(world: &mut World, spec: &Spec, calls: usize) -> bool {
+    let mut made = 0;
+    loop {
+        let plan = plan(spec, &world.look(spec));
+        if plan.is_converged() {
+            return false;
+        }
+        for step in plan.steps {
+            if made == calls {
+                return true;
+            }
+            world.call(&step.action).unwrap();
+            made += 1;
+        }
+        world.tick();
+    }
+}
+
+#[test]
+fn no_order_of_changes_interrupts_the_service() {
+    let present: Vec<Spec> = goals().into_iter().enumerate().filter(|(n, _)| *n != 1).map(|(_, goal)| goal).collect();
+    for seed in 1..=200_u64 {
+        let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mut world = settled(&present[0], &[ONE, TWO, THREE]);
+        for _ in 0..4 {
+            let goal = &present[dice.roll(present.len())];
+            for _ in 0..dice.roll(5) {
+                let steps = plan(goal, &world.look(goal)).steps;
+                for step in steps.iter().take(dice.roll(steps.len() + 1)) {
+                    let _ = world.call(&step.action);
+                    assert!(world.serves(), "seed {seed}: {} broke the service", step.action);
+                }
+                world.tick();
+                assert!(world.serves(), "seed {seed}: time broke the service");
+            }
+        }
+    }
+}

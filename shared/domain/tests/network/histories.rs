@@ -1,0 +1,152 @@
+//! Whole lives, kept as text. Regenerate with `EXPECTORATE=overwrite` and read the difference.
+
+use espalier_domain::network::plan;
+use espalier_domain::spec::Spec;
+use serde_json::json;
+
+use crate::world::{World, instance};
+use crate::{Keep, ONE, THREE, TWO, run, settled, spec};
+
+fn golden(name: &str, text: &str) {
+    expectorate::assert_contents(format!("tests/golden/network/{name}.txt"), text);
+}
+
+/// Runs, compares with the golden file, and asserts that planning again plans nothing.
+fn goes(name: &str, world: &mut World, spec: &Spec, keep: Keep) {
+    let text = run(world, spec, keep);
+    golden(name, &text);
+    assert!(text.ends_with("converged\n"), "{text}");
+    for _ in 0..3 {
+        world.tick();
+        assert!(plan(spec, &world.look(spec)).is_converged(), "planning again plans something");
+    }
+}
+
+#[test]
+fn creation() {
+    let spec = spec(|_| {});
+    let mut world = World::new(&spec, &[ONE, TWO]);
+    goes("create", &mut world, &spec, Keep::Nothing);
+    assert!(world.serves());
+}
+
+#[test]
+fn teardown_leaves_nothing_of_ours() {
+    let mut world = settled(&spec(|_| {}), &[ONE, TWO]);
+    let absent = spec(|it| (it["state"], it["deletionProtection"]) = (json!("absent"), json!(false)));
+    goes("teardown", &mut world, &absent, Keep::Nothing);
+    assert_eq!(world.leftovers(&absent), Vec::<String>::new());
+    assert_eq!(world.record, None);
+    // And back again: the tokens of the first life do not stand in the way.
+    let again = spec(|_| {});
+    run(&mut world, &again, Keep::Nothing);
+    assert!(world.serves());
+}
+
+#[test]
+fn a_protected_stack_is_not_torn_down() {
+    let mut world = settled(&spec(|_| {}), &[ONE]);
+    goes_nowhere("protected", &mut world, &spec(|it| it["state"] = json!("absent")));
+}
+
+/// Nothing is called, and the reason is the golden file.
+fn goes_nowhere(name: &str, world: &mut World, spec: &Spec) {
+    let plan = plan(spec, &world.look(spec));
+    assert!(plan.steps.is_empty(), "{plan:?}");
+    golden(name, &run(world, spec, Keep::Serving));
+}
+
+#[test]
+fn a_new_target_port_moves_without_a_gap() {
+    let mut world = settled(&spec(|_| {}), &[ONE, TWO]);
+    let spec = spec(|it| it["targets"]["port"] = json!(8443));
+    goes("target-port", &mut world, &spec, Keep::Serving);
+}
+
+#[test]
+fn replaced_instances_move_without_a_gap() {
+    let spec = spec(|_| {});
+    let mut world = settled(&spec, &[ONE, TWO]);
+    // Selected by tag: the old ones are not selected any more, but still run.
+    world.estate.instances[0].opted_in = false;
+    world.estate.instances.push(instance(&spec, THREE));
+    let text = run(&mut world, &spec, Keep::Serving);
+    golden("replaced-instance", &text);
+}
+
+#[test]
+fn everything_that_can_change_in_place_does() {
+    let mut world = settled(&spec(|_| {}), &[ONE, TWO]);
+    let spec = spec(|it| {
+        it["service"]["idleTimeoutSeconds"] = json!(300);
+        it["network"]["consumers"][0]["securityGroupIds"] = json!(["sg-0a1b2c3d4e5f60719"]);
+        it["network"]["consumers"].as_array_mut().unwrap().remove(1);
+        it["healthCheck"] = json!({"enabled": true, "port": 8080, "path": "/healthz"});
+        it["prober"]["securityGroupId"] = json!("sg-0a1b2c3d4e5f60715");
+    });
+    goes("change", &mut world, &spec, Keep::Serving);
+    assert_eq!(world.estate.ingress.len(), 3);
+    // What the spec no longer says goes back to the defaults.
+    let back = crate::spec(|_| {});
+    goes("change-back", &mut world, &back, Keep::Serving);
+    assert_eq!(world.services[0].of.idle, 60);
+}
+
+#[test]
+fn what_failed_is_deleted_and_made_again() {
+    let spec = spec(|_| {});
+    let mut world = World::new(&spec, &[ONE]);
+    // The first wave's target group and service.
+    world.bad_creations = 2;
+    goes("creation-failed", &mut world, &spec, Keep::Nothing);
+    let absent = crate::spec(|it| (it["state"], it["deletionProtection"]) = (json!("absent"), json!(false)));
+    world.bad_deletions = 3;
+    goes("deletion-failed", &mut world, &absent, Keep::Nothing);
+    assert_eq!(world.leftovers(&absent), Vec::<String>::new());
+}
+
+#[test]
+fn what_cannot_change_in_place_is_said() {
+    let mut world = settled(&spec(|_| {}), &[ONE]);
+    let port = spec(|it| it["service"]["port"] = json!(8443));
+    golden("listener-port", &run(&mut world, &port, Keep::Serving));
+    let domain = spec(|it| {
+        it["service"]["domainName"] = json!("other.example.com");
+        it["certificate"]["dnsNames"] = json!(["other.example.com"]);
+    });
+    golden("domain", &run(&mut world, &domain, Keep::Serving));
+}
+
+#[test]
+fn the_last_target_stays() {
+    let spec = spec(|_| {});
+    let mut world = settled(&spec, &[ONE, TWO]);
+    world.estate.instances.iter_mut().for_each(|one| one.opted_in = false);
+    goes_nowhere("no-consent", &mut world, &spec);
+    world.estate.instances.clear();
+    world.estate.instances.push(instance(&spec, THREE));
+    world.estate.instances[0].is_running = false;
+    assert!(plan(&spec, &world.look(&spec)).steps.is_empty(), "what was there still serves");
+}
+
+#[test]
+fn a_stopped_instance_is_named_and_not_registered() {
+    let spec = spec(|it| it["targets"]["select"] = json!({"instanceIds": [ONE, TWO, THREE]}));
+    let mut world = World::new(&spec, &[ONE, TWO]);
+    world.estate.instances[1].is_running = false;
+    world.estate.instances[1].state = "stopped".into();
+    golden("stopped-instance", &run(&mut world, &spec, Keep::Nothing));
+    assert_eq!(world.groups[0].of.targets.len(), 1);
+}
+
+#[test]
+fn a_thousand_targets_are_registered_a_hundred_at_a_time() {
+    let spec = spec(|_| {});
+    let ids: Vec<String> = (0..1001).map(|n| format!("i-{n:017x}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let mut world = World::new(&spec, &ids);
+    let text = run(&mut world, &spec, Keep::Nothing);
+    assert_eq!(text.matches("+ Targets").count(), 10, "pages of 100");
+    assert_eq!(world.groups[0].of.targets.len(), 1000);
+    assert!(text.ends_with("! Quota: 1001 instances are selected; a target group takes 1000\n"), "{text}");
+}

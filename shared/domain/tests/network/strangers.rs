@@ -1,0 +1,123 @@
+//! What is not ours: it blocks with a reason and is never touched (the world panics if it is).
+
+use espalier_domain::id::VpcId;
+use espalier_domain::network::{DnsEntry, IngressSource, SeenRecord, Status, plan};
+use espalier_domain::plan::BlockCode;
+use serde_json::json;
+
+use crate::world::{PREFIX_LIST, Service, Tags, Thing, World, dns_entry, rule};
+use crate::{Keep, ONE, run, settled, spec};
+
+fn codes(world: &World, spec: &espalier_domain::spec::Spec) -> Vec<BlockCode> {
+    plan(spec, &world.look(spec)).blocks.into_iter().map(|block| block.code).collect()
+}
+
+#[test]
+fn a_resource_with_our_name_blocks_and_stays() {
+    let spec = spec(|_| {});
+    let mut world = World::new(&spec, &[ONE]);
+    world.networks.push(stranger("sn-0aaa", "api-service-network".to_owned()));
+    let of = Service { name: "api-service".into(), domain: "api-service.example.com".into(), idle: 60 };
+    world.services.push(stranger("svc-0bbb", of));
+    let text = run(&mut world, &spec, Keep::Nothing);
+    assert!(text.ends_with(
+        "! Foreign: service network api-service-network (sn-0aaa) exists without our tag espalier:stack=api-service; \
+         rename or remove it\n\
+         ! Foreign: service api-service (svc-0bbb) exists without our tag espalier:stack=api-service; rename or remove \
+         it\n"
+    ));
+}
+
+#[test]
+fn teardown_leaves_a_strangers_record_and_service() {
+    let absent = spec(|it| (it["state"], it["deletionProtection"]) = (json!("absent"), json!(false)));
+    let mut world = World::new(&absent, &[ONE]);
+    let of = Service { name: "api-service".into(), domain: "api-service.example.com".into(), idle: 60 };
+    world.services.push(stranger("svc-0bbb", of));
+    world.record = Some(SeenRecord { alias: Some(dns_entry(&world.services[0])) });
+    assert_eq!(run(&mut world, &absent, Keep::Nothing), "converged\n");
+    assert!(world.record.is_some());
+}
+
+#[test]
+fn the_record_of_a_stack_whose_name_begins_with_ours_is_not_ours() {
+    let absent = spec(|it| (it["state"], it["deletionProtection"]) = (json!("absent"), json!(false)));
+    let mut world = World::new(&absent, &[ONE]);
+    let domain_name = "api-service-v2-0abc.7d67968.vpc-lattice-svcs.eu-west-1.on.aws".to_owned();
+    world.record = Some(SeenRecord { alias: Some(DnsEntry { domain_name, hosted_zone_id: "ZLATTICE".into() }) });
+    assert_eq!(run(&mut world, &absent, Keep::Nothing), "converged\n");
+    assert_eq!(codes(&settled_with_record(&world), &spec(|_| {})), [BlockCode::Foreign]);
+}
+
+fn settled_with_record(other: &World) -> World {
+    let mut world = settled(&spec(|_| {}), &[ONE]);
+    world.record.clone_from(&other.record);
+    world
+}
+
+#[test]
+fn a_vpc_of_another_network_blocks_until_it_leaves() {
+    let spec = spec(|_| {});
+    let mut world = World::new(&spec, &[ONE]);
+    let vpc = spec.network.consumers[1].vpc_id.clone();
+    let groups = spec.network.consumers[1].security_group_ids.iter().cloned().collect();
+    world.vpcs.push(stranger("snva-0ccc", ("sn-0other".to_owned(), vpc, groups)));
+    run(&mut world, &spec, Keep::Nothing);
+    assert_eq!(codes(&world, &spec), [BlockCode::Foreign]);
+    world.vpcs.iter_mut().find(|one| one.id == "snva-0ccc").unwrap().status = Status::Deleting;
+    assert!(run(&mut world, &spec, Keep::Nothing).ends_with("converged\n"));
+}
+
+#[test]
+fn teardown_stops_at_what_strangers_hung_on_ours() {
+    let mut world = settled(&spec(|_| {}), &[ONE]);
+    let (network, service) = (world.networks[0].id.clone(), world.services[0].id.clone());
+    let vpc = VpcId::parse("vpc-0fffffffffffffff0").unwrap();
+    world.vpcs.push(stranger("snva-0ccc", (network.clone(), vpc, Default::default())));
+    world.associations.push(stranger("snsa-0ddd", (network.clone(), "svc-0other".to_owned())));
+    world.associations.push(stranger("snsa-0eee", ("sn-0other".to_owned(), service)));
+    let absent = spec(|it| (it["state"], it["deletionProtection"]) = (json!("absent"), json!(false)));
+    run(&mut world, &absent, Keep::Nothing);
+    assert_eq!(codes(&world, &absent), [BlockCode::Foreign; 3]);
+    world.vpcs.clear();
+    world.associations.clear();
+    assert_eq!(run(&mut world, &absent, Keep::Nothing).lines().last(), Some("converged"));
+    assert_eq!(world.leftovers(&absent), Vec::<String>::new());
+}
+
+#[test]
+fn somebody_elses_rule_is_as_good_and_stays() {
+    let spec = spec(|_| {});
+    let mut world = World::new(&spec, &[ONE]);
+    world.estate.other_ingress.push(rule("sgr-0other".into(), IngressSource::PrefixList(PREFIX_LIST.into()), 443));
+    assert!(run(&mut world, &spec, Keep::Nothing).ends_with("converged\n"));
+    assert_eq!(world.estate.ingress.len(), 1, "only the prober's");
+}
+
+#[test]
+fn what_the_spec_refers_to_and_is_missing_blocks_before_anything_is_made() {
+    let spec = spec(|_| {});
+    let mut world = World::new(&spec, &[ONE]);
+    world.estate.vpcs[0].resolves_private_zones = false;
+    world.estate.vpcs.pop();
+    world.estate.subnets[0].zone_id = "euw1-az4".into();
+    world.estate.subnets.pop();
+    world.estate.security_group_exists = false;
+    world.estate.hosted_zone = None;
+    world.estate.prefix_list_id = None;
+    let plan = plan(&spec, &world.look(&spec));
+    assert!(plan.steps.is_empty());
+    assert_eq!(plan.blocks.len(), 7, "{:#?}", plan.blocks);
+}
+
+#[test]
+fn what_comes_later_blocks() {
+    let world = World::new(&spec(|_| {}), &[ONE]);
+    for manage in ["rotation", "nothing"] {
+        assert_eq!(codes(&world, &spec(|it| it["manage"] = json!(manage))), [BlockCode::NotYetSupported]);
+    }
+}
+
+fn stranger<T>(id: &str, of: T) -> Thing<T> {
+    Thing { id: id.to_owned(), tags: Tags::new(), status: Status::Active, of }
+}

@@ -1,0 +1,326 @@
+//! A small strict VPC Lattice, EC2 and Route 53: refuses what AWS refuses (the numbers are sections of the project's
+//! fact sheet), takes its time for what AWS takes time for, and panics when somebody else's resource is touched.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use espalier_domain::id::{InstanceId, SecurityGroupId, VpcId};
+use espalier_domain::network::{
+    Action, DnsEntry, Estate, IngressSource, Observed, Owned, SeenIngress, SeenInstance, SeenListener, SeenNetwork,
+    SeenRecord, SeenService, SeenServiceAssociation, SeenSubnet, SeenTarget, SeenTargetGroup, SeenVpc,
+    SeenVpcAssociation, Status, TargetStatus,
+};
+use espalier_domain::spec::Spec;
+use espalier_domain::tag;
+use time::OffsetDateTime;
+
+pub(crate) const PREFIX_LIST: &str = "pl-0a1b2c3d";
+
+/// Why a call was refused.
+pub(crate) type Answer = Result<(), String>;
+
+pub(crate) type Tags = BTreeMap<String, String>;
+
+/// A resource's identity, whatever it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Thing<T> {
+    pub(crate) id: String,
+    pub(crate) tags: Tags,
+    pub(crate) status: Status,
+    pub(crate) of: T,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub(crate) name: String,
+    pub(crate) vpc: VpcId,
+    pub(crate) port: u16,
+    pub(crate) check: Option<espalier_domain::spec::HealthCheckOn>,
+    pub(crate) targets: BTreeMap<(String, u16), TargetStatus>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Service {
+    pub(crate) name: String,
+    pub(crate) domain: String,
+    pub(crate) idle: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listener {
+    pub(crate) service: String,
+    pub(crate) port: u16,
+    pub(crate) group: String,
+}
+
+/// Everything there is.
+#[derive(Debug, Clone)]
+pub(crate) struct World {
+    pub(crate) now: i64,
+    last_id: u32,
+    pub(crate) networks: Vec<Thing<String>>,
+    /// Network and VPC, security groups.
+    pub(crate) vpcs: Vec<Thing<(String, VpcId, BTreeSet<SecurityGroupId>)>>,
+    pub(crate) groups: Vec<Thing<Group>>,
+    pub(crate) services: Vec<Thing<Service>>,
+    pub(crate) listeners: Vec<Thing<Listener>>,
+    /// Network and service.
+    pub(crate) associations: Vec<Thing<(String, String)>>,
+    pub(crate) record: Option<SeenRecord>,
+    pub(crate) estate: Estate,
+    tokens: BTreeMap<String, String>,
+    /// The next so many creations fail in the end.
+    pub(crate) bad_creations: u32,
+    /// The next so many deletions fail in the end.
+    pub(crate) bad_deletions: u32,
+}
+
+impl World {
+    /// The user's part of the world, as the spec names it, with these instances running and opted in.
+    pub(crate) fn new(spec: &Spec, instances: &[&str]) -> Self {
+        let mut vpcs: BTreeSet<VpcId> = spec.network.consumers.iter().map(|one| one.vpc_id.clone()).collect();
+        vpcs.insert(spec.network.vpc_id.clone());
+        let subnet = |(n, id): (usize, &_)| SeenSubnet {
+            id: Clone::clone(id),
+            vpc_id: spec.network.vpc_id.clone(),
+            zone_id: format!("euw1-az{}", n + 1),
+        };
+        let estate = Estate {
+            vpcs: vpcs.into_iter().map(|id| SeenVpc { id, resolves_private_zones: true }).collect(),
+            subnets: spec.network.subnet_ids.iter().enumerate().map(subnet).collect(),
+            security_group_exists: true,
+            prefix_list_id: Some(PREFIX_LIST.into()),
+            ingress: Vec::new(),
+            other_ingress: Vec::new(),
+            instances: instances.iter().map(|id| instance(spec, id)).collect(),
+            hosted_zone: Some(spec.service.dns.hosted_zone_id.clone()),
+        };
+        Self {
+            now: 1_795_000_000,
+            last_id: 0,
+            networks: Vec::new(),
+            vpcs: Vec::new(),
+            groups: Vec::new(),
+            services: Vec::new(),
+            listeners: Vec::new(),
+            associations: Vec::new(),
+            record: None,
+            estate,
+            tokens: BTreeMap::new(),
+            bad_creations: 0,
+            bad_deletions: 0,
+        }
+    }
+
+    pub(crate) fn id(&mut self, prefix: &str) -> String {
+        self.last_id += 1;
+        format!("{prefix}0{}", self.last_id)
+    }
+
+    /// Time passes: what was on its way arrives.
+    pub(crate) fn tick(&mut self) {
+        self.now += 1;
+        settle(&mut self.networks);
+        settle(&mut self.vpcs);
+        settle(&mut self.groups);
+        settle(&mut self.services);
+        settle(&mut self.associations);
+        let there: BTreeSet<_> = self.services.iter().map(|service| service.id.clone()).collect();
+        self.listeners.retain(|listener| there.contains(&listener.of.service));
+        let used: BTreeSet<_> = self.listeners.iter().map(|listener| listener.of.group.clone()).collect();
+        for group in &mut self.groups {
+            let checked = group.of.check.is_some();
+            let steady = match (used.contains(&group.id), checked) {
+                (false, _) => TargetStatus::Unused,
+                (true, true) => TargetStatus::Healthy,
+                (true, false) => TargetStatus::Unavailable,
+            };
+            group.of.targets.retain(|_, status| *status != TargetStatus::Draining);
+            group.of.targets.values_mut().for_each(|status| *status = steady);
+        }
+    }
+
+    /// What an adapter would fill in.
+    pub(crate) fn look(&self, spec: &Spec) -> Observed {
+        let network = self.networks.iter().find(|network| network.of == format!("{}-network", spec.stack));
+        let service = self.services.iter().find(|service| service.of.name == spec.stack.as_str());
+        let network_id = network.map(|network| &network.id);
+        let service_id = service.map(|service| &service.id);
+        let wanted = espalier_domain::network::target_group_name(spec);
+        let consumers: BTreeSet<&VpcId> = spec.network.consumers.iter().map(|one| &one.vpc_id).collect();
+        let owned = |id: &str, tags: &Tags| owned(spec, id, tags);
+        Observed {
+            looked_at: OffsetDateTime::from_unix_timestamp(self.now).unwrap(),
+            network: network.map(|network| SeenNetwork { owned: owned(&network.id, &network.tags) }),
+            vpc_associations: self
+                .vpcs
+                .iter()
+                .filter(|one| Some(&one.of.0) == network_id || consumers.contains(&one.of.1))
+                .map(|one| SeenVpcAssociation {
+                    owned: owned(&one.id, &one.tags),
+                    network_id: one.of.0.clone(),
+                    vpc_id: one.of.1.clone(),
+                    status: one.status.clone(),
+                    security_group_ids: one.of.2.clone(),
+                })
+                .collect(),
+            target_groups: self
+                .groups
+                .iter()
+                .filter(|one| one.of.name == wanted || tag::is_ours(&spec.stack, &one.tags))
+                .map(|one| self.seen_group(one, owned(&one.id, &one.tags)))
+                .collect(),
+            service: service.map(|one| SeenService {
+                owned: owned(&one.id, &one.tags),
+                status: one.status.clone(),
+                custom_domain_name: Some(one.of.domain.clone()),
+                idle_timeout_seconds: Some(one.of.idle),
+                dns_entry: (one.status == Status::Active).then(|| dns_entry(one)),
+            }),
+            listeners: self
+                .listeners
+                .iter()
+                .filter(|one| Some(&one.of.service) == service_id)
+                .map(|one| SeenListener {
+                    owned: owned(&one.id, &one.tags),
+                    port: one.of.port,
+                    is_tls_passthrough: true,
+                    forwards: vec![(one.of.group.clone(), 100)],
+                })
+                .collect(),
+            service_associations: self
+                .associations
+                .iter()
+                .filter(|one| Some(&one.of.0) == network_id || Some(&one.of.1) == service_id)
+                .map(|one| SeenServiceAssociation {
+                    owned: owned(&one.id, &one.tags),
+                    network_id: one.of.0.clone(),
+                    service_id: one.of.1.clone(),
+                    status: one.status.clone(),
+                })
+                .collect(),
+            record: self.record.clone(),
+            estate: self.estate.clone(),
+        }
+    }
+
+    fn seen_group(&self, group: &Thing<Group>, owned: Owned) -> SeenTargetGroup {
+        let users = self.listeners.iter().filter(|listener| listener.of.group == group.id);
+        let targets = group.of.targets.iter();
+        // VPC Lattice reports defaults as numbers (1.2).
+        let check = group.of.check.as_ref().map(|check| check.with_defaults(group.of.port));
+        SeenTargetGroup {
+            owned,
+            name: group.of.name.clone(),
+            status: group.status.clone(),
+            health_check: check,
+            service_arns: users.map(|listener| listener.of.service.clone()).collect(),
+            targets: targets
+                .map(|((id, port), status)| SeenTarget { id: id.clone(), port: *port, status: *status })
+                .collect(),
+        }
+    }
+
+    /// Whether a client in a consumer VPC reaches a running target by name now.
+    pub(crate) fn serves(&self) -> bool {
+        let points_to = self.record.as_ref().and_then(|record| record.alias.as_ref());
+        let Some(service) = self.services.iter().find(|one| Some(&dns_entry(one)) == points_to) else { return false };
+        let is_there = self.associations.iter().any(|one| one.of.1 == service.id && one.status == Status::Active);
+        let listener = self.listeners.iter().find(|listener| listener.of.service == service.id);
+        let group = listener.and_then(|listener| self.groups.iter().find(|group| group.id == listener.of.group));
+        let is_running = |id: &str| self.estate.instances.iter().any(|one| one.id.as_str() == id && one.is_running);
+        let admits = |port: u16| {
+            let wanted = Some(IngressSource::PrefixList(PREFIX_LIST.into()));
+            self.estate.ingress.iter().any(|rule| rule.source == wanted && rule.ports == (port, port))
+        };
+        is_there
+            && self.vpcs.iter().any(|one| matches!(one.status, Status::Active | Status::Updating))
+            && group.is_some_and(|group| {
+                let mut targets = group.of.targets.iter();
+                targets.any(|((id, port), status)| {
+                    !matches!(status, TargetStatus::Draining | TargetStatus::Initial) && is_running(id) && admits(*port)
+                })
+            })
+    }
+
+    /// Nothing of the stack is left.
+    pub(crate) fn leftovers(&self, spec: &Spec) -> Vec<String> {
+        let things = [
+            owners(&self.networks),
+            owners(&self.vpcs),
+            owners(&self.groups),
+            owners(&self.services),
+            owners(&self.listeners),
+            owners(&self.associations),
+        ];
+        let tagged = things.into_iter().flatten().filter(|(_, tags)| tag::is_ours(&spec.stack, tags));
+        let rules = self.estate.ingress.iter().map(|rule| rule.rule_id.clone());
+        tagged.map(|(id, _)| id).chain(rules).collect()
+    }
+
+    /// A token repeated with the same parameters has no second effect; with others it is refused (1.6).
+    pub(crate) fn is_new(&mut self, token: &str, action: &Action) -> Result<bool, String> {
+        let text = format!("{action:?}");
+        match self.tokens.insert(token.to_owned(), text.clone()) {
+            None => Ok(true),
+            Some(earlier) if earlier == text => Ok(false),
+            Some(_) => Err(format!("1.6: token {token} was used for something else")),
+        }
+    }
+
+    pub(crate) fn is_bad(count: &mut u32) -> bool {
+        let is_bad = *count > 0;
+        *count = count.saturating_sub(1);
+        is_bad
+    }
+}
+
+/// A running instance whose owner opted in.
+pub(crate) fn instance(spec: &Spec, id: &str) -> SeenInstance {
+    SeenInstance {
+        id: InstanceId::parse(id).unwrap(),
+        vpc_id: Some(spec.network.vpc_id.clone()),
+        is_running: true,
+        state: "running".into(),
+        private_ip: None,
+        opted_in: true,
+    }
+}
+
+pub(crate) fn dns_entry(service: &Thing<Service>) -> DnsEntry {
+    let domain_name = format!("{}-{}.7d67968.vpc-lattice-svcs.eu-west-1.on.aws", service.of.name, &service.id[4..]);
+    DnsEntry { domain_name, hosted_zone_id: "ZLATTICE".into() }
+}
+
+pub(crate) fn rule(rule_id: String, source: IngressSource, port: u16) -> SeenIngress {
+    SeenIngress { rule_id, source: Some(source), ports: (port, port) }
+}
+
+fn owned(spec: &Spec, id: &str, tags: &Tags) -> Owned {
+    Owned {
+        id: id.to_owned(),
+        arn: format!("arn:{id}"),
+        ours: tag::is_ours(&spec.stack, tags),
+        spec_hash: tags.get(tag::SPEC_HASH).cloned(),
+    }
+}
+
+fn owners<T>(things: &[Thing<T>]) -> Vec<(String, Tags)> {
+    things.iter().map(|thing| (thing.id.clone(), thing.tags.clone())).collect()
+}
+
+fn settle<T>(things: &mut Vec<Thing<T>>) {
+    things.retain(|thing| thing.status != Status::Deleting);
+    for thing in things {
+        match &thing.status {
+            Status::Creating if thing.tags.remove("bad").is_some() => {
+                thing.status = Status::CreateFailed("out of capacity".into());
+            }
+            Status::Creating | Status::Updating => thing.status = Status::Active,
+            Status::Active
+            | Status::Deleting
+            | Status::CreateFailed(_)
+            | Status::UpdateFailed(_)
+            | Status::DeleteFailed(_) => {}
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What a function may be asked, parsed strictly: an error names the field.
+//!
+//! An EventBridge envelope is only ever a [`Hint`] to look now; whatever it claims, decisions are made from freshly read
+//! state. So every field AWS may leave out is optional and every field we do not know is ignored, while our own
+//! requests ([`Direct`], [`Pass`], [`WorkItem`]) refuse what they do not know.
+
+use aws_lambda_events::event::eventbridge::EventBridgeEvent;
+use espalier_domain::id::{InstanceId, StackName};
+use espalier_domain::work::{Pass, WorkItem};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::EdgeError;
+
+mod hint;
+pub use hint::{Hint, HintKind};
+
+/// A request that can be parsed out of an invocation's payload.
+pub trait Request: Sized {
+    /// Parses the payload; `Invalid`, naming the field, when it is not one.
+    fn parse(payload: Value) -> Result<Self, EdgeError>;
+}
+
+impl Request for WorkItem {
+    fn parse(payload: Value) -> Result<Self, EdgeError> {
+        strict(payload, "work item")
+    }
+}
+
+impl Request for Pass {
+    fn parse(payload: Value) -> Result<Self, EdgeError> {
+        strict(payload, "pass")
+    }
+}
+
+/// Anything a function that is invoked from several sides may be asked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Trigger {
+    /// An event or a schedule: look now.
+    Hint(Hint),
+    /// A person or a program asks for one stack.
+    Direct(Direct),
+    /// The state machine comes round.
+    Pass(Pass),
+    /// The state machine hands out work.
+    Work(WorkItem),
+}
+
+/// A request for one stack.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Direct {
+    /// The stack.
+    pub stack: StackName,
+    /// Whether to act.
+    #[serde(default)]
+    pub mode: Mode,
+    /// A spec to plan with in place of the stored one; only with [`Mode::Plan`].
+    #[serde(default)]
+    pub spec: Option<Value>,
+}
+
+/// Whether to act or only to say what would be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Do it.
+    #[default]
+    Apply,
+    /// Say what would be done and why; change nothing.
+    Plan,
+}
+
+impl Request for Trigger {
+    fn parse(payload: Value) -> Result<Self, EdgeError> {
+        let Some(object) = payload.as_object() else {
+            return Err(EdgeError::invalid("the request is not a JSON object"));
+        };
+        let has = |field: &str| object.contains_key(field);
+        if has("source") || has("detail-type") {
+            return hint::parse(payload).map(Self::Hint);
+        }
+        if has("espalier") {
+            return hint::sweep(payload).map(Self::Hint);
+        }
+        if has("kind") {
+            return WorkItem::parse(payload).map(Self::Work);
+        }
+        if has("epoch") || has("wave") {
+            return Pass::parse(payload).map(Self::Pass);
+        }
+        let direct: Direct = strict(payload, "direct request")?;
+        if direct.spec.is_some() && direct.mode == Mode::Apply {
+            return Err(EdgeError::invalid(
+                "direct request, field `spec`: an inline spec is accepted only with mode `plan`",
+            ));
+        }
+        Ok(Self::Direct(direct))
+    }
+}
+
+/// Deserialises and names the field that is wrong.
+pub(crate) fn strict<T: DeserializeOwned>(payload: Value, what: &str) -> Result<T, EdgeError> {
+    serde_path_to_error::deserialize(payload).map_err(|error| {
+        let path = error.path().to_string();
+        let place = if path == "." { String::new() } else { format!(", field `{path}`") };
+        EdgeError::invalid(format!("{what}{place}: {}", error.inner()))
+    })
+}
+
+/// The envelope with everything optional that AWS may leave out.
+pub(crate) type Envelope = EventBridgeEvent<Option<Value>>;
+
+/// An instance id if it is one; a hint is not worth an error.
+pub(crate) fn instance(text: &str) -> Option<InstanceId> {
+    InstanceId::parse(text).ok()
+}
+
+#[cfg(test)]
+mod tests;

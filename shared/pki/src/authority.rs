@@ -1,0 +1,157 @@
+//! An authority of our own: a root whose key is thrown away and an issuing certificate whose key is kept.
+
+use espalier_domain::record::AuthorityRecord;
+use time::OffsetDateTime;
+
+use crate::inspect::{self, BadCertificate, Facts};
+use crate::issue::{self, Above, IssueError, MemorySigner, Signer};
+use crate::key::{KeyError, PrivateKey, SecretText};
+use crate::pem::{self, BadPem};
+use crate::profile::{self, Serial};
+
+/// Why there is no authority.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// A key could not be made or read.
+    #[error("the authority's key")]
+    Key(#[from] KeyError),
+    /// A certificate could not be issued.
+    #[error("issuing the authority's certificates")]
+    Issue(#[from] IssueError),
+    /// The secret is not the text it should be.
+    #[error("the authority's secret is not a private key, the issuing and the root certificate in PEM")]
+    Pem(#[from] BadPem),
+    /// One of the certificates cannot be read.
+    #[error("a certificate in the authority's secret")]
+    Certificate(#[from] BadCertificate),
+    /// The parts of the secret do not belong together.
+    #[error("the authority's secret does not fit together: {0}")]
+    Mismatch(&'static str),
+}
+
+/// An authority: the key that signs leaves, its certificate and the root above it.
+pub struct Authority {
+    signer: MemorySigner,
+    issuing: Vec<u8>,
+    root: Vec<u8>,
+    facts: Facts,
+    id: String,
+}
+
+impl Authority {
+    /// Makes a new authority for these domains. The root's key signs once and is dropped before this returns.
+    pub async fn ceremony(domains: &[&str], now: OffsetDateTime, serials: [Serial; 2]) -> Result<Self, AuthorityError> {
+        let [root_serial, issuing_serial] = serials;
+        let key = PrivateKey::generate()?;
+        let issuing_public = key.public();
+        let (root, issuing) = {
+            let root_signer = MemorySigner::new(PrivateKey::generate()?);
+            let root_public = root_signer.public_key().clone();
+            let params = profile::root(&root_public, root_serial, now);
+            let root = issue::sign(&params, &root_public, Above::Itself, &root_signer).await?;
+            let params =
+                profile::issuing(&issuing_public, issuing_serial, now, domains).map_err(IssueError::Profile)?;
+            let issuing = issue::sign(&params, &issuing_public, Above::Certificate(&root), &root_signer).await?;
+            (root, issuing)
+        };
+        Self::assemble(key, issuing, root)
+    }
+
+    /// Reads what [`Authority::to_secret`] wrote, and believes nothing of it unchecked.
+    pub fn from_secret(secret: &SecretText) -> Result<Self, AuthorityError> {
+        let blocks = pem::decode(secret.expose())?;
+        match blocks.as_slice() {
+            [key, issuing, root]
+                if key.label == pem::PRIVATE_KEY
+                    && issuing.label == pem::CERTIFICATE
+                    && root.label == pem::CERTIFICATE =>
+            {
+                Self::assemble(PrivateKey::from_pkcs8(&key.der)?, issuing.der.to_vec(), root.der.to_vec())
+            }
+            _ => Err(BadPem::Labels { expected: "a private key and two certificates" }.into()),
+        }
+    }
+
+    /// The issuing key, its certificate and the root, concatenated PEM.
+    pub fn to_secret(&self) -> SecretText {
+        let key = self.signer.key().to_pem();
+        SecretText::join(&[&key, &self.issuing_pem(), &self.root_pem()])
+    }
+
+    fn assemble(key: PrivateKey, issuing: Vec<u8>, root: Vec<u8>) -> Result<Self, AuthorityError> {
+        let signer = MemorySigner::new(key);
+        let facts = inspect::facts(&issuing)?;
+        let above = inspect::facts(&root)?;
+        let root_key = inspect::parse(&root)?;
+        let signed = |der: &[u8]| -> Result<bool, BadCertificate> {
+            Ok(inspect::parse(der)?.verify_signature(Some(root_key.public_key())).is_ok())
+        };
+        let rules = [
+            (facts.key_fingerprint == signer.public_key().fingerprint(), "the key is not the issuing certificate's"),
+            (facts.is_ca && facts.path_length == Some(0), "the issuing certificate may not sign leaves, or too much"),
+            (facts.key_usage.contains(&"keyCertSign"), "the issuing certificate may not sign"),
+            (
+                facts.permitted_dns.as_ref().is_some_and(|dns| !dns.is_empty()),
+                "the issuing certificate has no name constraints",
+            ),
+            (above.is_ca && above.subject == above.issuer, "the root is not a root"),
+            (facts.issuer == above.subject && signed(&issuing)?, "the root did not sign the issuing certificate"),
+            (signed(&root)?, "the root did not sign itself"),
+        ];
+        if let Some((_, what)) = rules.into_iter().find(|(holds, _)| !holds) {
+            return Err(AuthorityError::Mismatch(what));
+        }
+        let id = above.fingerprint[..16].to_owned();
+        Ok(Self { signer, issuing, root, facts, id })
+    }
+
+    /// The first 16 hexadecimal digits of the root's SHA-256.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The key that signs leaves.
+    pub fn signer(&self) -> &MemorySigner {
+        &self.signer
+    }
+
+    /// The issuing certificate, DER.
+    pub fn issuing_der(&self) -> &[u8] {
+        &self.issuing
+    }
+
+    /// What stands in the issuing certificate.
+    pub fn issuing_facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The issuing certificate, PEM.
+    pub fn issuing_pem(&self) -> String {
+        pem::encode(pem::CERTIFICATE, &self.issuing).to_string()
+    }
+
+    /// The root, DER.
+    pub fn root_der(&self) -> &[u8] {
+        &self.root
+    }
+
+    /// The root, PEM: what clients and probers trust.
+    pub fn root_pem(&self) -> String {
+        pem::encode(pem::CERTIFICATE, &self.root).to_string()
+    }
+
+    /// The domains it may certify, and whatever is below them.
+    pub fn domains(&self) -> &[String] {
+        self.facts.permitted_dns.as_deref().unwrap_or_default()
+    }
+
+    /// Its public side, for the ledger.
+    pub fn record(&self) -> AuthorityRecord {
+        AuthorityRecord {
+            authority: self.id.clone(),
+            root_pem: self.root_pem(),
+            issuing_pem: self.issuing_pem(),
+            not_after: self.facts.not_after,
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The one value a target fetches: private key, leaf and issuing certificate, concatenated PEM. The root is not in it.
+
+use crate::inspect::{self, BadCertificate, Facts};
+use crate::issue::Leaf;
+use crate::key::{KeyError, PrivateKey, SecretText};
+use crate::pem::{self, BadPem};
+
+/// The size of a standard Parameter Store value, in bytes.
+pub const STANDARD_TIER: usize = 4096;
+
+/// A bundle that must not be stored or cannot be read. Never quotes it.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// It does not fit the standard tier.
+    #[error("the bundle has {bytes} bytes, a standard parameter holds fewer than 4096")]
+    TooLong {
+        /// Its size.
+        bytes: usize,
+    },
+    /// Parameter Store refuses values with a nested parameter reference.
+    #[error("the bundle contains two opening braces in a row")]
+    Braces,
+    /// The text is not three blocks.
+    #[error("the bundle is not a private key, the leaf and the issuing certificate in PEM")]
+    Pem(#[from] BadPem),
+    /// The key cannot be read.
+    #[error("the bundle's key")]
+    Key(#[from] KeyError),
+    /// A certificate cannot be read.
+    #[error("a certificate in the bundle")]
+    Certificate(#[from] BadCertificate),
+    /// The parts do not belong together.
+    #[error("the bundle does not fit together: {0}")]
+    Mismatch(&'static str),
+}
+
+/// Puts a bundle together. `issuing` is the certificate above the leaf, DER.
+pub fn assemble(key: &PrivateKey, leaf: &Leaf, issuing: &[u8]) -> Result<SecretText, BundleError> {
+    let bundle = SecretText::join(&[
+        &key.to_pem(),
+        &pem::encode(pem::CERTIFICATE, leaf.der()),
+        &pem::encode(pem::CERTIFICATE, issuing),
+    ]);
+    let bytes = bundle.expose().len();
+    if bytes >= STANDARD_TIER {
+        return Err(BundleError::TooLong { bytes });
+    }
+    if bundle.expose().contains("{{") {
+        return Err(BundleError::Braces);
+    }
+    // The pair is checked here as the installer will check it: a mismatch found now costs nothing.
+    inspect(&bundle)?;
+    Ok(bundle)
+}
+
+/// What stands in the leaf of a bundle whose parts belong together.
+pub fn inspect(bundle: &SecretText) -> Result<Facts, BundleError> {
+    let blocks = pem::decode(bundle.expose())?;
+    let [key, leaf, issuing] = blocks.as_slice() else {
+        return Err(BadPem::Labels { expected: "a private key and two certificates" }.into());
+    };
+    if key.label != pem::PRIVATE_KEY || leaf.label != pem::CERTIFICATE || issuing.label != pem::CERTIFICATE {
+        return Err(BadPem::Labels { expected: "a private key and two certificates" }.into());
+    }
+    let key = PrivateKey::from_pkcs8(&key.der)?;
+    let facts = inspect::facts(&leaf.der)?;
+    if facts.key_fingerprint != key.public().fingerprint() {
+        return Err(BundleError::Mismatch("the key is not the leaf's"));
+    }
+    let above = inspect::parse(&issuing.der)?;
+    if inspect::parse(&leaf.der)?.verify_signature(Some(above.public_key())).is_err() {
+        return Err(BundleError::Mismatch("the issuing certificate did not sign the leaf"));
+    }
+    Ok(facts)
+}
