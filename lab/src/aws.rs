@@ -63,6 +63,12 @@ impl Endpoint {
         self.send(operation, request.header("content-type", "application/json")).await
     }
 
+    /// An asynchronous invocation: accepted, not waited for.
+    pub async fn post_event(&self, path: &str, body: &Value) -> Result<Value, CallError> {
+        let request = self.http.post(format!("{}{path}", self.base)).body(body.to_string());
+        self.send("Invoke", request.header("x-amz-invocation-type", "Event")).await
+    }
+
     /// A read of a REST protocol.
     pub async fn get(&self, operation: &str, path: &str) -> Result<Value, CallError> {
         self.send(operation, self.http.get(format!("{}{path}", self.base))).await

@@ -142,10 +142,10 @@ pub async fn resolve(from: std::net::IpAddr, resolver: SocketAddr, name: &str) -
     if answer.metadata.id != query.metadata.id {
         return Err(ResolveError::Answer("it answers another query".into()));
     }
-    match answer.metadata.response_code {
-        ResponseCode::NoError => Ok(answer.answers.iter().filter_map(|record| address(&record.data)).collect()),
-        code => Err(ResolveError::Refused(code.to_string())),
+    if answer.metadata.response_code != ResponseCode::NoError {
+        return Err(ResolveError::Refused(answer.metadata.response_code.to_string()));
     }
+    Ok(answer.answers.iter().filter_map(|record| address(&record.data)).collect())
 }
 
 fn address(data: &RData) -> Option<Ipv4Addr> {

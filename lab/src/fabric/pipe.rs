@@ -85,3 +85,48 @@ async fn silence(last: &Mutex<Instant>, idle: Option<Duration>) {
         sleep_until(until).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = dial([127, 3, 0, 9].into(), listener.local_addr().unwrap()).await.unwrap();
+        let (server, peer) = listener.accept().await.unwrap();
+        assert_eq!(peer.ip().to_string(), "127.3.0.9");
+        (client, server)
+    }
+
+    #[tokio::test]
+    async fn bytes_pass_both_ways_and_one_side_may_finish_first() {
+        let ((mut client, mut left), (mut right, mut server)) = (pair().await, pair().await);
+        let spliced = tokio::spawn(async move { splice(&mut left, &mut right, Some(Duration::from_secs(5))).await });
+        client.write_all(b"question").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut heard = String::new();
+        server.read_to_string(&mut heard).await.unwrap();
+        assert_eq!(heard, "question");
+        server.write_all(b"answer").await.unwrap();
+        drop(server);
+        heard.clear();
+        client.read_to_string(&mut heard).await.unwrap();
+        assert_eq!((heard.as_str(), spliced.await.unwrap()), ("answer", Ended::Done));
+    }
+
+    #[tokio::test]
+    async fn silence_ends_a_connection_and_talk_keeps_it() {
+        let ((mut client, mut left), (mut right, _server)) = (pair().await, pair().await);
+        let started = Instant::now();
+        let idle = Duration::from_millis(150);
+        let spliced = tokio::spawn(async move { splice(&mut left, &mut right, Some(idle)).await });
+        for _ in 0..4 {
+            tokio::time::sleep(Duration::from_millis(80)).await;
+            client.write_all(b"x").await.unwrap();
+        }
+        assert_eq!(spliced.await.unwrap(), Ended::Idle);
+        assert!(started.elapsed() >= Duration::from_millis(320) + idle);
+    }
+}

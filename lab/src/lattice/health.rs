@@ -68,7 +68,7 @@ impl Requested {
             return Err(Fault::field(Rule::TcpHealthCheckExplicit, "healthCheck", "enabled"));
         }
         if tcp && !enabled {
-            return Ok(self.as_given());
+            return Ok(self.switched_off());
         }
         let codes = self.matcher.map_or_else(|| "200".to_owned(), |matcher| matcher.http_code);
         if !codes.is_empty() && ranges(&codes).is_none() {
@@ -90,7 +90,7 @@ impl Requested {
     }
 
     /// Switched off: nothing is filled in that would look as if checks took place.
-    fn as_given(self) -> HealthCheck {
+    fn switched_off(self) -> HealthCheck {
         HealthCheck {
             enabled: false,
             protocol: self.protocol,

@@ -310,30 +310,30 @@ mod tests {
 
     use super::*;
 
-    fn broken(operation: &str, input: Value) -> Vec<String> {
+    fn broken(operation: &str, input: &Value) -> Vec<String> {
         let model = Model::load().unwrap();
-        let found = model.check_input(&model.operations[operation], &input);
+        let found = model.check_input(&model.operations[operation], input);
         found.into_iter().map(|broken| broken.path).collect()
     }
 
     #[test]
     fn every_pattern_of_the_model_compiles_and_names_are_judged_by_it() {
         for good in ["abc", "api-service-network", &"a".repeat(40)] {
-            assert_eq!(broken("CreateService", json!({"name": good})), Vec::<String>::new(), "{good}");
+            assert_eq!(broken("CreateService", &json!({"name": good})), Vec::<String>::new(), "{good}");
         }
         for bad in ["ab", "svc-abc", "-abc", "abc-", "a--bc", "Abc", &"a".repeat(41)] {
-            let names = broken("CreateService", json!({"name": bad}));
+            let names = broken("CreateService", &json!({"name": bad}));
             assert!(names.iter().all(|n| n == "name") && !names.is_empty(), "{bad}");
         }
-        assert_eq!(broken("CreateServiceNetwork", json!({"name": "svc-abc"})), Vec::<String>::new());
+        assert_eq!(broken("CreateServiceNetwork", &json!({"name": "svc-abc"})), Vec::<String>::new());
     }
 
     #[test]
     fn what_is_missing_unknown_or_of_the_wrong_type_is_all_reported_at_once() {
         let input = json!({"type": "INSTANCE", "port": 443, "config": {"port": 0, "healthCheck": {"protocol": "UDP"}}});
-        let paths = broken("CreateTargetGroup", input);
+        let paths = broken("CreateTargetGroup", &input);
         assert_eq!(paths, ["name", "config.healthCheck.protocol", "config.port", "port"]);
-        assert_eq!(broken("CreateService", json!({"name": 7})), ["name"]);
+        assert_eq!(broken("CreateService", &json!({"name": 7})), ["name"]);
     }
 
     #[test]
@@ -341,7 +341,7 @@ mod tests {
         let action = json!({"forward": {"targetGroups": []}, "fixedResponse": {"statusCode": 404}});
         let input = json!({"serviceIdentifier": format!("svc-{}", "0".repeat(17)), "name": "abc", "protocol": "HTTP",
             "defaultAction": action});
-        assert!(broken("CreateListener", input).contains(&"defaultAction".to_owned()));
+        assert!(broken("CreateListener", &input).contains(&"defaultAction".to_owned()));
     }
 
     #[test]

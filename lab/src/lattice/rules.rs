@@ -272,11 +272,14 @@ impl Fault {
         let mut body = Map::from_iter([("message".to_owned(), Value::from(self.message()))]);
         match self.rule.documented().kind {
             Kind::Validation => {
-                let reason = match self.rule {
-                    Rule::UnknownOperation => "unknownOperation",
-                    Rule::NotJson => "cannotParse",
-                    _ if self.fields.is_empty() => "other",
-                    _ => "fieldValidationFailed",
+                let reason = if self.rule == Rule::UnknownOperation {
+                    "unknownOperation"
+                } else if self.rule == Rule::NotJson {
+                    "cannotParse"
+                } else if self.fields.is_empty() {
+                    "other"
+                } else {
+                    "fieldValidationFailed"
                 };
                 let fields = self.fields.iter().map(|(name, message)| json!({"name": name, "message": message}));
                 body.insert("reason".into(), reason.into());

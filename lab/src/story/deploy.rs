@@ -1,0 +1,212 @@
+//! Deploying the user's network and the control plane, as a user would.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use serde_norway::Value as Yaml;
+
+use super::StoryError;
+use super::cli::Cli;
+use super::world::World;
+use crate::setup::{self, Tools};
+use crate::ui::Phase;
+
+/// The control plane's CloudFormation stack.
+pub const CONTROL_PLANE: &str = "espalier";
+
+/// Where targets and listener answer: 443 needs root, this does not.
+pub const PORT: u16 = 8443;
+
+const BUCKET: &str = "espalier-lab-artifacts";
+
+/// Deploys `examples/recipe-network.yaml`; its outputs.
+pub async fn network(world: &World, workspace: &Path) -> Result<BTreeMap<String, String>, StoryError> {
+    let template = workspace.join("examples/recipe-network.yaml");
+    // The network's CloudFormation is moto's, which knows EC2, IAM and Route 53.
+    let aws = world.aws().with("AWS_ENDPOINT_URL_CLOUDFORMATION", &world.moto);
+    let template = template.to_string_lossy();
+    let port = PORT.to_string();
+    let (service_port, target_port) = (format!("ServicePort={port}"), format!("TargetPort={port}"));
+    let arguments = [
+        "cloudformation",
+        "deploy",
+        "--stack-name",
+        "recipe-network",
+        "--template-file",
+        &template,
+        "--capabilities",
+        "CAPABILITY_IAM",
+        "--parameter-overrides",
+        "VpcCidr=127.0.0.0/16",
+        "SubnetACidr=127.0.1.0/24",
+        "SubnetBCidr=127.0.2.0/24",
+        "ConsumerVpcCidr=127.1.0.0/16",
+        "ConsumerSubnetCidr=127.1.1.0/24",
+        "WithEndpoints=false",
+        &service_port,
+        &target_port,
+    ];
+    aws.run(&arguments).await?;
+    outputs(&aws, "recipe-network").await
+}
+
+/// Deploys the project's own template with plain cargo builds; its outputs.
+pub async fn control_plane(
+    world: &World,
+    workspace: &Path,
+    binaries: &Path,
+    network: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, StoryError> {
+    let stage = world.run.join("stage");
+    stage_template(workspace, binaries, &stage)?;
+    let aws = world.aws();
+    aws.run(&["s3api", "create-bucket", "--bucket", BUCKET, "--create-bucket-configuration", "LocationConstraint=eu-west-1"])
+        .await?;
+    let (template, packaged) = (stage.join("template.yaml"), stage.join("packaged.yaml"));
+    let (template, packaged) = (template.to_string_lossy(), packaged.to_string_lossy());
+    let package =
+        ["cloudformation", "package", "--template-file", &template, "--s3-bucket", BUCKET, "--output-template-file", &packaged];
+    aws.run(&package).await?;
+    let mut deploy = vec!["cloudformation", "deploy", "--stack-name", CONTROL_PLANE, "--template-file", &packaged];
+    deploy.extend(["--s3-bucket", BUCKET, "--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"]);
+    deploy.extend(["CAPABILITY_AUTO_EXPAND", "--parameter-overrides"]);
+    let parameters = parameters(network)?;
+    deploy.extend(parameters.iter().map(String::as_str));
+    aws.run(&deploy).await?;
+    outputs(&aws, CONTROL_PLANE).await
+}
+
+/// The same through the real SAM CLI: `sam build` and `sam deploy`.
+pub async fn control_plane_by_sam(
+    world: &World,
+    workspace: &Path,
+    sam: &Tools,
+    network: &BTreeMap<String, String>,
+    phase: &Phase,
+) -> Result<BTreeMap<String, String>, StoryError> {
+    let build = world.run.join("sam");
+    setup::sam_build(sam, workspace, &build, phase).await?;
+    let template = build.join("template.yaml");
+    let template = template.to_string_lossy();
+    let command = Cli::new(&sam.path("sam"), &world.run, world.gateway.endpoints());
+    let mut deploy = vec!["deploy", "--stack-name", CONTROL_PLANE, "--template-file", &template, "--resolve-s3"];
+    deploy.extend(["--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]);
+    deploy.extend(["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar", "--parameter-overrides"]);
+    let parameters = parameters(network)?;
+    deploy.extend(parameters.iter().map(String::as_str));
+    phase.progress("sam deploy");
+    command.run(&deploy).await?;
+    outputs(&world.aws(), CONTROL_PLANE).await
+}
+
+fn parameters(network: &BTreeMap<String, String>) -> Result<Vec<String>, StoryError> {
+    Ok(vec![
+        "AllowedDomains=example.com".to_owned(),
+        format!("ProberSubnetIds={}", output(network, "SubnetIds")?),
+        format!("ProberSecurityGroupIds={}", output(network, "ProberGroupId")?),
+        "LedgerDeletionProtection=false".to_owned(),
+        format!("Architecture={}", if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }),
+    ])
+}
+
+/// What `sam build` does, without building: each function's `CodeUri` becomes the directory of its `bootstrap`.
+fn stage_template(workspace: &Path, binaries: &Path, stage: &Path) -> Result<(), StoryError> {
+    let text =
+        std::fs::read_to_string(workspace.join("template.yaml")).map_err(StoryError::io("reading template.yaml"))?;
+    let mut template: Yaml = serde_norway::from_str(&text).map_err(StoryError::boxed("parsing template.yaml"))?;
+    let resources = template.get_mut("Resources").and_then(Yaml::as_mapping_mut);
+    for (_, resource) in resources.into_iter().flatten() {
+        stage_resource(resource, workspace, binaries, stage)?;
+    }
+    let text = serde_norway::to_string(&template).map_err(StoryError::boxed("writing the staged template"))?;
+    std::fs::write(stage.join("template.yaml"), text).map_err(StoryError::io("writing the staged template"))
+}
+
+fn stage_resource(resource: &mut Yaml, workspace: &Path, binaries: &Path, stage: &Path) -> Result<(), StoryError> {
+    let copying = "laying out the functions";
+    match resource.get("Type").and_then(Yaml::as_str) {
+        Some("AWS::Serverless::Function") => {
+            let binary = resource
+                .get("Metadata")
+                .and_then(|metadata| metadata.get("BuildProperties"))
+                .and_then(|build| build.get("Binary"))
+                .and_then(Yaml::as_str)
+                .ok_or_else(|| StoryError::Unmet("a function of template.yaml names no Binary".to_owned()))?;
+            let code = stage.join("code").join(binary);
+            std::fs::create_dir_all(&code).map_err(StoryError::io(copying))?;
+            std::fs::copy(binaries.join(binary), code.join("bootstrap")).map_err(StoryError::io(copying))?;
+            set_property(resource, "CodeUri", &code);
+        }
+        Some("AWS::Serverless::StateMachine") => {
+            let definition = resource.get("Properties").and_then(|properties| properties.get("DefinitionUri"));
+            let definition = definition.and_then(Yaml::as_str).map(|path| workspace.join(path));
+            if let Some(path) = definition {
+                set_property(resource, "DefinitionUri", &path);
+            }
+        }
+        Some(_) | None => {}
+    }
+    Ok(())
+}
+
+fn set_property(resource: &mut Yaml, name: &str, path: &Path) {
+    if let Some(properties) = resource.get_mut("Properties").and_then(Yaml::as_mapping_mut) {
+        properties.insert(Yaml::from(name), Yaml::from(path.to_string_lossy().into_owned()));
+    }
+}
+
+async fn outputs(aws: &Cli, stack: &str) -> Result<BTreeMap<String, String>, StoryError> {
+    let ask = ["cloudformation", "describe-stacks", "--stack-name", stack, "--output", "json"];
+    let answer = aws.run(&ask).await?;
+    let outputs = answer["Stacks"][0]["Outputs"].as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(outputs.iter().map(|output| (text(&output["OutputKey"]), text(&output["OutputValue"]))).collect())
+}
+
+/// An output that has to be there.
+pub fn output<'a>(outputs: &'a BTreeMap<String, String>, name: &str) -> Result<&'a str, StoryError> {
+    outputs
+        .get(name)
+        .map(String::as_str)
+        .ok_or_else(|| StoryError::Unmet(format!("the template has no output {name}: {outputs:?}")))
+}
+
+/// The recipe's spec with this world's ids and ports.
+pub fn spec(
+    world: &World,
+    workspace: &Path,
+    network: &BTreeMap<String, String>,
+    certificate: &str,
+) -> Result<Value, StoryError> {
+    let text = std::fs::read_to_string(workspace.join("examples/recipe.json"))
+        .map_err(StoryError::io("reading examples/recipe.json"))?;
+    let mut spec: Value = serde_json::from_str(&text).map_err(StoryError::boxed("parsing examples/recipe.json"))?;
+    let get = |name: &str| output(network, name).map(str::to_owned);
+    let subnets: Vec<String> = get("SubnetIds")?.split(',').map(str::to_owned).collect();
+    spec["network"] = serde_json::json!({
+        "vpcId": get("VpcId")?,
+        "subnetIds": subnets,
+        "consumers": [
+            {"vpcId": get("VpcId")?, "securityGroupIds": [get("ProberAssociationGroupId")?]},
+            {"vpcId": get("ConsumerVpcId")?, "securityGroupIds": [get("ConsumerAssociationGroupId")?]},
+        ],
+    });
+    spec["service"]["port"] = PORT.into();
+    spec["service"]["dns"]["hostedZoneId"] = get("ZoneId")?.trim_start_matches("/hostedzone/").into();
+    spec["targets"]["port"] = PORT.into();
+    spec["targets"]["securityGroupId"] = get("TargetGroupId")?.into();
+    spec["certificate"]["follow"]["certificateArn"] = certificate.into();
+    spec["prober"]["securityGroupId"] = get("ProberGroupId")?.into();
+    spec["prober"]["resolver"] = world.dns.address().to_string().into();
+    Ok(spec)
+}
+
+/// The workspace this binary was built from, or the one it is run in.
+pub fn workspace() -> Result<PathBuf, StoryError> {
+    let here = std::env::current_dir().map_err(StoryError::io("finding the workspace"))?;
+    here.ancestors()
+        .find(|directory| directory.join("template.yaml").exists() && directory.join("lab").is_dir())
+        .map(Path::to_owned)
+        .ok_or_else(|| StoryError::Unmet("run the lab inside Espalier's repository".to_owned()))
+}
