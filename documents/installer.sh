@@ -8,8 +8,8 @@
 #   * no key material on a command line, in any output, or readable by others;
 #   * the last line of output is one JSON object, whatever happened.
 #
-# Input: environment variables SSM_* (identifiers only) and the owner's host.conf. Needs coreutils, util-linux' flock,
-# awk, sed, openssl and the AWS CLI.
+# Input: environment variables SSM_* (identifiers only) and the owner's host.conf. Needs coreutils, findutils, grep,
+# util-linux' flock, awk, sed, openssl (1.1.1 or later) and the AWS CLI.
 set -eu
 umask 077
 LC_ALL=C
@@ -36,7 +36,7 @@ report() {
     if [ -n "$new" ]; then rm -rf "$new"; fi
     detail=$(printf '%s' "$2" | tr -cd 'A-Za-z0-9 ._:/,;()=-' | cut -c 1-200)
     shown_stack=$(printf '%s' "$stack" | tr -cd 'a-z0-9-' | cut -c 1-24)
-    shown_generation=$(printf '%s' "$generation" | tr -cd '0-9' | cut -c 1-9)
+    shown_generation=$(printf '%s' "$generation" | tr -cd '0-9' | sed 's/^0*//' | cut -c 1-9)
     shown_fingerprint=$(printf '%s' "$fingerprint" | tr -cd '0-9a-f' | cut -c 1-64)
     printf '{"espalier":1,"code":"%s","stack":"%s","generation":%s,"fingerprint":"%s","serial":"%s","detail":"%s"}\n' \
         "$1" "$shown_stack" "${shown_generation:-0}" "$shown_fingerprint" "$serial" "$detail"
@@ -64,6 +64,18 @@ matches() {
     [ "$(printf '%s' "$1" | grep -Ecx "$2")" = 1 ] && [ "$(printf '%s' "$1" | wc -l)" -eq 0 ]
 }
 
+check_tools() {
+    step='looking for tools'
+    for tool in awk sed grep find flock sync timeout openssl aws; do
+        command -v "$tool" >/dev/null 2>&1 || report refused "$tool is not installed on this host"
+    done
+    # The agent knows the region; the CLI may have to be told.
+    if [ -z "${AWS_REGION:-}${AWS_DEFAULT_REGION:-}" ] && [ -n "${AWS_SSM_REGION_NAME:-}" ]; then
+        AWS_DEFAULT_REGION=$AWS_SSM_REGION_NAME
+        export AWS_DEFAULT_REGION
+    fi
+}
+
 check_parameters() {
     step='reading the parameters'
     # An agent too old for ENV_VAR interpolation sets none of these.
@@ -81,14 +93,19 @@ check_parameters() {
         report refused 'ParameterName is not this generation of this stack'
 }
 
+# is_ours FILE: whether only root, or whoever runs this, can change it. Root follows it, so nobody else may.
+is_ours() {
+    owner_id=$(stat -c %u "$1")
+    [ "$owner_id" = 0 ] || [ "$owner_id" = "$(id -u)" ] || return 1
+    [ -z "$(find "$1" -prune -perm /022)" ]
+}
+
 # The owner's word on this host. Read line by line and never executed: a value is data.
 read_configuration() {
     step='reading host.conf'
     configuration="${ESPALIER_CONF:-/etc/espalier/host.conf}"
     [ -f "$configuration" ] || report notOptedIn "there is no $configuration on this host"
-    owner_id=$(stat -c %u "$configuration")
-    [ "$owner_id" = 0 ] || [ "$owner_id" = "$(id -u)" ] || report refused "$configuration is not owned by root"
-    [ -z "$(find "$configuration" -prune -perm /022)" ] || report refused "$configuration can be written by others"
+    is_ours "$configuration" || report refused "$configuration can be changed by others than root"
     stacks='' driver='' directory='' hooks='' check='' owner='root' group='root' control='' seen=' '
     while IFS= read -r line || [ -n "$line" ]; do
         case "$line" in
@@ -126,8 +143,12 @@ read_configuration() {
         httpd) ;;
         hook)
             for hook in test reload; do
-                [ -x "$hooks/$hook" ] || report refused "host.conf: $hooks/$hook is not executable"
+                if [ ! -f "$hooks/$hook" ] || [ ! -x "$hooks/$hook" ]; then
+                    report refused "host.conf: $hooks/$hook is not an executable file"
+                fi
+                is_ours "$hooks/$hook" || report refused "$hooks/$hook can be changed by others than root"
             done
+            is_ours "$hooks" || report refused "$hooks can be changed by others than root"
             ;;
         *) report refused 'host.conf: driver is not httpd or hook' ;;
     esac
@@ -141,7 +162,7 @@ fingerprint_of() {
 # public_of KIND FILE: a digest of the public key in a key or a certificate.
 public_of() {
     case "$1" in
-        key) openssl pkey -in "$2" -pubout -outform DER 2>/dev/null | openssl dgst -sha256 ;;
+        key) openssl pkey -in "$2" -passin pass: -pubout -outform DER 2>/dev/null | openssl dgst -sha256 ;;
         leaf) openssl x509 -in "$2" -noout -pubkey 2>/dev/null | openssl pkey -pubin -pubout -outform DER 2>/dev/null | openssl dgst -sha256 ;;
     esac
 }
@@ -151,8 +172,11 @@ is_good() {
     for file in key.pem leaf.pem chain.pem fullchain.pem generation; do
         [ -s "$1/$file" ] || return 1
     done
-    openssl pkey -in "$1/key.pem" -noout 2>/dev/null || return 1
+    # An empty pass phrase: a key that wants one is no use to a server that starts unattended.
+    openssl pkey -in "$1/key.pem" -passin pass: -noout 2>/dev/null || return 1
     [ "$(public_of key "$1/key.pem")" = "$(public_of leaf "$1/leaf.pem")" ] || return 1
+    # A leaf that is its own issuer would prove itself.
+    [ "$(fingerprint_of <"$1/leaf.pem")" != "$(fingerprint_of <"$1/chain.pem")" ] || return 1
     # Dates, issuer's signature and purpose; the root is the verifiers' business, the issuer is as far as we see.
     openssl verify -partial_chain -purpose sslserver -trusted "$1/chain.pem" "$1/leaf.pem" >/dev/null 2>&1
 }
@@ -165,7 +189,7 @@ name_of() {
 
 # served NAME: the fingerprint of what the server shows for a name.
 served() {
-    timeout 5 openssl s_client -connect "$check" -servername "$1" </dev/null 2>/dev/null | fingerprint_of || true
+    timeout 5 openssl s_client -connect "$check" -servername "$1" </dev/null 2>/dev/null 9>&- | fingerprint_of || true
 }
 
 # serves NAME FINGERPRINT: whether the server shows it before long. New connections only; old ones keep what they have.
@@ -173,7 +197,7 @@ serves() {
     until_time=$(($(date +%s) + SERVED_SECONDS))
     while [ "$(served "$1")" != "$2" ]; do
         [ "$(date +%s)" -lt "$until_time" ] || return 1
-        sleep 0.3
+        sleep 0.3 9>&-
     done
 }
 
@@ -244,10 +268,13 @@ revert() {
     if [ -n "$old" ] && [ "$failed" = "$old" ]; then report "$code" "$1: the confirmed generation was asserted again in vain"; fi
     if [ -z "$old" ] || [ ! -d "$base/$old" ]; then
         rm -f "$base/current"
+        sync "$base"
+        if [ -n "$failed" ]; then rm -rf "${base:?}/$failed"; fi
         report "$code" "$1: there was no certificate before"
     fi
     point current "$old"
-    reload_server || true
+    # A server whose configuration is broken for another reason must not be told to read it.
+    if test_server; then reload_server || true; fi
     rm -rf "${base:?}/${failed:?}"
     if serves "$(name_of "$base/$old")" "$(fingerprint_of <"$base/$old/leaf.pem")"; then
         report reverted "$1: the generation before is served again"
@@ -286,6 +313,7 @@ assert_current() {
     fi
     swapped=1
     prove
+    prune
     report installed 'asserted again'
 }
 
@@ -297,17 +325,21 @@ serial_of() {
 spread() {
     step='waiting its turn'
     [ "$SSM_WindowSeconds" -gt 0 ] || return 0
-    sleep $(($(uname -n | cksum | cut -d ' ' -f 1) % SSM_WindowSeconds))
+    who="${AWS_SSM_INSTANCE_ID:-$(uname -n)}"
+    sleep $(($(printf '%s' "$who" | cksum | cut -d ' ' -f 1) % SSM_WindowSeconds)) 9>&-
 }
 
 fetch() {
     step='fetching the bundle'
     until_time=$(($(date +%s) + FETCH_SECONDS))
     pause=1
-    until aws ssm get-parameter --with-decryption --name "$SSM_ParameterName" --query Parameter.Value --output text \
-        >"$new/bundle" 2>/dev/null; do
-        [ "$(($(date +%s) + pause))" -lt "$until_time" ] || report fetchFailed "$SSM_ParameterName could not be read"
-        sleep "$pause"
+    until timeout 45 aws ssm get-parameter --with-decryption --name "$SSM_ParameterName" --query Parameter.Value \
+        --output text --cli-connect-timeout 5 --cli-read-timeout 20 >"$new/bundle" 2>"$new/answer" 9>&-; do
+        if [ "$(($(date +%s) + pause))" -ge "$until_time" ]; then
+            reason=$(sed -n 's/.*An error occurred (\([A-Za-z]*\)).*/\1/p' "$new/answer" | head -n 1)
+            report fetchFailed "$SSM_ParameterName could not be read: ${reason:-no answer}"
+        fi
+        sleep "$pause" 9>&-
         [ "$pause" -ge 16 ] || pause=$((pause * 2))
     done
 }
@@ -322,7 +354,7 @@ split() {
         /^-----END / { out = "" }
         END { exit !(keys == 1 && leaves >= 2) }
     ' "$new/bundle" || report invalidBundle 'the bundle is not one key, a leaf and its issuers'
-    rm -f "$new/bundle"
+    rm -f "$new/bundle" "$new/answer"
     cat "$new/leaf.pem" "$new/chain.pem" >"$new/fullchain.pem"
     printf '%s\n' "$generation" >"$new/generation"
 }
@@ -339,9 +371,10 @@ check_bundle() {
 # Onto the disk for good, under a name that nothing leads to yet.
 keep() {
     step='writing the generation'
-    if [ "$owner:$group" != "$(id -un):$(id -gn)" ]; then chown -R "$owner:$group" "$new"; fi
-    chmod 0750 "$new"
     chmod 0640 "$new"/*
+    if [ "$owner:$group" != "$(id -un):$(id -gn)" ]; then chown -h "$owner:$group" "$new"/*; fi
+    # Directories stay ours: whoever owns one can put a link where root is about to write.
+    chmod 0751 "$new"
     sync "$new"/* "$new"
     place="generations/$generation"
     attempt=0
@@ -358,7 +391,13 @@ keep() {
 swap() {
     step='swapping'
     old=$(readlink "$base/current" || true)
-    if [ -n "$old" ]; then point previous "$old"; fi
+    current_generation=$(cat "$base/current/generation" 2>/dev/null || echo 0)
+    if [ "$current_generation" -gt "$(floor_of_host)" ] && [ -d "$base/previous" ]; then
+        # What a killed run left there was never proven: going back means to what was.
+        old=$(readlink "$base/previous")
+    elif [ -n "$old" ]; then
+        point previous "$old"
+    fi
     swapped=1
     point current "$place"
 }
@@ -375,12 +414,18 @@ prune() {
 }
 
 check_parameters
+check_tools
 read_configuration
 base="$directory/$stack"
 step='making the directories'
+if [ ! -d "$directory" ]; then
+    mkdir -p "$directory"
+    chmod 0751 "$directory"
+fi
+is_ours "$directory" || report refused "$directory can be changed by others than root"
 mkdir -p "$base/generations"
-chmod 0750 "$base" "$base/generations"
-if [ "$owner:$group" != "$(id -un):$(id -gn)" ]; then chown "$owner:$group" "$base" "$base/generations"; fi
+is_ours "$base" || report refused "$base can be changed by others than root"
+chmod 0751 "$base" "$base/generations"
 exec 9>"$base/lock"
 flock -n 9 || report busy 'another installation is running on this host'
 # What a killed run left behind holds a key.

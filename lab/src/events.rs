@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::aws::{ACCOUNT, CallError, Endpoint, REGION};
+use crate::ssm::EventSink;
 
 /// An event to put on the bus.
 #[derive(Debug, Clone)]
@@ -72,12 +73,6 @@ impl EventRouter {
                 self.deliver(&name, &envelope).await;
             }
         }
-    }
-
-    /// The same without waiting, for services that emit and go on.
-    pub fn emit(&self, event: Event) {
-        let router = self.clone();
-        tokio::spawn(async move { router.put(event).await });
     }
 
     /// Fires every deployed rule that has a schedule, now. Returns how many targets were called.
@@ -179,6 +174,15 @@ impl EventRouter {
             let (rule, target) = (rule.to_owned(), target.to_owned());
             record.deliveries.push(Delivery { event: event.clone(), rule, target, failure });
         }
+    }
+}
+
+impl EventSink for EventRouter {
+    fn emit(&self, source: &str, detail_type: &str, resources: Vec<String>, detail: Value) {
+        let (source, detail_type) = (source.to_owned(), detail_type.to_owned());
+        let router = self.clone();
+        // The service that emits goes on: delivery is not its business.
+        tokio::spawn(async move { router.put(Event { source, detail_type, resources, detail }).await });
     }
 }
 

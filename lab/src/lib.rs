@@ -18,5 +18,6 @@ pub mod process;
 pub mod report;
 pub mod setup;
 pub mod ssm;
+pub mod story;
 pub mod target;
 pub mod ui;

@@ -58,7 +58,7 @@ pub struct Options {
     pub region: String,
     /// The account in ARNs: 12 digits.
     pub account: String,
-    /// Where scripts are written; it must exist and belong to the caller.
+    /// Where scripts are written while they run; made if it is not there.
     pub scratch: PathBuf,
     /// How long a new command is not visible to `GetCommandInvocation`.
     pub hidden: Duration,
@@ -166,8 +166,9 @@ impl Ssm {
     /// Opens a loopback port and serves until the runtime ends.
     ///
     /// # Errors
-    /// No port could be opened.
+    /// No port could be opened, or no directory made for scripts.
     pub async fn start(options: Options, sink: Arc<dyn EventSink>) -> io::Result<Self> {
+        tokio::fs::create_dir_all(&options.scratch).await?;
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
         let address = listener.local_addr()?;
         let http = reqwest::Client::new();
@@ -184,6 +185,16 @@ impl Ssm {
     /// Its base URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.inner.address)
+    }
+
+    /// The region in ARNs.
+    pub fn region(&self) -> &str {
+        &self.inner.options.region
+    }
+
+    /// The account in ARNs.
+    pub fn account(&self) -> &str {
+        &self.inner.options.account
     }
 
     /// How often each operation was called.

@@ -9,7 +9,6 @@ use espalier_aws::command::Commands;
 use espalier_aws::ledger::Ledger;
 use espalier_domain::work::{WorkItem, WorkResult};
 use espalier_edge::{EdgeError, Env, Function, Invocation, serve};
-use time::OffsetDateTime;
 
 use deliver::{Delivery, Document};
 
@@ -32,7 +31,7 @@ impl Function for Distribute {
 
     async fn handle(&self, request: WorkItem, _: &Invocation) -> Result<WorkResult, EdgeError> {
         match request {
-            WorkItem::Deliver(item) => self.0.deliver(&item, OffsetDateTime::now_utc()).await,
+            WorkItem::Deliver(item) => self.0.deliver(&item, espalier_edge::now()).await,
             WorkItem::Mint(_) | WorkItem::Verify(_) => Err(EdgeError::invalid("distribute takes `deliver` items only")),
         }
     }

@@ -12,7 +12,6 @@ use espalier_aws::specs::Specs;
 use espalier_domain::spec::AllowedDomains;
 use espalier_domain::work::{WorkItem, WorkResult};
 use espalier_edge::{EdgeError, Env, Function, Invocation, serve};
-use time::OffsetDateTime;
 
 use authority::Authorities;
 use leaf::Minter;
@@ -39,7 +38,7 @@ impl Function for Mint {
 
     async fn handle(&self, request: WorkItem, _: &Invocation) -> Result<WorkResult, EdgeError> {
         match request {
-            WorkItem::Mint(item) => self.0.mint(&item, OffsetDateTime::now_utc()).await,
+            WorkItem::Mint(item) => self.0.mint(&item, espalier_edge::now()).await,
             WorkItem::Deliver(_) | WorkItem::Verify(_) => Err(EdgeError::invalid("mint takes `mint` items only")),
         }
     }

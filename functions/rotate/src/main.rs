@@ -21,7 +21,6 @@ use espalier_aws::states::StateMachine;
 use espalier_domain::spec::AllowedDomains;
 use espalier_domain::work::RotateOutcome;
 use espalier_edge::{EdgeError, Env, Function, Invocation, Trigger, serve};
-use time::OffsetDateTime;
 
 use gather::Sources;
 
@@ -52,7 +51,7 @@ impl Function for Rotate {
     }
 
     async fn handle(&self, request: Trigger, _: &Invocation) -> Result<RotateOutcome, EdgeError> {
-        let now = OffsetDateTime::now_utc();
+        let now = espalier_edge::now();
         match request {
             Trigger::Pass(pass) => pass::handle(&self.sources, &pass, now).await,
             Trigger::Hint(hint) => hint::handle(&self.sources, &self.machine, &hint, now).await,

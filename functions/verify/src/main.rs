@@ -2,7 +2,6 @@
 
 use espalier_domain::work::{WorkItem, WorkResult};
 use espalier_edge::{EdgeError, Env, Function, Invocation, serve};
-use time::OffsetDateTime;
 
 struct Verify;
 
@@ -17,7 +16,7 @@ impl Function for Verify {
 
     async fn handle(&self, request: WorkItem, _invocation: &Invocation) -> Result<WorkResult, EdgeError> {
         match request {
-            WorkItem::Verify(item) => Ok(espalier_probe::probe(&item, OffsetDateTime::now_utc).await?),
+            WorkItem::Verify(item) => Ok(espalier_probe::probe(&item, espalier_edge::now).await?),
             WorkItem::Mint(_) | WorkItem::Deliver(_) => {
                 Err(EdgeError::invalid("work item, field `kind`: this function takes only `verify`"))
             }

@@ -210,8 +210,17 @@ fn parameter(name: &str, given: &Value) -> Result<Parameter, String> {
         return Err(format!("{name} is no name of a parameter"));
     }
     let known = [
-        "type", "description", "default", "allowedPattern", "allowedValues", "interpolationType", "minChars",
-        "maxChars", "minItems", "maxItems", "displayType",
+        "type",
+        "description",
+        "default",
+        "allowedPattern",
+        "allowedValues",
+        "interpolationType",
+        "minChars",
+        "maxChars",
+        "minItems",
+        "maxItems",
+        "displayType",
     ];
     let members = given.as_object().ok_or(format!("{name} is not an object"))?;
     if let Some(unknown) = members.keys().find(|key| !known.contains(&key.as_str())) {

@@ -44,6 +44,8 @@ pub enum Rule {
     NextToken,
     /// No such command.
     CommandUnknown,
+    /// No such step of the command.
+    PluginUnknown,
     /// The command is not visible on the instance yet, or was never sent to it.
     InvocationUnknown,
 }
@@ -59,7 +61,7 @@ pub struct Documented {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::NotJson,
         Self::Unsigned,
         Self::Unknown,
@@ -79,6 +81,7 @@ impl Rule {
         Self::FilterKey,
         Self::NextToken,
         Self::CommandUnknown,
+        Self::PluginUnknown,
         Self::InvocationUnknown,
     ];
 
@@ -104,6 +107,7 @@ impl Rule {
             Self::FilterKey => ("InvalidFilterKey", "API DescribeInstanceInformation"),
             Self::NextToken => ("InvalidNextToken", "API DescribeInstanceInformation, ListCommands"),
             Self::CommandUnknown => ("InvalidCommandId", "API ListCommandInvocations, CancelCommand"),
+            Self::PluginUnknown => ("InvalidPluginName", "API GetCommandInvocation"),
             Self::InvocationUnknown => ("InvocationDoesNotExist", "API GetCommandInvocation"),
         };
         Documented { error, source }

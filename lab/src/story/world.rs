@@ -22,7 +22,7 @@ use crate::gateway::Gateway;
 use crate::lattice::{self, Lattice};
 use crate::process::{Launch, Processes};
 use crate::setup::Tools;
-use crate::ssm::{ManagedInstance, Ssm};
+use crate::ssm::{self, ManagedInstance, Ssm};
 use crate::target::{Guest, Kind};
 
 /// The services MiniStack answers for.
@@ -100,7 +100,9 @@ impl World {
 
         let router = EventRouter::new(&ministack);
         let acm = Acm::start(router.clone()).await.map_err(StoryError::io("starting ACM"))?;
-        let ssm = Ssm::start(&ministack, Arc::new(router.clone())).await.map_err(StoryError::boxed("starting SSM"))?;
+        let ssm = Ssm::start(ssm::Options::new(&ministack, run.join("commands")), Arc::new(router.clone()))
+            .await
+            .map_err(StoryError::io("starting SSM"))?;
         let fabric = Fabric::of_ec2(&moto, REGION);
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let lattice = Lattice::start(any, fabric.clone(), lattice::Options::default())
@@ -123,7 +125,7 @@ impl World {
             ("ec2", moto.clone()),
             ("route_53", moto.clone()),
             ("acm", format!("http://{}", acm.address())),
-            ("ssm", format!("http://{}", ssm.address())),
+            ("ssm", ssm.url()),
             ("vpc_lattice", format!("http://{}", lattice.address())),
             ("cloudformation", format!("http://{}", proxy.address())),
         ]);

@@ -1,4 +1,5 @@
 //! EC2 on the wire: the query protocol out, XML in.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 #[path = "../../aws/tests/wire/mod.rs"]
 mod wire;

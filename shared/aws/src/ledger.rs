@@ -312,6 +312,7 @@ fn decode<R: DeserializeOwned>(item: &Item) -> Result<Stored<R>, LedgerError> {
     Ok(Stored { text: text.clone(), record, count: count.unwrap_or_default() })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "numbers are as cheap as references to them")]
 fn number(value: impl ToString) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }

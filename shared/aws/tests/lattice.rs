@@ -1,4 +1,5 @@
 //! VPC Lattice on the wire: what a look asks and makes of the answers, and what each step sends.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 mod wire;
 

@@ -1,4 +1,5 @@
 //! The specs and the event bus on the wire.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 mod wire;
 

@@ -94,9 +94,8 @@ text_id!(
 
 text_id!(
     /// A Route 53 hosted zone.
-    HostedZoneId, "a hosted zone id (Z and up to 31 upper-case letters and digits)",
-    |v| (2..=32).contains(&v.len())
-        && v.starts_with('Z')
+    HostedZoneId, "a hosted zone id (1 to 32 upper-case letters and digits)",
+    |v| (1..=32).contains(&v.len())
         && v.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
 );
 

@@ -10,6 +10,7 @@ pub struct Env(BTreeMap<String, String>);
 
 impl Env {
     /// The variables of this process that are valid text.
+    #[expect(clippy::disallowed_methods, reason = "this is where configuration is read")]
     pub fn of_process() -> Self {
         Self(
             std::env::vars_os()

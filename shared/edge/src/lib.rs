@@ -6,12 +6,14 @@
 //! is called from here.
 
 pub mod actions;
+mod clock;
 pub mod env;
 pub mod error;
 pub mod metric;
 pub mod request;
 mod serve;
 
+pub use clock::now;
 pub use env::Env;
 pub use error::EdgeError;
 pub use request::{Direct, Hint, HintKind, Mode, Request, Trigger};

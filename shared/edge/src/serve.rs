@@ -90,7 +90,7 @@ async fn invoke<F: Function>(
     let failed = if answer.is_err() { 1.0 } else { 0.0 };
     let took_ms = begun.elapsed().as_secs_f64() * 1_000.0;
     metric::emit(
-        OffsetDateTime::now_utc(),
+        crate::now(),
         &[("Function", F::NAME)],
         &[("Failed", Unit::Count, failed), ("Duration", Unit::Milliseconds, took_ms)],
     );

@@ -20,6 +20,7 @@ pub trait Clock: Send + Sync {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is where the loop's time comes from")]
     fn now(&self) -> OffsetDateTime {
         OffsetDateTime::now_utc()
     }

@@ -106,7 +106,7 @@ pub async fn reconcile<W: World, C: Clock>(
         repeats: 0,
         stumbles: 0,
     }
-    .to_the_end()
+    .go()
     .await
 }
 
@@ -128,7 +128,7 @@ struct Run<'a, W, C, J> {
 }
 
 impl<W: World, C: Clock, J: FnMut() -> f64 + Send> Run<'_, W, C, J> {
-    async fn to_the_end(mut self) -> Report {
+    async fn go(mut self) -> Report {
         loop {
             let observed = match self.world.observe().await {
                 Ok(observed) => observed,
@@ -274,6 +274,8 @@ impl<W: World, C: Clock, J: FnMut() -> f64 + Send> Run<'_, W, C, J> {
     }
 
     fn end(self, kind: OutcomeKind, retry_after_s: Option<u32>, plan: Plan<W::Action>) -> Report {
+        let waits: Vec<&str> = plan.waits.iter().map(|wait| wait.on.as_str()).collect();
+        tracing::info!(outcome = ?kind, steps = self.steps.len(), failures = self.failures.len(), ?waits, "end of the run");
         let outcome = Outcome {
             outcome: kind,
             stack: None,

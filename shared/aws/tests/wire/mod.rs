@@ -1,7 +1,7 @@
 //! A loopback HTTP server that plays an AWS endpoint: it keeps every request as it came over the wire and answers with
 //! what the test says. The SDK crates' own test utilities would switch features on in every SDK crate and have them
 //! all compiled again.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test crate uses a part of it")]
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, reason = "each test crate uses a part of it")]
 
 use std::sync::{Arc, Mutex};
 

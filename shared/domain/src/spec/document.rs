@@ -21,7 +21,7 @@ const VPC: Shape = id!(VpcId, "a VPC id", "^vpc-([0-9a-f]{8}|[0-9a-f]{17})$");
 const SUBNET: Shape = id!(SubnetId, "a subnet id", "^subnet-([0-9a-f]{8}|[0-9a-f]{17})$");
 const GROUP: Shape = id!(SecurityGroupId, "a security group id", "^sg-([0-9a-f]{8}|[0-9a-f]{17})$");
 const INSTANCE: Shape = id!(InstanceId, "an EC2 instance id", "^i-([0-9a-f]{8}|[0-9a-f]{17})$");
-const ZONE: Shape = id!(HostedZoneId, "a hosted zone id", "^Z[A-Z0-9]{1,31}$");
+const ZONE: Shape = id!(HostedZoneId, "a hosted zone id", "^[A-Z0-9]{1,32}$");
 const HOST: Shape = id!(
     HostName,
     "a lower-case DNS host name of at least two labels, without wildcard or trailing dot",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use espalier_domain::network::plan;
+use espalier_domain::network::{plan, render};
 use espalier_domain::spec::Spec;
 use serde_json::json;
 
@@ -104,7 +104,7 @@ fn a_run_cut_off_after_any_call_is_taken_up_again() {
     for from in &goals {
         for to in &goals {
             let start = {
-                let mut world = World::new(from, &[ONE, TWO, THREE]);
+                let mut world = World::new(&goals[0], &[ONE, TWO, THREE]);
                 run(&mut world, from, Keep::Nothing);
                 world.tick();
                 world
@@ -124,7 +124,7 @@ fn a_run_cut_off_after_any_call_is_taken_up_again() {
 /// Makes so many calls and no more; `false` if there were not so many to make.
 fn cut_off(world: &mut World, spec: &Spec, calls: usize) -> bool {
     let mut made = 0;
-    loop {
+    for _ in 0..60 {
         let plan = plan(spec, &world.look(spec));
         if plan.is_converged() {
             return false;
@@ -138,6 +138,7 @@ fn cut_off(world: &mut World, spec: &Spec, calls: usize) -> bool {
         }
         world.tick();
     }
+    panic!("no end in sight: {}", render(&plan(spec, &world.look(spec))));
 }
 
 #[test]

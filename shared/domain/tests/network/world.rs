@@ -207,7 +207,14 @@ impl World {
         let users = self.listeners.iter().filter(|listener| listener.of.group == group.id);
         let targets = group.of.targets.iter();
         // VPC Lattice reports defaults as numbers (1.2).
-        let check = group.of.check.as_ref().map(|check| check.with_defaults(group.of.port));
+        let check = group.of.check.clone().map(|mut check| {
+            check.port.get_or_insert(group.of.port);
+            check.interval_seconds.get_or_insert(30);
+            check.timeout_seconds.get_or_insert(5);
+            check.healthy_threshold.get_or_insert(5);
+            check.unhealthy_threshold.get_or_insert(2);
+            check
+        });
         SeenTargetGroup {
             owned,
             name: group.of.name.clone(),

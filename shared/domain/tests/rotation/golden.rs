@@ -4,6 +4,7 @@ use espalier_domain::acm::AcmStatus;
 use espalier_domain::id::{Generation, HostName};
 use espalier_domain::plan::BlockCode;
 use espalier_domain::verdict::Fault;
+use espalier_domain::work::WorkItem;
 use time::Duration;
 
 use crate::world::{Ill, START, World, acm, authority, instance};
@@ -298,4 +299,67 @@ fn the_same_evidence_in_another_order_is_the_same_plan() {
         assert_eq!(plan(&evidence), plan(&mixed));
         world.pass();
     }
+}
+
+#[test]
+fn a_reverted_generation_that_cannot_be_replaced_goes_to_nobody() {
+    let mut world = World::new(4);
+    world.policy.failure_budget = 1;
+    world.host(2).ill = Ill::RevertsAll;
+    while !world.attempts.values().any(|attempt| attempt.ended.as_ref().is_some_and(|end| end.code == "reverted")) {
+        world.pass();
+    }
+    world.note("the authority has ended");
+    world.authorities[0].not_after = world.now;
+    world.now += Duration::hours(7);
+    let plan = world.look();
+    assert!(plan.blocks.iter().any(|block| block.code == BlockCode::AuthorityExpiring), "{plan:?}");
+    let delivered = plan.steps.iter().any(|step| matches!(step.action, WorkItem::Deliver(_)));
+    assert!(!delivered, "{plan:?}");
+}
+
+#[test]
+fn a_halted_rollout_lets_nobodys_leaf_run_out() {
+    let mut world = World::new(3);
+    world.policy.wave_size = 1;
+    converge(&mut world);
+    world.now = START + Duration::hours(100);
+    world.host(2).ill = Ill::CannotFetch;
+    world.acm = Some(acm("0b:02", START + Duration::days(198)));
+    let end = world.run();
+    assert!(end.blocks.iter().any(|block| block.code == BlockCode::Halted), "{end:?}");
+    assert_eq!(world.hosts[&instance(3)].serves, Some(Generation(1)), "halted before its turn");
+    while world.now < START + Duration::hours(168) {
+        world.now += Duration::hours(1);
+        world.run();
+    }
+    let served = world.hosts[&instance(3)].serves;
+    let leaf = world.generations.iter().find(|record| Some(record.generation) == served).unwrap();
+    assert!(leaf.not_after > world.now, "i-00000003 serves a leaf that ran out");
+}
+
+#[test]
+fn a_target_that_failed_is_not_the_next_rollouts_canary() {
+    let mut world = World::new(3);
+    converge(&mut world);
+    world.host(1).ill = Ill::CannotFetch;
+    world.acm = Some(acm("0b:02", START + Duration::days(198)));
+    world.run();
+    assert!(world.hosts.values().all(|host| host.serves == Some(Generation(1))), "halted at the canary");
+    world.acm = Some(acm("0c:03", START + Duration::days(198)));
+    world.run();
+    assert_eq!([2, 3].map(|n| world.hosts[&instance(n)].serves), [Some(Generation(3)); 2]);
+}
+
+#[test]
+fn a_delivery_that_ended_after_the_last_sighting_is_looked_at() {
+    let mut world = World::new(1);
+    world.policy.samples = 0;
+    converge(&mut world);
+    let mut again = world.attempts.values().next().unwrap().clone();
+    again.attempt = 2;
+    again.ended.as_mut().unwrap().at = world.now;
+    world.attempts.insert((again.target.clone(), again.generation, 2), again);
+    let plan = world.look();
+    assert!(matches!(plan.steps.as_slice(), [step] if matches!(step.action, WorkItem::Verify(_))), "{plan:?}");
 }

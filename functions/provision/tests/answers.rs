@@ -1,0 +1,159 @@
+//! What `provision` answers when there is nothing to bring anywhere: a spec that is missing, wrong or not for it.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test")]
+
+#[path = "../../../shared/aws/tests/wire/mod.rs"]
+mod wire;
+
+use espalier_domain::failure::Word;
+use espalier_domain::plan::{BlockCode, OutcomeKind};
+use espalier_domain::spec::AllowedDomains;
+use espalier_edge::{EdgeError, Env, Function, Request, Trigger};
+use espalier_reconcile::{Limits, SystemClock};
+use provision::{Answer, Provision};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use wire::{Seen, Wire};
+
+fn document(stack: &str) -> Value {
+    json!({
+        "version": 1, "stack": stack, "owner": "o@example.com", "notify": ["n@example.com"],
+        "network": { "vpcId": "vpc-0123456789abcdef0", "subnetIds": ["subnet-0123456789abcdef0"],
+                     "consumers": [{ "vpcId": "vpc-0123456789abcdef1", "securityGroupIds": ["sg-0123456789abcdef0"] }] },
+        "service": { "domainName": "pay.example.com", "port": 443, "dns": { "hostedZoneId": "Z0123456789" } },
+        "targets": { "port": 8443, "securityGroupId": "sg-0123456789abcdef0", "select": { "tag": { "key": "a", "value": "b" } } },
+        "certificate": { "dnsNames": ["pay.example.com"], "validityHours": 168, "renewBeforeHours": 56 },
+        "prober": { "securityGroupId": "sg-0123456789abcdef1" },
+    })
+}
+
+/// An account that holds these specs, takes events, and lets nobody look at anything else.
+async fn account(specs: Vec<(&'static str, Value)>) -> Wire {
+    Wire::answering(move |seen: &Seen| {
+        let named = |(name, value): &(&str, Value)| {
+            json!({ "Name": format!("/espalier-spec/{name}"), "Value": value.to_string() })
+        };
+        match seen.what().as_str() {
+            "GetParameter" => {
+                let wanted = seen.json()["Name"].as_str().unwrap().to_owned();
+                match specs.iter().map(named).find(|parameter| parameter["Name"] == wanted) {
+                    Some(parameter) => (200, json!({ "Parameter": parameter }).to_string()),
+                    None => (400, json!({ "__type": "ParameterNotFound" }).to_string()),
+                }
+            }
+            "GetParametersByPath" => {
+                let all: Vec<Value> = specs.iter().map(named).collect();
+                (200, json!({ "Parameters": all }).to_string())
+            }
+            "PutEvents" => (200, json!({ "FailedEntryCount": 0, "Entries": [] }).to_string()),
+            _ => (403, json!({ "__type": "AccessDeniedException", "message": "not allowed" }).to_string()),
+        }
+    })
+    .await
+}
+
+async fn ask(wire: &Wire, payload: Value) -> Result<Answer, EdgeError> {
+    let allowed = AllowedDomains::parse("example.com").unwrap();
+    let provision = Provision::new(&wire.sdk(), allowed, SystemClock);
+    let limits = Limits::until(OffsetDateTime::now_utc() + time::Duration::minutes(1));
+    provision.answer(Trigger::parse(payload)?, limits).await
+}
+
+fn events(wire: &Wire) -> Vec<(String, Value)> {
+    let sent = wire.seen().into_iter().filter(|seen| seen.what() == "PutEvents");
+    let entries = sent.flat_map(|seen| seen.json()["Entries"].as_array().unwrap().clone());
+    let read = |entry: Value| {
+        let detail = serde_json::from_str(entry["Detail"].as_str().unwrap()).unwrap();
+        (entry["DetailType"].as_str().unwrap().to_owned(), detail)
+    };
+    entries.map(read).collect()
+}
+
+#[tokio::test]
+async fn a_missing_spec_blocks_and_is_never_a_teardown() {
+    let wire = account(vec![]).await;
+    let answer = ask(&wire, json!({ "stack": "payments" })).await.unwrap();
+    assert_eq!(answer.outcome.outcome, OutcomeKind::Blocked);
+    assert_eq!(answer.outcome.blocks[0].code, BlockCode::SpecMissing);
+    assert_eq!(wire.asked(), ["GetParameter", "PutEvents"], "nothing else was touched");
+    let (detail_type, detail) = events(&wire).remove(0);
+    assert_eq!((detail_type.as_str(), &detail["stack"]), ("Stack Blocked", &json!("payments")));
+    assert_eq!(detail["blocks"][0]["code"], "SpecMissing");
+}
+
+#[tokio::test]
+async fn an_invalid_spec_blocks_with_every_mistake() {
+    let mut wrong = document("payments");
+    wrong["service"]["domainName"] = json!("pay.example.net");
+    wrong["targets"]["port"] = json!(70_000);
+    let wire = account(vec![("payments", wrong)]).await;
+    let answer = ask(&wire, json!({ "stack": "payments" })).await.unwrap();
+    let block = &answer.outcome.blocks[0];
+    assert_eq!(block.code, BlockCode::SpecInvalid);
+    assert!(block.because.contains("/targets/port"), "{}", block.because);
+    assert_eq!(wire.asked(), ["GetParameter", "PutEvents"]);
+}
+
+#[tokio::test]
+async fn a_spec_under_another_stacks_name_blocks() {
+    let wire = account(vec![("payments", document("payroll"))]).await;
+    let answer = ask(&wire, json!({ "stack": "payments" })).await.unwrap();
+    let block = &answer.outcome.blocks[0];
+    assert_eq!(block.code, BlockCode::SpecInvalid);
+    assert!(block.because.contains("payroll"), "{}", block.because);
+}
+
+#[tokio::test]
+async fn a_plan_never_sends_an_event_nor_changes_anything() {
+    let wire = account(vec![("payments", document("payments"))]).await;
+    let missing = ask(&wire, json!({ "stack": "missing", "mode": "plan" })).await.unwrap();
+    assert_eq!(missing.outcome.blocks[0].code, BlockCode::SpecMissing);
+    let inline = json!({ "stack": "payments", "mode": "plan", "spec": { "version": 2 } });
+    assert_eq!(ask(&wire, inline).await.unwrap().outcome.blocks[0].code, BlockCode::SpecInvalid);
+    let error = ask(&wire, json!({ "stack": "payments", "mode": "plan" })).await.unwrap_err();
+    assert_eq!(error.word, Word::Refused);
+    let changed =
+        |what: &String| what.starts_with("PutEvents") || what.starts_with("PATCH") || what.starts_with("DELETE");
+    assert!(!wire.asked().iter().any(changed), "{:?}", wire.asked());
+}
+
+#[tokio::test]
+async fn a_sweep_looks_at_every_stack_whatever_becomes_of_one() {
+    let wire = account(vec![
+        ("Bad_Name", json!({})),
+        ("ant", document("ant")),
+        ("bee", json!({ "version": 1 })),
+        ("cat", document("cat")),
+    ])
+    .await;
+    // The account lets nobody look, so the two good stacks fail lastingly; each is named.
+    let error = ask(&wire, json!({ "espalier": "sweep" })).await.unwrap_err();
+    assert_eq!(error.word, Word::Refused);
+    for part in ["ant: look: ", "cat: look: ", " failed"] {
+        assert!(error.text.contains(part), "{part} in {}", error.text);
+    }
+    let blocked: Vec<Value> = events(&wire).into_iter().map(|(_, detail)| detail["stack"].clone()).collect();
+    assert_eq!(blocked, [json!("bee")]);
+}
+
+#[tokio::test]
+async fn hints_that_concern_no_network_touch_nothing() {
+    let wire = account(vec![("payments", document("payments"))]).await;
+    let event = json!({ "source": "aws.acm", "detail-type": "ACM Certificate Available", "detail": {} });
+    assert_eq!(ask(&wire, event).await.unwrap().outcome.outcome, OutcomeKind::Converged);
+    assert!(wire.asked().is_empty());
+}
+
+#[tokio::test]
+async fn work_and_passes_are_not_for_it() {
+    let wire = account(vec![]).await;
+    let mint = json!({ "kind": "mint", "stack": "payments", "scope": "shared", "generation": 1, "because": "b" });
+    for payload in [mint, json!({ "stack": "payments", "epoch": 1, "wave": 1 })] {
+        assert_eq!(ask(&wire, payload).await.unwrap_err().word, Word::Invalid);
+    }
+}
+
+#[tokio::test]
+async fn it_does_not_start_without_knowing_which_domains_are_allowed() {
+    let error = Provision::start(&Env::default()).await.unwrap_err();
+    assert_eq!(error, EdgeError::invalid("the environment variable ESPALIER_ALLOWED_DOMAINS is not set"));
+}

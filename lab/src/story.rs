@@ -1,0 +1,364 @@
+//! The story `cargo lab` tells: a stack is provisioned, gets certificates, rotates them, and is torn down, with every
+//! claim proven on the wire.
+
+pub mod cli;
+pub mod deploy;
+pub mod judge;
+pub mod leaks;
+mod rotation;
+mod stack;
+pub mod watch;
+pub mod world;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use crate::aws::CallError;
+use crate::process::Processes;
+use crate::report::Report;
+use crate::setup::{self, SetupError};
+use crate::ui::{Phase, Ui};
+use cli::CliError;
+use watch::{Heard, Watch, until};
+use world::World;
+
+/// What a run is asked for.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Through the real SAM CLI.
+    pub sam: bool,
+    /// The targets' TLS servers, in turn.
+    pub servers: Vec<Server>,
+    /// Clients during rotations.
+    pub clients: usize,
+    /// Rotations after the first installation.
+    pub rotations: u32,
+    /// Stay until Ctrl-C.
+    pub keep: bool,
+    /// The lab's directory.
+    pub directory: PathBuf,
+}
+
+/// A TLS server on a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Server {
+    /// The lab's own small rustls server, driven through the hook directory.
+    Lab,
+    /// Apache httpd with mod_ssl.
+    Apache,
+}
+
+impl Server {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Lab => "lab",
+            Self::Apache => "apache",
+        }
+    }
+}
+
+/// Why a run ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum StoryError {
+    /// Something that was to be proven is not so.
+    #[error("{0}")]
+    Unmet(String),
+    /// Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
+    /// A file, a port or a process.
+    #[error("{what}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A part of the world.
+    #[error("{what}")]
+    Part {
+        /// What was tried.
+        what: &'static str,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Setting up.
+    #[error("setting up")]
+    Setup(#[from] SetupError),
+    /// A command line tool.
+    #[error("a command of the user")]
+    Cli(#[from] CliError),
+    /// Looking.
+    #[error("looking at the lab")]
+    Call(#[from] CallError),
+}
+
+impl StoryError {
+    fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io { what, source }
+    }
+
+    fn boxed<E: std::error::Error + Send + Sync + 'static>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::Part { what, source: Box::new(source) }
+    }
+
+    /// The error and its causes, one line each.
+    fn lines(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text = format!("{text}\n    because: {error}");
+            cause = error.source();
+        }
+        text
+    }
+}
+
+/// The stack's name in the recipe.
+pub const STACK: &str = "api-service";
+
+/// Where `verify` connects from: the kernel's choice for a process that binds nothing.
+const PROBER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 1, 1, 10));
+const OUTSIDER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 2, 0, 10));
+
+/// Tells the whole story; always answers, and leaves no process behind.
+pub async fn run(options: &Options, ui: &Ui) -> Report {
+    let servers = options.servers.iter().map(|server| server.name().to_owned()).collect();
+    let mut report = Report { scenario: "recipe".to_owned(), servers, ..Report::default() };
+    let told = tokio::select! {
+        told = tell(options, ui, &mut report) => told,
+        _ = interrupted() => Err(StoryError::Interrupted),
+    };
+    if let Err(error) = told {
+        report.error = Some(error.lines());
+    }
+    if let Err(error) = Processes::of(&options.directory, &options.directory.join("logs")).await {
+        ui.line(&format!("ending the lab's processes: {error}"));
+    }
+    report.phases = ui.phases();
+    report.ok = report.error.is_none() && report.leaks.is_empty();
+    report
+}
+
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated => {}
+    }
+}
+
+/// What the phases share.
+pub(crate) struct Tale {
+    pub(crate) world: World,
+    pub(crate) watch: Watch,
+    /// The control plane's outputs.
+    pub(crate) plane: BTreeMap<String, String>,
+    /// The network's outputs.
+    pub(crate) network: BTreeMap<String, String>,
+    /// The followed ACM certificate.
+    pub(crate) certificate: String,
+    /// The spec as it was put.
+    pub(crate) spec: Value,
+    /// The authority's root.
+    pub(crate) roots: String,
+}
+
+async fn tell(options: &Options, ui: &Ui, report: &mut Report) -> Result<(), StoryError> {
+    ui.line("Espalier's lab: the real functions, template and installer in a world on this machine\n");
+    let mut tale = set_up(options, ui, report).await?;
+    let told = chapters(&mut tale, options, ui, report).await;
+    // Figures of a run that failed are worth as much.
+    let functions: BTreeMap<String, String> =
+        setup::FUNCTIONS.iter().map(|name| ((*name).to_owned(), tale.function(name))).collect();
+    report.api_calls = tale.world.gateway.counts();
+    report.lambda = tale.watch.lambda(&functions).await.unwrap_or_default();
+    report.handed_over = tale.world.handed_over.lock().map(|said| said.clone()).unwrap_or_default();
+    if told.is_err() {
+        tale.keep_traces(&functions).await;
+    }
+    tale.world.stop().await;
+    told
+}
+
+async fn chapters(tale: &mut Tale, options: &Options, ui: &Ui, report: &mut Report) -> Result<(), StoryError> {
+    stack::plan(tale, ui.phase("plan")).await?;
+    stack::provision(tale, ui.phase("provision")).await?;
+    rotation::first(tale, ui.phase("first certificates")).await?;
+    rotation::end_to_end(tale, ui.phase("end to end")).await?;
+    for number in 1..=options.rotations {
+        rotation::on_renewal(tale, options, number, report, ui.phase(&format!("rotation {number}"))).await?;
+    }
+    stack::again(tale, ui.phase("plan again")).await?;
+    if options.keep {
+        keep(tale, ui).await;
+    }
+    report.leaks = leaks::check(tale, ui.phase("leaks")).await?;
+    stack::tear_down(tale, ui.phase("tear down")).await
+}
+
+async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale, StoryError> {
+    let workspace = deploy::workspace()?;
+    std::fs::create_dir_all(&options.directory).map_err(StoryError::io("the lab's directory"))?;
+    let phase = ui.phase("tools");
+    let tools = setup::tools(&options.directory, &phase).await?;
+    let sam = if options.sam { Some(setup::sam_tools(&options.directory, &phase).await?) } else { None };
+    phase.done("pinned emulators and AWS CLI in the lab's own directory");
+
+    let phase = ui.phase("functions");
+    let binaries = match &sam {
+        Some(_) => None,
+        None => Some(setup::build(&workspace, &phase).await?),
+    };
+    phase.done(if sam.is_some() { "left to `sam build`" } else { "five Lambda binaries built" });
+
+    let phase = ui.phase("world");
+    let mut world = World::start(options, tools).await?;
+    phase.done("emulators and strict stand-ins answer on loopback");
+
+    let phase = ui.phase("network");
+    let network = deploy::network(&world, &workspace).await?;
+    let outsider = stack::outsider_vpc(&world).await?;
+    world.attach(PROBER, deploy::output(&network, "VpcId")?, &groups(&network, "ProberGroupId")?);
+    world.attach(CLIENT, deploy::output(&network, "ConsumerVpcId")?, &groups(&network, "ClientGroupId")?);
+    world.attach(OUTSIDER, &outsider, &[]);
+    phase.done("examples/recipe-network.yaml deployed: two VPCs, groups, instances, private zone");
+
+    let phase = ui.phase("control plane");
+    let plane = match (&sam, &binaries) {
+        (Some(sam), _) => deploy::control_plane_by_sam(&world, &workspace, sam, &network, &phase).await?,
+        (None, Some(binaries)) => deploy::control_plane(&world, &workspace, binaries, &network).await?,
+        (None, None) => return Err(StoryError::Unmet("no binaries to deploy".to_owned())),
+    };
+    let watch = Watch::new(&world.ministack);
+    watch.subscribe().await?;
+    for handed in world.handed_over.lock().map(|said| said.clone()).unwrap_or_default() {
+        phase.note(&format!("handed over: {handed}"));
+    }
+    phase.done("template.yaml deployed through CloudFormation, unchanged");
+
+    let phase = ui.phase("hosts");
+    world.hosts(&options.servers, STACK, deploy::PORT).await?;
+    report.targets = world.hosts.len();
+    phase.done(&format!("{} targets with host.conf, TLS server and SSM Agent; none has a certificate", world.hosts.len()));
+
+    let certificate = world.acm.issue(judge::DOMAIN, OffsetDateTime::now_utc());
+    let spec = deploy::spec(&world, &workspace, &network, &certificate)?;
+    Ok(Tale { world, watch, plane, network, certificate, spec, roots: String::new() })
+}
+
+fn groups(network: &BTreeMap<String, String>, name: &str) -> Result<Vec<String>, StoryError> {
+    Ok(vec![deploy::output(network, name)?.to_owned()])
+}
+
+async fn keep(tale: &Tale, ui: &Ui) {
+    ui.line("\n  the world stays until Ctrl-C; to talk to it:\n");
+    for (name, value) in tale.world.gateway.endpoints() {
+        ui.line(&format!("    export {name}={value}"));
+    }
+    ui.line("    export AWS_ACCESS_KEY_ID=lab AWS_SECRET_ACCESS_KEY=lab AWS_REGION=eu-west-1\n");
+    interrupted().await;
+}
+
+impl Tale {
+    /// A function's deployed name.
+    pub(crate) fn function(&self, name: &str) -> String {
+        format!("{}-{name}", deploy::CONTROL_PLANE)
+    }
+
+    /// The ledger's table.
+    pub(crate) fn ledger(&self) -> Result<&str, StoryError> {
+        deploy::output(&self.plane, "LedgerTable")
+    }
+
+    /// Puts the spec as its writer would: with the AWS CLI.
+    pub(crate) async fn put_spec(&self, overwrite: bool) -> Result<(), StoryError> {
+        let file = self.world.run.join("stack.json");
+        std::fs::write(&file, self.spec.to_string()).map_err(StoryError::io("writing the spec"))?;
+        let (name, value) = (format!("/espalier-spec/{STACK}"), format!("file://{}", file.display()));
+        let mut put = vec!["ssm", "put-parameter", "--name", &name, "--type", "String", "--tier", "Intelligent-Tiering"];
+        put.extend(["--value", &value]);
+        if overwrite {
+            put.push("--overwrite");
+        }
+        self.world.aws().run(&put).await?;
+        Ok(())
+    }
+
+    /// Asks a function what it would do for the stack.
+    pub(crate) async fn would_do(&self, function: &str, spec: Option<&Value>) -> Result<Value, StoryError> {
+        let mut ask = json!({"stack": STACK, "mode": "plan"});
+        if let Some(spec) = spec {
+            ask["spec"] = spec.clone();
+        }
+        let answer = self.watch.invoke(&self.function(function), &ask).await?;
+        if answer["errorType"].is_string() {
+            return Err(StoryError::Unmet(format!("{function} failed: {answer}")));
+        }
+        Ok(answer)
+    }
+
+    /// Listens until one of `kinds` is heard; Espalier's calls for a person end the story unless they are awaited.
+    pub(crate) async fn wait_for(&self, kinds: &[&str], limit: Duration, phase: &Phase) -> Result<Heard, StoryError> {
+        let begun = tokio::time::Instant::now();
+        let heard = until(limit, Duration::from_millis(200), async || {
+            phase.progress(&format!("waiting for {} ({} s)", kinds.join(" or "), begun.elapsed().as_secs()));
+            for heard in self.watch.hear().await? {
+                if kinds.contains(&heard.kind.as_str()) {
+                    return Ok(Some(heard));
+                }
+                if ["Stack Blocked", "Rotation Halted"].contains(&heard.kind.as_str()) {
+                    return Err(StoryError::Unmet(format!("{}: {}", heard.kind, heard.detail)));
+                }
+            }
+            Ok(None)
+        })
+        .await?;
+        heard.ok_or_else(|| {
+            StoryError::Unmet(format!("no {} within {} s; see the logs", kinds.join(" or "), limit.as_secs()))
+        })
+    }
+
+    /// The functions' logs and the executions' histories, beside the other logs.
+    async fn keep_traces(&self, functions: &BTreeMap<String, String>) {
+        let logs = self.world.run.join("traces");
+        // Traces of a failure: what cannot be had is simply not there.
+        let _ = std::fs::create_dir_all(&logs);
+        for (short, name) in functions {
+            let lines = self.watch.log(name).await.unwrap_or_default();
+            let _ = std::fs::write(logs.join(format!("{short}.log")), lines.join("\n"));
+        }
+        if let Ok(machine) = deploy::output(&self.plane, "RotationStateMachine") {
+            for (name, status, arn) in self.watch.executions(machine).await.unwrap_or_default() {
+                let history = self.watch.history(&arn).await.unwrap_or_default();
+                let _ = std::fs::write(logs.join(format!("{name}-{status}.json")), history);
+            }
+        }
+        let events: Vec<String> =
+            self.world.router.deliveries().iter().map(|delivery| format!("{delivery:?}")).collect();
+        let _ = std::fs::write(logs.join("events.log"), events.join("\n"));
+        let passed: Vec<String> = self
+            .world
+            .gateway
+            .passed()
+            .iter()
+            .filter(|passed| passed.status >= 400)
+            .map(|passed| format!("{} {} {:?} {:?}", passed.operation, passed.status, passed.request, passed.answer))
+            .collect();
+        let _ = std::fs::write(logs.join("refused.log"), passed.join("\n"));
+    }
+}

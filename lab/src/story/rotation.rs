@@ -1,0 +1,127 @@
+//! The chapters about certificates: the first ones, their proof end to end, and rotation because ACM renewed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::deploy::PORT;
+use super::judge::{self, DOMAIN};
+use super::{CLIENT, OUTSIDER, Options, PROBER, STACK, StoryError, Tale};
+use crate::client::load::{Load, Request};
+use crate::report::{Handshakes, Report};
+use crate::ui::Phase;
+
+/// Between two connections of one client: enough to leave the two cores to everybody else.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How long a rotation may take in the lab.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// The same event that provisions the stack starts its first rotation.
+pub async fn first(tale: &mut Tale, phase: Phase) -> Result<(), StoryError> {
+    tale.wait_for(&["Rotation Completed"], LIMIT, &phase).await?;
+    let generations = tale.watch.generations(tale.ledger()?, STACK).await?;
+    let last = generations.last().ok_or_else(|| StoryError::Unmet("the ledger has no generation".to_owned()))?;
+    tale.roots = roots(tale).await?;
+    judge::openssl(&tale.world, &tale.roots).await?;
+    phase.done(&format!(
+        "generation {} on {} targets; openssl verifies chain, purpose and name",
+        last.generation,
+        tale.world.hosts.len()
+    ));
+    Ok(())
+}
+
+/// The root that clients trust, from where `mint` publishes it.
+async fn roots(tale: &Tale) -> Result<String, StoryError> {
+    let list = ["ssm", "get-parameters-by-path", "--path", "/espalier-trust", "--recursive", "--output", "json"];
+    let answer = tale.world.aws().run(&list).await?;
+    let values = answer["Parameters"].as_array().into_iter().flatten();
+    let roots: String = values.filter_map(|parameter| parameter["Value"].as_str()).collect();
+    if roots.is_empty() {
+        return Err(StoryError::Unmet("mint published no root under /espalier-trust".to_owned()));
+    }
+    Ok(roots)
+}
+
+/// A client in the consumers' VPC reaches every target through the data plane; one outside reaches nothing.
+pub async fn end_to_end(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
+    let client = judge::client(&tale.world, CLIENT, &tale.roots)?;
+    let all: BTreeSet<String> = tale.world.hosts.iter().map(|host| host.id.clone()).collect();
+    let mut reached = BTreeSet::new();
+    for attempt in 1..=100 {
+        phase.progress(&format!("connection {attempt}: {} of {} targets reached", reached.len(), all.len()));
+        let seen = client.get(DOMAIN, PORT, "/").await;
+        let seen = seen.map_err(|error| StoryError::Unmet(format!("a client in the consumer VPC: {error}")))?;
+        reached.insert(seen.body.trim().to_owned());
+        if reached == all {
+            break;
+        }
+    }
+    if reached != all {
+        return Err(StoryError::Unmet(format!("through the service only {reached:?} of {all:?} answered")));
+    }
+    phase.progress("a client outside tries");
+    let outsider = judge::client(&tale.world, OUTSIDER, &tale.roots)?;
+    if let Ok(seen) = outsider.get(DOMAIN, PORT, "/").await {
+        return Err(StoryError::Unmet(format!("a client outside every associated VPC reached {}", seen.body)));
+    }
+    phase.done(&format!("{} targets reached by name, chain and name verified; a client outside is refused", all.len()));
+    Ok(())
+}
+
+/// ACM announces a renewal; every target ends up serving a new certificate, and no client notices.
+pub async fn on_renewal(
+    tale: &Tale,
+    options: &Options,
+    number: u32,
+    report: &mut Report,
+    phase: Phase,
+) -> Result<(), StoryError> {
+    let before = judge::served(&tale.world, PROBER, &tale.roots, &tale.watch.generations(tale.ledger()?, STACK).await?).await?;
+    let client = judge::client(&tale.world, CLIENT, &tale.roots)?;
+    let request = Request { host: DOMAIN.to_owned(), port: PORT, path: "/".to_owned() };
+    let load = Load::start(&client, &request, options.clients, PAUSE);
+    let begun = std::time::Instant::now();
+    tale.world.acm.renew(&tale.certificate, OffsetDateTime::now_utc()).await;
+    let completed = tale.wait_for(&["Rotation Completed"], LIMIT, &phase).await;
+    let seconds = begun.elapsed().as_secs_f64();
+    // A little longer, so that connections after the last swap are counted, too.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let load = load.stop().await;
+    completed?;
+
+    let generations = tale.watch.generations(tale.ledger()?, STACK).await?;
+    let served = judge::served(&tale.world, PROBER, &tale.roots, &generations).await?;
+    for (old, new) in before.iter().zip(&served) {
+        if new.serial == old.serial || new.generation <= old.generation {
+            return Err(StoryError::Unmet(format!("{} still serves generation {}", new.target, new.generation)));
+        }
+    }
+    if let Some(newest) = generations.last() {
+        phase.note(&format!("generation {}: {}", newest.generation, newest.because));
+    }
+    merge(&mut report.handshakes, &load);
+    if load.failed > 0 {
+        return Err(StoryError::Unmet(format!(
+            "{} of {} handshakes failed during rotation {number}: {:?}",
+            load.failed, load.attempted, load.first_failures
+        )));
+    }
+    report.rotations = number;
+    report.served = served;
+    phase.done(&format!(
+        "ACM's renewal event to verified handshakes on every target in {seconds:.1} s; {} handshakes meanwhile, 0 failed",
+        load.attempted
+    ));
+    Ok(())
+}
+
+fn merge(all: &mut Handshakes, load: &crate::client::LoadReport) {
+    all.attempted += load.attempted;
+    all.failed += load.failed;
+    // The worst rotation's: a mean of percentiles means nothing.
+    all.p50_ms = all.p50_ms.max(load.p50_ms);
+    all.p99_ms = all.p99_ms.max(load.p99_ms);
+}

@@ -1,0 +1,49 @@
+//! Minting: a key, a leaf through the asynchronous seam with its checks, and the bundle. Keys and serial numbers are
+//! fresh each time.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use espalier_domain::id::HostName;
+use espalier_pki::authority::Authority;
+use espalier_pki::bundle;
+use espalier_pki::issue;
+use espalier_pki::key::PrivateKey;
+use espalier_pki::profile::{LeafRequest, Serial};
+use futures::executor::block_on;
+use time::Duration;
+use time::macros::datetime;
+
+fn mint(criterion: &mut Criterion) {
+    let now = datetime!(2026-11-21 12:00 UTC);
+    let serials = [Serial::random().unwrap(), Serial::random().unwrap()];
+    let authority = block_on(Authority::ceremony(&["example.com"], now, serials)).unwrap();
+    let name = HostName::parse("api.example.com").unwrap();
+    let mut group = criterion.benchmark_group("mint");
+    group.throughput(Throughput::Elements(1));
+    let request = || LeafRequest {
+        dns_names: vec![name.clone()],
+        now,
+        validity: Duration::hours(168),
+        serial: Serial::random().unwrap(),
+    };
+    group.bench_function("key", |bench| bench.iter(|| PrivateKey::generate().unwrap()));
+    let subject = PrivateKey::generate().unwrap().public();
+    group.bench_function("leaf", |bench| {
+        bench
+            .iter(|| block_on(issue::leaf(authority.signer(), authority.issuing_der(), &subject, &request())).unwrap());
+    });
+    group.bench_function("key, leaf and bundle", |bench| {
+        bench.iter(|| {
+            let key = PrivateKey::generate().unwrap();
+            let subject = key.public();
+            let request = request();
+            let future = issue::leaf(authority.signer(), authority.issuing_der(), &subject, &request);
+            let leaf = block_on(future).unwrap();
+            bundle::assemble(&key, &leaf, authority.issuing_der()).unwrap()
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, mint);
+criterion_main!(benches);

@@ -1,0 +1,203 @@
+//! The prober against real TLS servers on loopback: each way of being wrong, and being right.
+
+#![allow(clippy::disallowed_methods, reason = "a test makes the certificates and the clock it needs")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod servers;
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use espalier_domain::id::{Generation, HostName, InstanceId, StackName};
+use espalier_domain::verdict::{Fault, Verdict};
+use espalier_domain::work::{SeenTarget, SeenThrough, Through, VerifyItem, VerifyTarget, WorkResult};
+use espalier_probe::{ProbeError, probe};
+use rustls::version::{TLS12, TLS13};
+use servers::{Authority, NAME, chatter, nobody, serve, zone};
+use time::{Duration, OffsetDateTime};
+
+fn target(number: u32, address: SocketAddr, fingerprint: &str) -> VerifyTarget {
+    VerifyTarget {
+        target: InstanceId::parse(format!("i-{number:017x}")).unwrap(),
+        address,
+        generation: Generation(3),
+        fingerprint: fingerprint.to_owned(),
+    }
+}
+
+fn item(trust: &str, targets: Vec<VerifyTarget>) -> VerifyItem {
+    VerifyItem {
+        stack: StackName::parse("api-service").unwrap(),
+        server_name: HostName::parse(NAME).unwrap(),
+        trust: trust.to_owned(),
+        targets,
+        through: None,
+    }
+}
+
+async fn seen(item: &VerifyItem) -> Vec<SeenTarget> {
+    match probe(item, OffsetDateTime::now_utc).await.unwrap() {
+        WorkResult::Seen { sightings, .. } => sightings,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn verdict(trust: &str, address: SocketAddr, fingerprint: &str) -> Verdict {
+    seen(&item(trust, vec![target(1, address, fingerprint)])).await.remove(0).verdict
+}
+
+#[tokio::test]
+async fn the_right_certificate_is_good_in_both_protocol_versions() {
+    let authority = Authority::new("ours");
+    let pair = authority.good_leaf();
+    for version in [&TLS12, &TLS13] {
+        let address = serve(&pair.chain, &pair.key, version).await;
+        let verdict = verdict(&authority.root_pem, address, &pair.fingerprint()).await;
+        assert_eq!(verdict.faults, [], "{version:?}");
+        assert_eq!(verdict.fingerprint, Some(pair.fingerprint()));
+        assert!(verdict.not_after.unwrap() > OffsetDateTime::now_utc());
+        assert!(verdict.serial.is_some_and(|serial| !serial.is_empty() && !serial.starts_with('0')));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_hold_the_key_proves_nothing() {
+    let authority = Authority::new("ours");
+    let (shown, held) = (authority.good_leaf(), authority.good_leaf());
+    for version in [&TLS12, &TLS13] {
+        let address = serve(&shown.chain, &held.key, version).await;
+        let verdict = verdict(&authority.root_pem, address, &shown.fingerprint()).await;
+        assert_eq!(verdict.faults, [Fault::HandshakeFailed], "{version:?}");
+        assert_eq!(verdict.fingerprint, None);
+    }
+}
+
+#[tokio::test]
+async fn each_fault_of_a_certificate_is_named_and_no_other() {
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let hour = Duration::hours(1);
+    for (pair, fault) in [
+        (ours.leaf("www.example.com", -hour, hour), Fault::WrongName),
+        (ours.leaf(NAME, -hour * 2, -hour), Fault::Expired),
+        (ours.leaf(NAME, hour, hour * 2), Fault::NotYetValid),
+        (theirs.good_leaf(), Fault::Untrusted),
+    ] {
+        let address = serve(&pair.chain, &pair.key, &TLS13).await;
+        assert_eq!(verdict(&ours.root_pem, address, &pair.fingerprint()).await.faults, [fault]);
+    }
+    let pair = ours.good_leaf();
+    let address = serve(&pair.chain, &pair.key, &TLS13).await;
+    let verdict = verdict(&ours.root_pem, address, &"0".repeat(64)).await;
+    assert_eq!(verdict.faults, [Fault::OtherCertificate]);
+    assert_eq!(verdict.fingerprint, Some(pair.fingerprint()), "what is served instead is said");
+}
+
+#[tokio::test]
+async fn all_faults_are_reported_at_once() {
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let pair = theirs.leaf("www.example.com", Duration::hours(-2), Duration::hours(-1));
+    let address = serve(&pair.chain, &pair.key, &TLS13).await;
+    let verdict = verdict(&ours.root_pem, address, &"0".repeat(64)).await;
+    let all = [Fault::Untrusted, Fault::WrongName, Fault::Expired, Fault::OtherCertificate];
+    assert_eq!(verdict.faults, all);
+}
+
+#[tokio::test]
+async fn a_leaf_without_its_issuer_is_untrusted_though_we_know_the_root() {
+    let authority = Authority::new("ours");
+    let pair = authority.good_leaf();
+    let address = serve(&pair.chain[..1], &pair.key, &TLS13).await;
+    assert_eq!(verdict(&authority.root_pem, address, &pair.fingerprint()).await.faults, [Fault::Untrusted]);
+}
+
+#[tokio::test]
+async fn whoever_does_not_shake_hands_is_told_apart() {
+    let trust = Authority::new("ours").root_pem;
+    let begun = Instant::now();
+    let sightings = seen(&item(
+        &trust,
+        vec![
+            target(1, nobody().await, "00"),
+            target(2, chatter(b"").await, "00"),
+            target(3, chatter(b"HTTP/1.1 400 Bad Request\r\n\r\n").await, "00"),
+        ],
+    ))
+    .await;
+    let faults: Vec<_> = sightings.iter().map(|seen| (seen.target.as_str(), seen.verdict.faults.as_slice())).collect();
+    assert_eq!(
+        faults,
+        [
+            ("i-00000000000000001", &[Fault::Refused][..]),
+            ("i-00000000000000002", &[Fault::TimedOut]),
+            ("i-00000000000000003", &[Fault::HandshakeFailed]),
+        ]
+    );
+    assert!(begun.elapsed().as_secs() < 10, "a silent server does not hold the tour up");
+}
+
+/// Fifty silent targets cost two rounds of patience, not fifty; sightings keep the order of the item.
+#[tokio::test]
+async fn dead_targets_are_dialled_side_by_side() {
+    let authority = Authority::new("ours");
+    let pair = authority.good_leaf();
+    let silent = chatter(b"").await;
+    let alive = serve(&pair.chain, &pair.key, &TLS13).await;
+    let mut targets: Vec<_> = (1..50).map(|number| target(number, silent, "00")).collect();
+    targets.push(target(50, alive, &pair.fingerprint()));
+    let begun = Instant::now();
+    let sightings = seen(&item(&authority.root_pem, targets.clone())).await;
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+    let order: Vec<_> = sightings.iter().map(|seen| &seen.target).collect();
+    assert_eq!(order, targets.iter().map(|target| &target.target).collect::<Vec<_>>());
+    assert!(sightings[..49].iter().all(|seen| seen.verdict.faults == [Fault::TimedOut]));
+    assert!(sightings[49].verdict.is_good());
+}
+
+#[tokio::test]
+async fn trust_that_cannot_be_read_is_the_callers_mistake() {
+    for trust in ["", "hello", "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n"] {
+        let answer = probe(&item(trust, Vec::new()), OffsetDateTime::now_utc).await;
+        assert!(matches!(answer, Err(ProbeError::Trust { .. })), "{trust:?}: {answer:?}");
+    }
+}
+
+async fn sampled(trust: &str, port: u16, fingerprints: &[String], resolver: SocketAddr) -> Vec<SeenThrough> {
+    let through = Through { port, samples: 3, fingerprints: fingerprints.to_vec(), resolver: Some(resolver) };
+    let item = VerifyItem { through: Some(through), ..item(trust, Vec::new()) };
+    match probe(&item, OffsetDateTime::now_utc).await.unwrap() {
+        WorkResult::Seen { through, .. } => through,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn through_the_service_is_what_the_given_resolver_says() {
+    let authority = Authority::new("ours");
+    let pair = authority.good_leaf();
+    let address = serve(&pair.chain, &pair.key, &TLS13).await;
+    let fingerprints = ["00".to_owned(), pair.fingerprint()];
+    let resolver = zone(&[[127, 0, 0, 1]]).await;
+    let samples = sampled(&authority.root_pem, address.port(), &fingerprints, resolver).await;
+    assert_eq!(samples.len(), 3);
+    for sample in samples {
+        assert!(sample.verdict.is_good(), "{:?}", sample.verdict);
+        assert_eq!(sample.address, Some(address.ip()));
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_leads_nowhere_is_told_from_a_service_that_does_not_answer() {
+    let trust = Authority::new("ours").root_pem;
+    let closed = nobody().await.port();
+    for (resolver, address, fault) in [
+        (zone(&[]).await, None, Fault::Unresolved),
+        (zone(&[[0, 0, 0, 0]]).await, Some("0.0.0.0"), Fault::WrongAddress),
+        (zone(&[[224, 0, 0, 1]]).await, Some("224.0.0.1"), Fault::WrongAddress),
+        (zone(&[[127, 0, 0, 1]]).await, Some("127.0.0.1"), Fault::Refused),
+    ] {
+        for sample in sampled(&trust, closed, &[], resolver).await {
+            assert_eq!(sample.verdict.faults, [fault]);
+            assert_eq!(sample.address, address.map(|address| address.parse().unwrap()));
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What a role of the template allows and denies.
+
+use serde_json::Value;
+
+use crate::Template;
+
+/// One statement of a role's policies.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    /// Its name.
+    pub sid: String,
+    /// Whether it allows; otherwise it denies.
+    pub allows: bool,
+    /// The actions it names.
+    pub actions: Vec<String>,
+    /// The resources it names, as the template has them.
+    pub resources: Vec<Value>,
+    /// Whether it has a condition.
+    pub conditional: bool,
+}
+
+/// The statements of a role's inline policies, by the role's logical id.
+pub fn statements(template: &Template, role: &str) -> Vec<Statement> {
+    let policies = template.at(&format!("/Resources/{role}/Properties/Policies")).as_array();
+    let documents = policies.into_iter().flatten().map(|policy| &policy["PolicyDocument"]["Statement"]);
+    documents
+        .flat_map(|list| list.as_array().into_iter().flatten())
+        .map(|statement| Statement {
+            sid: statement["Sid"].as_str().unwrap_or_default().to_owned(),
+            allows: statement["Effect"] == "Allow",
+            actions: texts(&statement["Action"]),
+            resources: match &statement["Resource"] {
+                Value::Array(items) => items.clone(),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+                    vec![statement["Resource"].clone()]
+                }
+            },
+            conditional: statement.get("Condition").is_some(),
+        })
+        .collect()
+}
+
+/// One text or a list of texts as a list.
+pub fn texts(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) => vec![text.clone()],
+        Value::Array(items) => items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => Vec::new(),
+    }
+}

@@ -1,0 +1,157 @@
+//! Each role's actions are those that the function's modules declare, plus what Lambda itself needs; both ways.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use espalier_aws::{acm, bus, command, inventory, lattice, ledger, parameters, route53, secrets, specs, states};
+use espalier_edge::actions as lambda;
+use espalier_tests::{Template, product_sources, statements};
+use regex::Regex;
+
+/// What AWS asks for on the caller's behalf beside the call itself (Service Authorization Reference, VPC Lattice):
+/// its own role at the account's first resource, and tags at creation.
+const LATTICE_DEPENDS_ON: &[&str] = &["iam:CreateServiceLinkedRole", "vpc-lattice:TagResource"];
+
+/// What each function's code calls: the module, and the actions it declares for this use.
+fn declared() -> BTreeMap<&'static str, Vec<(&'static str, &'static [&'static str])>> {
+    BTreeMap::from([
+        (
+            "provision",
+            vec![
+                ("specs", specs::ACTIONS),
+                ("bus", bus::ACTIONS),
+                ("lattice", lattice::ACTIONS),
+                ("lattice", LATTICE_DEPENDS_ON),
+                ("route53", route53::ACTIONS),
+                ("", espalier_aws_ec2::ACTIONS),
+            ],
+        ),
+        (
+            "rotate",
+            vec![
+                ("specs", specs::ACTIONS),
+                ("ledger", ledger::READ),
+                ("ledger", ledger::WRITE),
+                ("inventory", inventory::ACTIONS),
+                ("command", command::READ),
+                ("acm", acm::ACTIONS),
+                ("states", states::ACTIONS),
+            ],
+        ),
+        (
+            "mint",
+            vec![
+                ("specs", specs::ACTIONS),
+                ("ledger", ledger::READ),
+                ("ledger", ledger::WRITE),
+                ("parameters", parameters::LEAF_WRITE),
+                ("parameters", parameters::LEAF_KEY),
+                ("parameters", parameters::TRUST_WRITE),
+                ("secrets", secrets::ACTIONS),
+            ],
+        ),
+        ("distribute", vec![("ledger", ledger::READ), ("ledger", ledger::WRITE), ("command", command::SEND)]),
+        ("verify", vec![]),
+    ])
+}
+
+/// What Lambda needs of the role, whatever the code does.
+fn of_lambda(function: &str) -> Vec<&'static str> {
+    let mut actions = [lambda::LOGS, lambda::TRACES].concat();
+    match function {
+        "verify" => actions.extend(lambda::VPC),
+        // Only these are called asynchronously; the state machine waits for the answer of the others.
+        "provision" | "rotate" => actions.extend(lambda::DEAD_LETTERS),
+        _ => {}
+    }
+    actions
+}
+
+#[test]
+fn a_role_allows_what_its_functions_modules_call_and_nothing_else() {
+    let template = Template::read("template.yaml");
+    for (id, _) in template.functions() {
+        let function = id.to_lowercase();
+        let needed: BTreeSet<&str> = declared()[function.as_str()]
+            .iter()
+            .flat_map(|(_, actions)| actions.iter().copied())
+            .chain(of_lambda(&function))
+            .collect();
+        let role = statements(&template, &format!("{id}Role"));
+        let allowed: BTreeSet<&str> = role
+            .iter()
+            .filter(|statement| statement.allows)
+            .flat_map(|statement| statement.actions.iter().map(String::as_str))
+            .collect();
+        let missing: Vec<_> = needed.difference(&allowed).collect();
+        let idle: Vec<_> = allowed.difference(&needed).collect();
+        assert!(missing.is_empty(), "{id}Role lacks {missing:?}, which {function} calls");
+        assert!(idle.is_empty(), "{id}Role allows {idle:?}, which {function} never calls");
+    }
+}
+
+#[test]
+fn the_table_above_names_the_modules_that_each_function_uses() {
+    let path = Regex::new(r"\bespalier_aws::(?:\{([^}]*)\}|(\w+))").unwrap();
+    // Modules without calls of their own.
+    let plain = ["error", "sdk"];
+    for (function, table) in declared() {
+        let folder = format!("functions/{function}/src/");
+        let mut used = BTreeSet::new();
+        for file in product_sources().iter().filter(|file| file.path.starts_with(&folder)) {
+            for found in path.captures_iter(&file.text) {
+                let names = found.get(1).or(found.get(2)).map_or("", |names| names.as_str());
+                used.extend(names.split(',').map(|name| name.trim().split(':').next().unwrap_or_default().to_owned()));
+            }
+        }
+        // A type re-exported at the top is no module.
+        used.retain(|name| {
+            name.starts_with(|first: char| first.is_ascii_lowercase()) && !plain.contains(&name.as_str())
+        });
+        let named: BTreeSet<String> =
+            table.iter().map(|(module, _)| (*module).to_owned()).filter(|module| !module.is_empty()).collect();
+        assert_eq!(used, named, "{function}");
+    }
+}
+
+#[test]
+fn no_role_is_wider_than_a_sentence_in_the_template_explains() {
+    // Calls that know no resources (Service Authorization Reference), and Lambda's own.
+    let everywhere = ["Traces", "SeeLattice", "SeeNetwork", "SeeTargetsAndCommands", "StandInTheVpc", "LogsAndTraces"];
+    let template = Template::read("template.yaml");
+    let mut roles = 0;
+    for (role, _) in template.resources("AWS::IAM::Role") {
+        roles += 1;
+        let all = statements(&template, role);
+        assert!(!all.is_empty(), "{role}");
+        for statement in all {
+            assert!(!statement.sid.is_empty(), "{role} has a statement without a name");
+            for action in &statement.actions {
+                assert!(!action.contains('*'), "{role}, {}: {action}", statement.sid);
+            }
+            let anything = statement.resources.iter().any(|resource| resource == "*");
+            assert!(
+                !anything || !statement.allows || everywhere.contains(&statement.sid.as_str()),
+                "{role}, {}: allowed on every resource",
+                statement.sid
+            );
+        }
+    }
+    assert_eq!(roles, 6, "one for each function and one for the state machine");
+}
+
+#[test]
+fn what_is_dangerous_is_bound_by_a_condition() {
+    let template = Template::read("template.yaml");
+    for (role, sid) in [
+        ("ProvisionRole", "MakeLatticeTagged"),
+        ("ProvisionRole", "ChangeLatticeOfOurs"),
+        ("ProvisionRole", "AdmitOnOptedInGroups"),
+        ("ProvisionRole", "WriteAliases"),
+        ("ProvisionRole", "Tell"),
+        ("MintRole", "SealLeaves"),
+        ("DistributeRole", "OptedInInstances"),
+    ] {
+        let found = statements(&template, role).into_iter().find(|statement| statement.sid == sid);
+        assert!(found.is_some_and(|statement| statement.conditional), "{role}, {sid}");
+    }
+}

@@ -1,0 +1,61 @@
+//! Every variable a function reads is one the template sets, and the other way round.
+
+use std::collections::BTreeSet;
+
+use espalier_tests::{Template, product_sources};
+use regex::Regex;
+
+/// `(all, required)`: the variables that the function's crate asks its environment for.
+fn asked(function: &str) -> (BTreeSet<String>, BTreeSet<String>) {
+    let call = Regex::new(r#"\.\s*(required|optional|parsed)\(\s*"([A-Z_]+)""#).unwrap();
+    let folder = format!("functions/{function}/src/");
+    let (mut all, mut required) = (BTreeSet::new(), BTreeSet::new());
+    for file in product_sources().iter().filter(|file| file.path.starts_with(&folder)) {
+        for found in call.captures_iter(&file.text) {
+            all.insert(found[2].to_owned());
+            if &found[1] != "optional" {
+                required.insert(found[2].to_owned());
+            }
+        }
+    }
+    (all, required)
+}
+
+#[test]
+fn the_template_sets_what_the_functions_read() {
+    let template = Template::read("template.yaml");
+    let mut seen = 0;
+    for (id, properties) in template.functions() {
+        let function = id.to_lowercase();
+        let set: BTreeSet<String> = properties["Environment"]["Variables"]
+            .as_object()
+            .map(|variables| variables.keys().cloned().collect())
+            .unwrap_or_default();
+        let (all, required) = asked(&function);
+        let missing: Vec<_> = required.difference(&set).collect();
+        let unread: Vec<_> = set.difference(&all).collect();
+        assert!(missing.is_empty(), "{function} requires {missing:?}, which template.yaml does not set");
+        assert!(unread.is_empty(), "template.yaml sets {unread:?} for {function}, which does not read it");
+        seen += set.len();
+    }
+    assert!(seen >= 8, "only {seen} variables were compared");
+}
+
+#[test]
+fn every_function_is_a_crate_a_binary_and_a_function_of_the_template() {
+    let template = Template::read("template.yaml");
+    let declared: BTreeSet<String> = template.functions().map(|(id, _)| id.to_lowercase()).collect();
+    let crates: BTreeSet<String> = std::fs::read_dir(espalier_tests::root().join("functions"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(declared, crates);
+    for (id, resource) in template.at("/Resources").as_object().unwrap() {
+        if resource["Type"] == "AWS::Serverless::Function" {
+            let name = id.to_lowercase();
+            assert_eq!(resource["Metadata"]["BuildProperties"]["Binary"], name.as_str());
+            assert_eq!(resource["Properties"]["FunctionName"]["Fn::Sub"], format!("${{AWS::StackName}}-{name}"));
+            assert_eq!(resource["Properties"]["Role"]["Fn::GetAtt"][0], format!("{id}Role"));
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! What one part of the project promises another: the template and the functions, the roles and the calls, the
+//! workflow and the template, the crates and the layers, the pages and the code. Each test names both sides when it
+//! fails.
+
+mod actions;
+mod edges;
+mod environment;
+mod layers;
+mod pages;
+mod specs;
+mod tidy;
+mod workflow;

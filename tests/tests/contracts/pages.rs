@@ -1,0 +1,91 @@
+//! The pages against the code: commands, words and names that a reader will try.
+
+use espalier_tests::{Template, documents, read, root};
+use regex::Regex;
+
+/// The two commands that a fresh machine needs.
+const RUN: &str = "cargo lab";
+const TEST: &str = "cargo test --profile lab --workspace";
+
+#[test]
+fn the_readmes_two_commands_are_the_ones_that_ci_runs() {
+    let readme = read("README.md");
+    for command in [RUN, TEST] {
+        assert!(readme.lines().any(|line| line.trim() == command), "README.md does not show `{command}`");
+    }
+    let ci = read(".ci/run");
+    assert!(ci.contains("cargo test --locked --profile lab --workspace"), ".ci/run tests something else");
+    assert!(ci.contains("cargo lab --json"), ".ci/run does not run the lab");
+}
+
+#[test]
+fn every_event_of_ours_is_documented() {
+    let page = read("docs/events.md");
+    for detail_type in crate::workflow::detail_types() {
+        assert!(page.contains(&format!("`{detail_type}`")), "docs/events.md does not describe {detail_type:?}");
+    }
+}
+
+#[test]
+fn every_parameter_of_the_template_is_documented() {
+    let readme = read("README.md");
+    for (name, parameter) in Template::read("template.yaml").at("/Parameters").as_object().unwrap() {
+        assert!(parameter["Description"].is_string(), "{name} has no description");
+        assert!(readme.contains(&format!("`{name}`")), "README.md does not mention the parameter {name}");
+    }
+}
+
+#[test]
+fn every_field_of_the_spec_is_documented() {
+    let page = read("docs/spec.md");
+    let schema: serde_json::Value = serde_json::from_str(&read("schemas/stack.schema.json")).unwrap();
+    let mut fields = Vec::new();
+    collect_fields(&schema, &mut fields);
+    assert!(fields.len() > 30, "only {} fields were found", fields.len());
+    for field in fields.iter().filter(|field| *field != "$schema") {
+        assert!(page.contains(&format!("`{field}`")), "docs/spec.md does not describe {field}");
+    }
+}
+
+fn collect_fields(schema: &serde_json::Value, fields: &mut Vec<String>) {
+    match schema {
+        serde_json::Value::Object(entries) => {
+            if let Some(properties) = entries.get("properties").and_then(serde_json::Value::as_object) {
+                fields.extend(properties.keys().cloned());
+            }
+            entries.values().for_each(|inner| collect_fields(inner, fields));
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|inner| collect_fields(inner, fields)),
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::String(_) => {}
+    }
+}
+
+#[test]
+fn every_link_inside_the_project_leads_somewhere() {
+    let link = Regex::new(r"\]\(([^)#:\s]+)(#[^)]*)?\)").unwrap();
+    let mut links = 0;
+    for page in documents() {
+        let folder = root().join(&page.path).parent().unwrap().to_path_buf();
+        for found in link.captures_iter(&page.text) {
+            links += 1;
+            assert!(folder.join(&found[1]).exists(), "{} links to {}", page.path, &found[1]);
+        }
+    }
+    assert!(links > 10, "only {links} links were found");
+}
+
+#[test]
+fn decisions_are_numbered_without_a_gap() {
+    let mut numbers: Vec<u32> = std::fs::read_dir(root().join("docs/decisions"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter_map(|name| name.split('-').next()?.parse().ok())
+        .collect();
+    numbers.sort_unstable();
+    let last = u32::try_from(numbers.len()).unwrap();
+    assert!(last >= 5);
+    assert_eq!(numbers, (1..=last).collect::<Vec<_>>());
+}

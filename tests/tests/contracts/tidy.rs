@@ -1,0 +1,80 @@
+//! What a linter does not see: how long files are, that each module says what it is for, and words that have no place.
+
+use espalier_tests::{SourceFile, product_sources, read, sources};
+use regex::Regex;
+
+/// Lines of a file, at most. One that needs more is two modules.
+const LINES: usize = 600;
+
+/// The part of a file before its tests.
+fn code(file: &SourceFile) -> &str {
+    file.text.split("#[cfg(test)]").next().unwrap_or_default()
+}
+
+fn is_test(path: &str) -> bool {
+    path.contains("/tests/") || path.ends_with("/tests.rs") || path.starts_with("tests/")
+}
+
+#[test]
+fn no_file_is_too_long_to_be_held_in_the_head() {
+    for file in sources() {
+        let lines = file.text.lines().count();
+        assert!(lines <= LINES, "{} has {lines} lines", file.path);
+    }
+}
+
+#[test]
+fn every_module_says_what_it_is_for() {
+    let all = sources();
+    assert!(all.len() > 50, "only {} files were found", all.len());
+    for file in all {
+        let first = file.text.lines().next().unwrap_or_default();
+        let says = first.strip_prefix("//! ").is_some_and(|text| text.len() > 10 && text != "placeholder");
+        assert!(says, "{} does not begin with what it owns", file.path);
+    }
+}
+
+#[test]
+fn the_product_does_not_know_that_it_can_be_run_locally() {
+    let word = Regex::new(r"(?i)\b(lab|ministack|moto|localhost)\b").unwrap();
+    let mut files = product_sources();
+    for path in ["template.yaml", "workflows/rotation.asl.yaml"] {
+        files.push(SourceFile { path: path.to_owned(), text: read(path) });
+    }
+    for file in files {
+        if let Some(found) = word.find(&file.text) {
+            let line = file.text[..found.start()].lines().count();
+            assert!(is_test(&file.path), "{}:{line} says {:?}", file.path, found.as_str());
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let word = Regex::new(r"\b(TODO|FIXME|XXX|HACK)\b|unimplemented!|todo!\(").unwrap();
+    // This file has to name them.
+    for file in sources().into_iter().filter(|file| !file.path.ends_with("contracts/tidy.rs")) {
+        let found = word.find(&file.text).map(|found| found.as_str());
+        assert_eq!(found, None, "{}", file.path);
+    }
+}
+
+#[test]
+fn nothing_shipped_panics_on_bad_luck() {
+    let call = Regex::new(r"\.unwrap\(\)|\bpanic!\(|\bunreachable!\(").unwrap();
+    for file in product_sources().into_iter().filter(|file| !is_test(&file.path)) {
+        let found = call.find(code(&file)).map(|found| found.as_str());
+        assert_eq!(found, None, "{}", file.path);
+    }
+}
+
+#[test]
+fn enums_are_matched_to_the_last_variant_in_the_domain() {
+    // Elsewhere the linter sees to it; here even `_` over a tuple of our own enums hides a case that is new tomorrow.
+    let lint = read("Cargo.toml");
+    assert!(lint.contains("wildcard_enum_match_arm = "), "the lint table lost it");
+    for file in product_sources() {
+        let silenced = file.text.contains("allow(clippy::wildcard_enum_match_arm");
+        assert!(!silenced, "{} silences it", file.path);
+    }
+}

@@ -1,0 +1,316 @@
+//! The installer as it runs on a host: the real script, shell and openssl, and a TLS server that shows what happened.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "tests set up their own world")]
+
+mod bundles;
+mod host;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use bundles::{Bundle, authority, minted};
+use host::{Host, Said, crash};
+use time::Duration;
+
+fn fresh(authority: &espalier_pki::authority::Authority) -> Bundle {
+    minted(authority, Duration::ZERO)
+}
+
+/// A host that serves generation 1.
+fn started() -> (Host, espalier_pki::authority::Authority, Bundle) {
+    let (host, authority) = (Host::new(), authority());
+    let first = fresh(&authority);
+    let said = host.install(1, &first);
+    assert_eq!(said.code(), "installed", "{said:?}");
+    (host, authority, first)
+}
+
+/// Nothing of a key in what was said, and one line of JSON at the end.
+fn assert_discreet(said: &Said, bundle: &Bundle) {
+    assert_eq!(said.last["espalier"], 1, "{}", said.output);
+    for line in bundle.parts()[0].lines().filter(|line| line.len() > 20) {
+        assert!(!said.output.contains(line), "{}", said.output);
+    }
+}
+
+#[test]
+fn the_script_passes_shellcheck() {
+    let script = espalier_tests::root().join("documents/installer.sh");
+    let output = Command::new("shellcheck").args(["-s", "sh"]).arg(script).output().expect("shellcheck is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn generations_follow_each_other_and_the_same_one_again_changes_nothing() {
+    for shell in [&["dash"][..], &["bash", "--posix"]] {
+        let (mut host, authority) = (Host::new(), authority());
+        host.shell = shell;
+        for generation in 1..=4 {
+            let bundle = fresh(&authority);
+            let said = host.install(generation, &bundle);
+            assert_eq!((said.code(), said.status), ("installed", Some(0)), "{shell:?}: {said:?}");
+            assert_eq!(said.last["generation"], generation);
+            assert_eq!(said.last["serial"], bundle.serial);
+            assert_eq!(said.last["fingerprint"], bundle.fingerprint);
+            assert_discreet(&said, &bundle);
+            assert_eq!(host.served(), Some(bundle.fingerprint.clone()));
+            assert_eq!((host.current(), host.floor()), (Some(generation.to_string()), Some(generation.to_string())));
+            let again = host.install(generation, &bundle);
+            assert_eq!((again.code(), again.status), ("unchanged", Some(0)), "{again:?}");
+        }
+        let kept: Vec<_> =
+            fs::read_dir(host.base().join("generations")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(kept.len(), 2, "the current one and the one before: {kept:?}");
+    }
+}
+
+#[test]
+fn keys_are_for_their_owner_and_group_and_nobody_else() {
+    let (host, _, _) = started();
+    for file in host.files() {
+        let mode = fs::symlink_metadata(host.base().join(&file)).unwrap().permissions().mode() & 0o7777;
+        assert!(mode & 0o007 == 0 || mode & 0o777 == 0o777, "{file}: {mode:o}");
+    }
+    let link = fs::read_link(host.base().join("current")).unwrap();
+    assert_eq!(link.to_str(), Some("generations/1"), "relative, so that the directory can be moved");
+}
+
+/// What cannot be right is refused while the old pair is served, and leaves no key behind.
+#[test]
+fn a_bundle_that_does_not_fit_together_changes_nothing() {
+    let (host, authority, first) = started();
+    let before = host.files();
+    let (good, other) = (fresh(&authority), fresh(&authority));
+    let ([key, leaf, issuer], [other_key, ..]) = (good.parts(), other.parts());
+    let stranger = bundles::authority();
+    let stranger = fresh(&stranger).parts()[2].clone();
+    let (old, early) = (minted(&authority, Duration::hours(200)), minted(&authority, Duration::hours(-5)));
+    let cases = [
+        ("another key", format!("{other_key}{leaf}{issuer}"), &good),
+        ("another issuer", format!("{key}{leaf}{stranger}"), &good),
+        ("no issuer", format!("{key}{leaf}"), &good),
+        ("its own issuer", format!("{key}{leaf}{leaf}"), &good),
+        ("no key", format!("{leaf}{issuer}"), &good),
+        ("two keys", format!("{key}{other_key}{leaf}{issuer}"), &good),
+        ("cut short", good.text[..good.text.len() / 2].to_owned(), &good),
+        ("no bundle", "hello\n".to_owned(), &good),
+        ("nothing", String::new(), &good),
+        ("another leaf than announced", good.text.clone(), &other),
+        ("ended", old.text.clone(), &old),
+        ("not begun", early.text.clone(), &early),
+    ];
+    for (case, text, announced) in cases {
+        host.publish(2, &text);
+        let said = Host::run(host.command(2, &announced.fingerprint));
+        assert_eq!((said.code(), said.status), ("invalidBundle", Some(1)), "{case}: {said:?}");
+        assert_discreet(&said, &good);
+        assert_eq!(host.files(), before, "{case}");
+        assert_eq!(host.served().as_deref(), Some(first.fingerprint.as_str()), "{case}");
+    }
+    assert_eq!(host.install(2, &good).code(), "installed", "the same number later, with a good bundle");
+}
+
+#[test]
+fn what_the_server_does_not_take_is_taken_back() {
+    let (host, authority, first) = started();
+    for (generation, flag, cause) in [
+        (2, "refuse-test", "configTestFailed"),
+        (3, "refuse-reload", "reloadFailed"),
+        (4, "ignore-reload", "servedOther"),
+    ] {
+        fs::write(host.at(flag), "").unwrap();
+        let said = host.install(generation, &fresh(&authority));
+        assert_eq!((said.code(), said.status), ("reverted", Some(1)), "{said:?}");
+        assert!(said.last["detail"].as_str().unwrap().starts_with(cause), "{said:?}");
+        assert_eq!(host.served().as_deref(), Some(first.fingerprint.as_str()), "{flag}");
+        assert_eq!((host.current().as_deref(), host.floor().as_deref()), (Some("1"), Some("1")));
+        assert!(!host.files().iter().any(|file| file.starts_with(&format!("generations/{generation}/"))));
+        fs::remove_file(host.at(flag)).unwrap();
+    }
+    assert_eq!(host.install(5, &fresh(&authority)).code(), "installed");
+}
+
+/// The server never ran without a certificate: the host is left as it was, and the next attempt is like the first.
+#[test]
+fn a_first_installation_that_fails_leaves_nothing() {
+    let (host, authority) = (Host::new(), authority());
+    fs::write(host.at("refuse-test"), "").unwrap();
+    let bundle = fresh(&authority);
+    let said = host.install(1, &bundle);
+    assert_eq!((said.code(), said.status), ("configTestFailed", Some(1)), "{said:?}");
+    assert_eq!((host.current(), host.floor()), (None, None));
+    assert_eq!(host.files(), ["lock"]);
+    fs::remove_file(host.at("refuse-test")).unwrap();
+    assert_eq!(host.install(1, &bundle).code(), "installed");
+}
+
+#[test]
+fn never_backwards_and_a_server_that_lost_the_pair_gets_it_again() {
+    let (host, authority, first) = started();
+    let second = fresh(&authority);
+    assert_eq!(host.install(2, &second).code(), "installed");
+    let said = host.install(1, &first);
+    assert_eq!((said.code(), said.status), ("belowFloor", Some(1)), "{said:?}");
+    assert_eq!(host.served(), Some(second.fingerprint.clone()));
+    // Somebody damages the key on disk: the same generation is fetched again.
+    fs::write(host.base().join("current/key.pem"), "gone").unwrap();
+    assert_eq!(host.install(2, &second).code(), "installed");
+    assert_eq!(host.served(), Some(second.fingerprint));
+    assert!(!host.is_dead());
+}
+
+#[test]
+fn a_throttled_fetch_is_tried_again() {
+    let (host, authority, _) = started();
+    fs::write(host.at("throttled"), "").unwrap();
+    let said = host.install(2, &fresh(&authority));
+    assert_eq!(said.code(), "installed", "{said:?}");
+    assert!(!host.at("throttled").exists());
+}
+
+#[test]
+fn two_runs_never_interleave() {
+    let (host, authority, _) = started();
+    let bundle = fresh(&authority);
+    host.publish(2, &bundle.text);
+    let lock = host.base().join("lock");
+    let mut holder = Command::new("flock")
+        .arg(&lock)
+        .args(["-c", "echo held; exec sleep 60"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(holder.stdout.take().unwrap()), &mut line).unwrap();
+    let said = Host::run(host.command(2, &bundle.fingerprint));
+    assert_eq!((said.code(), said.status), ("busy", Some(1)), "{said:?}");
+    assert_eq!(host.current().as_deref(), Some("1"));
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+}
+
+#[test]
+fn only_a_host_whose_owner_said_so_takes_part() {
+    let (host, authority) = (Host::new(), authority());
+    let bundle = fresh(&authority);
+    fs::remove_file(host.at("host.conf")).unwrap();
+    assert_eq!(host.install(1, &bundle).code(), "notOptedIn");
+    for (text, code) in [
+        (host.usual().replace("web,api-service", "web,api-services"), "notOptedIn"),
+        (host.usual().replace("stacks=web,api-service\n", ""), "notOptedIn"),
+        (host.usual() + "colour=red\n", "refused"),
+        (host.usual() + "driver=hook\n", "refused"),
+        (host.usual() + "owner root\n", "refused"),
+        (host.usual().replace("owner=", "owner=$(touch /dev/null)"), "refused"),
+        (host.usual().replace("driver=hook", "driver=iis"), "refused"),
+        (host.usual().replace("directory=", "directory=relative"), "refused"),
+        (host.usual().replace("/certificates", "/bin/../certificates"), "refused"),
+        (host.usual().replace("check=", "check=https://"), "refused"),
+        (host.usual().replace("/hooks", "/bundles"), "refused"),
+    ] {
+        host.configure(&text);
+        let said = host.install(1, &bundle);
+        assert_eq!((said.code(), said.status), (code, Some(1)), "{text}\n{said:?}");
+        assert!(!host.base().exists(), "{text}");
+    }
+    // Root would run what anybody can write.
+    for name in ["host.conf", "hooks/reload", "hooks"] {
+        host.configure(&host.usual());
+        let mode = fs::metadata(host.at(name)).unwrap().permissions();
+        fs::set_permissions(host.at(name), fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(host.install(1, &bundle).code(), "refused", "{name}");
+        fs::set_permissions(host.at(name), mode).unwrap();
+    }
+    assert_eq!(host.install(1, &bundle).code(), "installed");
+}
+
+/// Even from an agent that would pass anything on.
+#[test]
+fn parameters_are_identifiers_or_nothing_happens() {
+    let (host, authority) = (Host::new(), authority());
+    let bundle = fresh(&authority);
+    host.publish(1, &bundle.text);
+    let canary = host.at("canary");
+    let attack = format!("$(touch {0})`touch {0}`;touch {0}", canary.display());
+    let names =
+        ["SSM_Action", "SSM_Stack", "SSM_Generation", "SSM_ParameterName", "SSM_Fingerprint", "SSM_WindowSeconds"];
+    for name in names {
+        for value in
+            ["", &attack, "../../etc", "api-service\nx", "-1", "007", "/espalier-leaf/api-service/shared/2", "é"]
+        {
+            let mut command = host.command(1, &bundle.fingerprint);
+            command.env(name, value);
+            let said = Host::run(command);
+            assert_eq!((said.code(), said.status), ("refused", Some(1)), "{name}={value:?}: {said:?}");
+        }
+        let mut command = host.command(1, &bundle.fingerprint);
+        command.env_remove(name);
+        assert_eq!(Host::run(command).code(), "refused", "{name} is not set");
+    }
+    for action in ["Confirm", "Prepare"] {
+        let mut command = host.command(1, &bundle.fingerprint);
+        command.env("SSM_Action", action);
+        assert_eq!(Host::run(command).code(), "refused");
+    }
+    assert!(!canary.exists() && !host.base().exists());
+}
+
+/// `kill -9` before each step: whatever leads to a pair leads to a whole one, a reload by anybody at that
+/// moment does not end the server, and the next run converges and leaves nothing behind.
+#[test]
+fn a_run_that_is_killed_at_any_step_leaves_a_whole_pair_and_the_next_one_converges() {
+    std::thread::scope(|scope| {
+        for first_installation in [true, false] {
+            scope.spawn(move || killed_at_every_step(first_installation));
+        }
+    });
+}
+
+/// On a host without a certificate, or on one that serves generation 1.
+fn killed_at_every_step(first_installation: bool) {
+    let authority = authority();
+    let (old, new) = (fresh(&authority), fresh(&authority));
+    for call in 1.. {
+        let host = Host::new();
+        let mut generation = 1;
+        if !first_installation {
+            assert_eq!(host.install(1, &old).code(), "installed");
+            generation = 2;
+        }
+        crash::prepare(&host);
+        host.publish(generation, &new.text);
+        let (killed, said) = crash::killed_at(&host, call, generation, &new.fingerprint);
+        if !killed {
+            assert_eq!(said.code(), "installed", "{said:?}");
+            assert!(call > 25, "the shims count: {call} {said:?}");
+            return;
+        }
+        let context = format!("killed at call {call}, first: {first_installation}");
+        // Somebody else's reload, at the worst moment.
+        if host.base().join("current").exists() || !first_installation {
+            fs::write(host.at("served"), context.as_bytes()).unwrap();
+            let served = host.served();
+            assert!(!host.is_dead(), "{context}");
+            assert!(served == Some(old.fingerprint.clone()) || served == Some(new.fingerprint.clone()), "{context}");
+        }
+        let again = Host::run(host.command(generation, &new.fingerprint));
+        assert!(matches!(again.code(), "installed" | "unchanged"), "{context}: {again:?}");
+        assert_eq!(host.served(), Some(new.fingerprint.clone()), "{context}");
+        assert_eq!(
+            (host.current(), host.floor()),
+            (Some(generation.to_string()), Some(generation.to_string())),
+            "{context}"
+        );
+        let keys = host.files().iter().filter(|file| file.ends_with("key.pem")).count();
+        assert!(keys <= if first_installation { 1 } else { 2 }, "{context}: {:?}", host.files());
+        assert!(!host.files().iter().any(|file| file.starts_with('.')), "{context}: {:?}", host.files());
+        // And once more, with the first kill forgotten: going back is still possible.
+        fs::write(host.at("refuse-reload"), "").unwrap();
+        let newer = fresh(&authority);
+        host.publish(generation + 1, &newer.text);
+        let refused = Host::run(host.command(generation + 1, &newer.fingerprint));
+        assert_eq!(refused.code(), "reverted", "{context}: {refused:?}");
+        assert_eq!(host.served(), Some(new.fingerprint.clone()), "{context}");
+    }
+}
