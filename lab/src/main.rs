@@ -45,6 +45,10 @@ struct Cli {
     #[arg(long)]
     keep: bool,
 
+    /// Use the function binaries in this directory in place of building them
+    #[arg(long, value_name = "DIR", conflicts_with = "sam")]
+    binaries: Option<PathBuf>,
+
     /// Where the lab keeps its tools and its last run (logs of every process included)
     #[arg(long, value_name = "DIR", default_value = ".lab")]
     directory: PathBuf,
@@ -90,6 +94,7 @@ async fn run(cli: Cli) -> ExitCode {
         clients: usize::from(cli.clients),
         rotations: u32::from(cli.rotations),
         keep: cli.keep,
+        binaries: cli.binaries,
         directory: cli.directory,
     };
     let report = story::run(&options, &ui).await;

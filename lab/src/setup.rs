@@ -70,6 +70,9 @@ pub async fn sam_tools(directory: &Path, phase: &Phase) -> Result<Tools, SetupEr
 }
 
 async fn install(venv: &Path, requirements: &str, phase: &Phase) -> Result<Tools, SetupError> {
+    // Commands run in other directories than this one.
+    let venv = std::path::absolute(venv)
+        .map_err(|source| SetupError::Io { what: format!("finding {}", venv.display()), source })?;
     let tools = Tools { bin: venv.join("bin") };
     let stamp = venv.join("installed.txt");
     // Written last: a run that was interrupted leaves none.
@@ -78,9 +81,9 @@ async fn install(venv: &Path, requirements: &str, phase: &Phase) -> Result<Tools
     }
     let python = find_python().await?;
     phase.progress("making a virtual environment");
-    let _ = std::fs::remove_dir_all(venv);
+    let _ = std::fs::remove_dir_all(&venv);
     let mut make = Command::new(&python);
-    make.args(["-m", "venv"]).arg(venv);
+    make.args(["-m", "venv"]).arg(&venv);
     run("python -m venv", make, phase).await?;
     let list = venv.join("requirements.txt");
     write(&list, requirements)?;

@@ -4,7 +4,7 @@
 pub mod cli;
 pub mod deploy;
 pub mod judge;
-pub mod leaks;
+mod leaks;
 mod rotation;
 mod stack;
 pub mod watch;
@@ -40,6 +40,8 @@ pub struct Options {
     pub rotations: u32,
     /// Stay until Ctrl-C.
     pub keep: bool,
+    /// Function binaries to use in place of building.
+    pub binaries: Option<PathBuf>,
     /// The lab's directory.
     pub directory: PathBuf,
 }
@@ -163,19 +165,19 @@ async fn interrupted() {
 }
 
 /// What the phases share.
-pub(crate) struct Tale {
-    pub(crate) world: World,
-    pub(crate) watch: Watch,
+struct Tale {
+    world: World,
+    watch: Watch,
     /// The control plane's outputs.
-    pub(crate) plane: BTreeMap<String, String>,
+    plane: BTreeMap<String, String>,
     /// The network's outputs.
-    pub(crate) network: BTreeMap<String, String>,
+    network: BTreeMap<String, String>,
     /// The followed ACM certificate.
-    pub(crate) certificate: String,
+    certificate: String,
     /// The spec as it was put.
-    pub(crate) spec: Value,
+    spec: Value,
     /// The authority's root.
-    pub(crate) roots: String,
+    roots: String,
 }
 
 async fn tell(options: &Options, ui: &Ui, report: &mut Report) -> Result<(), StoryError> {
@@ -220,9 +222,10 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
     phase.done("pinned emulators and AWS CLI in the lab's own directory");
 
     let phase = ui.phase("functions");
-    let binaries = match &sam {
-        Some(_) => None,
-        None => Some(setup::build(&workspace, &phase).await?),
+    let binaries = match (&sam, &options.binaries) {
+        (Some(_), _) => None,
+        (None, Some(directory)) => Some(directory.clone()),
+        (None, None) => Some(setup::build(&workspace, &phase).await?),
     };
     phase.done(if sam.is_some() { "left to `sam build`" } else { "five Lambda binaries built" });
 
@@ -276,17 +279,17 @@ async fn keep(tale: &Tale, ui: &Ui) {
 
 impl Tale {
     /// A function's deployed name.
-    pub(crate) fn function(&self, name: &str) -> String {
+    fn function(&self, name: &str) -> String {
         format!("{}-{name}", deploy::CONTROL_PLANE)
     }
 
     /// The ledger's table.
-    pub(crate) fn ledger(&self) -> Result<&str, StoryError> {
+    fn ledger(&self) -> Result<&str, StoryError> {
         deploy::output(&self.plane, "LedgerTable")
     }
 
     /// Puts the spec as its writer would: with the AWS CLI.
-    pub(crate) async fn put_spec(&self, overwrite: bool) -> Result<(), StoryError> {
+    async fn put_spec(&self, overwrite: bool) -> Result<(), StoryError> {
         let file = self.world.run.join("stack.json");
         std::fs::write(&file, self.spec.to_string()).map_err(StoryError::io("writing the spec"))?;
         let (name, value) = (format!("/espalier-spec/{STACK}"), format!("file://{}", file.display()));
@@ -300,7 +303,7 @@ impl Tale {
     }
 
     /// Asks a function what it would do for the stack.
-    pub(crate) async fn would_do(&self, function: &str, spec: Option<&Value>) -> Result<Value, StoryError> {
+    async fn would_do(&self, function: &str, spec: Option<&Value>) -> Result<Value, StoryError> {
         let mut ask = json!({"stack": STACK, "mode": "plan"});
         if let Some(spec) = spec {
             ask["spec"] = spec.clone();
@@ -313,7 +316,7 @@ impl Tale {
     }
 
     /// Listens until one of `kinds` is heard; Espalier's calls for a person end the story unless they are awaited.
-    pub(crate) async fn wait_for(&self, kinds: &[&str], limit: Duration, phase: &Phase) -> Result<Heard, StoryError> {
+    async fn wait_for(&self, kinds: &[&str], limit: Duration, phase: &Phase) -> Result<Heard, StoryError> {
         let begun = tokio::time::Instant::now();
         let heard = until(limit, Duration::from_millis(200), async || {
             phase.progress(&format!("waiting for {} ({} s)", kinds.join(" or "), begun.elapsed().as_secs()));

@@ -2,7 +2,7 @@
 //!
 //! `EXPECTORATE=overwrite` (or `just generate`) copies the script into the template.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use espalier_tests::{Template, product_sources, read, root};
 use regex::Regex;
@@ -55,6 +55,46 @@ fn every_parameter_is_an_identifier_that_never_becomes_text_of_the_script() {
         }
     }
     assert!(!read(SCRIPT).contains("{{"), "Run Command would take {{{{ for a parameter of its own");
+}
+
+/// What the API and the agent let through, the script lets through, and nothing else: it is checked twice by one rule.
+#[test]
+fn the_patterns_are_the_scripts_own() {
+    let script = read(SCRIPT);
+    let checks: BTreeMap<String, String> =
+        Regex::new(r#"matches "\$(?:\{SSM_)?(\w+)(?::-\})?" (?:'([^']+)'|"([^"]+)")"#)
+            .unwrap()
+            .captures_iter(script.split("\nis_ours()").next().unwrap())
+            .map(|found| (found[1].to_lowercase(), found.get(2).or(found.get(3)).unwrap().as_str().to_owned()))
+            .collect();
+    let content = content();
+    for (name, parameter) in content["parameters"].as_object().unwrap() {
+        let declared = parameter["allowedPattern"].as_str().unwrap().trim_matches(['^', '$']);
+        if name == "Action" {
+            let words: Vec<_> = declared.trim_matches(['(', ')']).split('|').collect();
+            assert_eq!(parameter["allowedValues"], serde_json::json!(words));
+            assert!(words.iter().all(|word| script.contains(*word)), "{words:?}");
+            continue;
+        }
+        // The script also knows which stack and generation a name must be of.
+        let mut own = checks[&name.to_lowercase()].clone();
+        for of in ["stack", "generation"] {
+            own = own.replace(&format!("${of}"), &checks[of]);
+        }
+        // `grep -x` holds all of an alternative to its line; in a pattern, parentheses do.
+        let bare = declared.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).filter(|_| own.starts_with("0|"));
+        assert_eq!(bare.unwrap_or(declared), own, "{name}");
+    }
+}
+
+#[test]
+fn the_document_is_for_linux_and_runs_one_script() {
+    let content = content();
+    let steps = content["mainSteps"].as_array().unwrap();
+    assert_eq!(steps.len(), 1);
+    assert_eq!(steps[0]["action"], "aws:runShellScript");
+    assert_eq!(steps[0]["precondition"]["StringEquals"], serde_json::json!(["platformType", "Linux"]));
+    assert_eq!(steps[0]["inputs"]["runCommand"].as_array().unwrap().len(), 1);
 }
 
 #[test]

@@ -18,6 +18,9 @@ pub const CONTROL_PLANE: &str = "espalier";
 /// Where targets and listener answer: 443 needs root, this does not.
 pub const PORT: u16 = 8443;
 
+/// The network's CloudFormation stack.
+const NETWORK: &str = "recipe-network";
+
 const BUCKET: &str = "espalier-lab-artifacts";
 
 /// Deploys `examples/recipe-network.yaml`; its outputs.
@@ -25,30 +28,51 @@ pub async fn network(world: &World, workspace: &Path) -> Result<BTreeMap<String,
     let template = workspace.join("examples/recipe-network.yaml");
     // The network's CloudFormation is moto's, which knows EC2, IAM and Route 53.
     let aws = world.aws().with("AWS_ENDPOINT_URL_CLOUDFORMATION", &world.moto);
-    let template = template.to_string_lossy();
+    let body = format!("file://{}", template.display());
+    // `create-stack` and not `deploy`: moto fills in a stack's outputs only without a change set.
+    let mut create = vec!["cloudformation", "create-stack", "--stack-name", NETWORK, "--template-body", &body];
+    create.extend(["--capabilities", "CAPABILITY_IAM", "--parameters"]);
     let port = PORT.to_string();
-    let (service_port, target_port) = (format!("ServicePort={port}"), format!("TargetPort={port}"));
-    let arguments = [
-        "cloudformation",
-        "deploy",
-        "--stack-name",
-        "recipe-network",
-        "--template-file",
-        &template,
-        "--capabilities",
-        "CAPABILITY_IAM",
-        "--parameter-overrides",
-        "VpcCidr=127.0.0.0/16",
-        "SubnetACidr=127.0.1.0/24",
-        "SubnetBCidr=127.0.2.0/24",
-        "ConsumerVpcCidr=127.1.0.0/16",
-        "ConsumerSubnetCidr=127.1.1.0/24",
-        "WithEndpoints=false",
-        &service_port,
-        &target_port,
-    ];
-    aws.run(&arguments).await?;
-    outputs(&aws, "recipe-network").await
+    let parameters: Vec<String> = [
+        ("VpcCidr", "127.0.0.0/16"),
+        ("SubnetACidr", "127.0.1.0/24"),
+        ("SubnetBCidr", "127.0.2.0/24"),
+        ("ConsumerVpcCidr", "127.1.0.0/16"),
+        ("ConsumerSubnetCidr", "127.1.1.0/24"),
+        ("WithEndpoints", "false"),
+        ("ServicePort", &port),
+        ("TargetPort", &port),
+    ]
+    .iter()
+    .map(|(name, value)| format!("ParameterKey={name},ParameterValue={value}"))
+    .collect();
+    create.extend(parameters.iter().map(String::as_str));
+    aws.run(&create).await?;
+    let outputs = outputs(&aws, NETWORK).await?;
+    complete(world, &outputs).await?;
+    Ok(outputs)
+}
+
+/// What the template says and moto's CloudFormation leaves out: DNS attributes of VPCs, security groups of instances.
+async fn complete(world: &World, network: &BTreeMap<String, String>) -> Result<(), StoryError> {
+    let aws = world.aws();
+    for vpc in ["VpcId", "ConsumerVpcId"] {
+        let vpc = output(network, vpc)?;
+        for attribute in ["--enable-dns-support", "--enable-dns-hostnames"] {
+            let on = ["ec2", "modify-vpc-attribute", "--vpc-id", vpc, attribute, r#"{"Value":true}"#];
+            aws.run(&on).await?;
+        }
+    }
+    let group = output(network, "TargetGroupId")?;
+    let described = aws.run(&["ec2", "describe-instances", "--output", "json"]).await?;
+    let interfaces = described["Reservations"].as_array().into_iter().flatten();
+    let interfaces = interfaces.flat_map(|one| one["Instances"].as_array().into_iter().flatten());
+    for instance in interfaces {
+        let interface = instance["NetworkInterfaces"][0]["NetworkInterfaceId"].as_str().unwrap_or_default();
+        let set = ["ec2", "modify-network-interface-attribute", "--network-interface-id", interface, "--groups", group];
+        aws.run(&set).await?;
+    }
+    Ok(())
 }
 
 /// Deploys the project's own template with plain cargo builds; its outputs.
@@ -114,6 +138,7 @@ fn parameters(network: &BTreeMap<String, String>) -> Result<Vec<String>, StoryEr
 fn stage_template(workspace: &Path, binaries: &Path, stage: &Path) -> Result<(), StoryError> {
     let text =
         std::fs::read_to_string(workspace.join("template.yaml")).map_err(StoryError::io("reading template.yaml"))?;
+    std::fs::create_dir_all(stage).map_err(StoryError::io("the stage's directory"))?;
     let mut template: Yaml = serde_norway::from_str(&text).map_err(StoryError::boxed("parsing template.yaml"))?;
     let resources = template.get_mut("Resources").and_then(Yaml::as_mapping_mut);
     for (_, resource) in resources.into_iter().flatten() {
@@ -142,12 +167,22 @@ fn stage_resource(resource: &mut Yaml, workspace: &Path, binaries: &Path, stage:
             let definition = resource.get("Properties").and_then(|properties| properties.get("DefinitionUri"));
             let definition = definition.and_then(Yaml::as_str).map(|path| workspace.join(path));
             if let Some(path) = definition {
-                set_property(resource, "DefinitionUri", &path);
+                let staged = stage.join("definition.asl.json");
+                as_json(&path, &staged)?;
+                set_property(resource, "DefinitionUri", &staged);
             }
         }
         Some(_) | None => {}
     }
     Ok(())
+}
+
+/// SAM takes a state machine's definition as YAML or JSON; MiniStack keeps it as it comes and runs only JSON.
+fn as_json(yaml: &Path, json: &Path) -> Result<(), StoryError> {
+    let text = std::fs::read_to_string(yaml).map_err(StoryError::io("reading the state machine's definition"))?;
+    let definition: Value =
+        serde_norway::from_str(&text).map_err(StoryError::boxed("parsing the state machine's definition"))?;
+    std::fs::write(json, definition.to_string()).map_err(StoryError::io("writing the state machine's definition"))
 }
 
 fn set_property(resource: &mut Yaml, name: &str, path: &Path) {

@@ -19,7 +19,7 @@ const CARRIERS: [&str; 5] = [
 ];
 
 /// Searches logs, events, commands, histories, parameters and calls; what was found.
-pub async fn check(tale: &Tale, phase: Phase) -> Result<Vec<Leak>, StoryError> {
+pub(super) async fn check(tale: &Tale, phase: Phase) -> Result<Vec<Leak>, StoryError> {
     phase.progress("collecting every key of the run");
     let mut search = Search::new(&secrets(tale).await?);
     for function in FUNCTIONS {

@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// The same event that provisions the stack starts its first rotation.
-pub async fn first(tale: &mut Tale, phase: Phase) -> Result<(), StoryError> {
+pub(super) async fn first(tale: &mut Tale, phase: Phase) -> Result<(), StoryError> {
     tale.wait_for(&["Rotation Completed"], LIMIT, &phase).await?;
     let generations = tale.watch.generations(tale.ledger()?, STACK).await?;
     let last = generations.last().ok_or_else(|| StoryError::Unmet("the ledger has no generation".to_owned()))?;
@@ -46,7 +46,7 @@ async fn roots(tale: &Tale) -> Result<String, StoryError> {
 }
 
 /// A client in the consumers' VPC reaches every target through the data plane; one outside reaches nothing.
-pub async fn end_to_end(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
+pub(super) async fn end_to_end(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
     let client = judge::client(&tale.world, CLIENT, &tale.roots)?;
     let all: BTreeSet<String> = tale.world.hosts.iter().map(|host| host.id.clone()).collect();
     let mut reached = BTreeSet::new();
@@ -72,7 +72,7 @@ pub async fn end_to_end(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
 }
 
 /// ACM announces a renewal; every target ends up serving a new certificate, and no client notices.
-pub async fn on_renewal(
+pub(super) async fn on_renewal(
     tale: &Tale,
     options: &Options,
     number: u32,

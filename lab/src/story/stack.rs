@@ -10,14 +10,14 @@ use super::{StoryError, Tale};
 use crate::ui::Phase;
 
 /// A VPC that has nothing to do with the stack.
-pub async fn outsider_vpc(world: &World) -> Result<String, StoryError> {
+pub(super) async fn outsider_vpc(world: &World) -> Result<String, StoryError> {
     let create = ["ec2", "create-vpc", "--cidr-block", "127.2.0.0/16", "--output", "json"];
     let made = world.aws().run(&create).await?;
     Ok(made["Vpc"]["VpcId"].as_str().unwrap_or_default().to_owned())
 }
 
 /// `mode: plan` with the spec inline: says what it would do and does nothing.
-pub async fn plan(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
+pub(super) async fn plan(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
     let spec = tale.spec.clone();
     let answer = tale.would_do("provision", Some(&spec)).await?;
     let steps = steps(&answer);
@@ -34,7 +34,7 @@ pub async fn plan(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
 }
 
 /// The spec is put; its change event starts `provision`.
-pub async fn provision(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
+pub(super) async fn provision(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
     tale.put_spec(false).await?;
     let heard = tale.wait_for(&["Stack Converged"], Duration::from_secs(180), &phase).await?;
     let steps = steps(&heard.detail);
@@ -49,7 +49,7 @@ pub async fn provision(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
 }
 
 /// After everything: both planners plan nothing.
-pub async fn again(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
+pub(super) async fn again(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
     for function in ["provision", "rotate"] {
         let answer = tale.would_do(function, None).await?;
         if answer["outcome"] != "converged" || !steps(&answer).is_empty() {
@@ -61,7 +61,7 @@ pub async fn again(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
 }
 
 /// `state: absent`, deletion protection off: nothing of ours stays.
-pub async fn tear_down(tale: &mut Tale, phase: Phase) -> Result<(), StoryError> {
+pub(super) async fn tear_down(tale: &mut Tale, phase: Phase) -> Result<(), StoryError> {
     tale.spec["state"] = "absent".into();
     tale.put_spec(true).await?;
     let refused = tale.wait_for(&["Stack Blocked"], Duration::from_secs(60), &phase).await?;

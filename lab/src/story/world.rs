@@ -159,6 +159,7 @@ impl World {
         let mut environment = credentials(&self.run);
         environment.insert("TMPDIR".into(), temporary.clone());
         environment.insert("PYTHONUNBUFFERED".into(), "1".into());
+        environment.insert("MOTO_ACCOUNT_ID".into(), ACCOUNT.into());
         let arguments = ["-H", "127.0.0.1", "-p", &moto_port.to_string()].map(str::to_owned).to_vec();
         self.launch("moto", "moto_server", arguments, environment.clone())?;
 
@@ -172,7 +173,6 @@ impl World {
             ("STATE_DIR", format!("{temporary}/ministack")),
             ("S3_DATA_DIR", format!("{temporary}/s3")),
             ("LAMBDA_WARM_TTL_SECONDS", "600".into()),
-            ("LAMBDA_STRICT", "1".into()),
             ("IOT_MTLS_ENABLED", "0".into()),
             ("AWS_LAMBDA_LOG_FORMAT", "JSON".into()),
         ] {
@@ -256,7 +256,7 @@ impl World {
                 tags: instance.tags.clone(),
                 online: true,
                 agent_version: "3.3.3572.0".to_owned(),
-                environment: self.agent_environment(&guest),
+                environment: self.agent_environment(&id, &guest),
                 directory: guest.home.clone(),
             })
             .map_err(StoryError::boxed("registering a target"))?;
@@ -265,10 +265,11 @@ impl World {
     }
 
     /// What a command on a target finds: the pinned AWS CLI, its own role's (dummy) credentials, the lab's `ssm`.
-    fn agent_environment(&self, guest: &Guest) -> BTreeMap<String, String> {
+    fn agent_environment(&self, id: &str, guest: &Guest) -> BTreeMap<String, String> {
         let mut environment = credentials(&guest.home);
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", self.tools.bin().display());
         environment.insert("PATH".into(), path);
+        environment.insert("AWS_SSM_INSTANCE_ID".into(), id.to_owned());
         environment.insert("ESPALIER_CONF".into(), guest.host_conf.to_string_lossy().into_owned());
         let (marker, value) = self.processes.marker();
         environment.insert(marker, value);
