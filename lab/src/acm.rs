@@ -124,9 +124,7 @@ impl Acm {
                 Ok(json!({"Certificate": certificate.describe(arn)}))
             }
             "ListCertificates" => {
-                let summary = |(arn, one): (&String, &Certificate)| {
-                    json!({"CertificateArn": arn, "DomainName": one.domain, "Status": "ISSUED"})
-                };
+                let summary = |(arn, one): (&String, &Certificate)| json!({"CertificateArn": arn, "DomainName": one.domain, "Status": "ISSUED"});
                 Ok(json!({"CertificateSummaryList": certificates.iter().map(summary).collect::<Vec<_>>()}))
             }
             // ACM user guide, exporting: only private certificates, and public ones requested with Export=ENABLED.

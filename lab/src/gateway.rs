@@ -99,7 +99,8 @@ async fn pass(State(route): State<Route>, request: Request) -> Response {
 async fn forward(route: &Route, request: Request) -> Result<Response, String> {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, LARGEST).await.map_err(|error| error.to_string())?;
-    let operation = format!("{}.{}", route.service, operation(route.service, &parts.method, &parts.uri, &parts.headers, &body));
+    let operation =
+        format!("{}.{}", route.service, operation(route.service, &parts.method, &parts.uri, &parts.headers, &body));
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let mut headers = parts.headers;
     // The connection is ours, not the caller's.

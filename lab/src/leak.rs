@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use base64::Engine as _;
+use regex::bytes::Regex;
 
 /// A private key that existed in the run.
 pub struct Secret {
@@ -36,6 +37,7 @@ struct Needles {
 /// A search for the keys of one run.
 pub struct Search {
     needles: Vec<Needles>,
+    marker: Option<Regex>,
     leaks: BTreeSet<Leak>,
     places: usize,
 }
@@ -44,7 +46,9 @@ impl Search {
     /// Prepares to look for these keys.
     pub fn new(secrets: &[Secret]) -> Self {
         let needles = secrets.iter().flat_map(needles_of).collect();
-        Self { needles, leaks: BTreeSet::new(), places: 0 }
+        // A PEM block of any private key with the beginning of its body; line ends may be escaped, as in JSON.
+        let marker = Regex::new(r"-----BEGIN [A-Z ]*PRIVATE KEY-----(\s|\\n|\\r)*[A-Za-z0-9+/]{24}").ok();
+        Self { needles, marker, leaks: BTreeSet::new(), places: 0 }
     }
 
     /// How many keys are looked for.
@@ -67,8 +71,8 @@ impl Search {
                 }
             }
         }
-        // A key we do not know of is a leak too.
-        if contains(content, b"PRIVATE KEY-----") {
+        // A key we do not know of is a leak too; the words alone (in the installer, say) are none.
+        if self.marker.as_ref().is_some_and(|marker| marker.is_match(content)) {
             let secret = "an unknown key".to_owned();
             self.leaks.insert(Leak { secret, place: place.to_owned(), form: "marker" });
         }
@@ -157,6 +161,8 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_found_by_its_marker() {
-        assert_eq!(found(b"-----BEGIN EC PRIVATE KEY-----"), ["marker"]);
+        assert_eq!(found(b"-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIAABAgMEBQYHCAkKCwwNDg8Q"), ["marker"]);
+        assert_eq!(found(br"-----BEGIN PRIVATE KEY-----\nMHcCAQEEIAABAgMEBQYHCAkKCwwNDg8Q"), ["marker"]);
+        assert!(found(b"/^-----BEGIN ([A-Z]+ )?PRIVATE KEY-----$/").is_empty());
     }
 }

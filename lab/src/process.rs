@@ -68,11 +68,8 @@ impl Processes {
 
     /// Starts a process; what it prints goes to its log.
     pub fn start(&self, launch: &Launch) -> Result<tokio::process::Child, ProcessError> {
-        let failed = |source| ProcessError {
-            name: launch.name.clone(),
-            program: launch.program.display().to_string(),
-            source,
-        };
+        let failed =
+            |source| ProcessError { name: launch.name.clone(), program: launch.program.display().to_string(), source };
         let log = File::create(self.logs.join(format!("{}.log", launch.name))).map_err(failed)?;
         let errors = log.try_clone().map_err(failed)?;
         tokio::process::Command::new(&launch.program)

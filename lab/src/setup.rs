@@ -189,8 +189,7 @@ async fn follow(
 }
 
 async fn finish(what: &str, mut child: Child, out: Vec<String>, errors: Vec<String>) -> Result<(), SetupError> {
-    let status =
-        child.wait().await.map_err(|source| SetupError::Io { what: format!("waiting for {what}"), source })?;
+    let status = child.wait().await.map_err(|source| SetupError::Io { what: format!("waiting for {what}"), source })?;
     if status.success() {
         return Ok(());
     }

@@ -249,6 +249,11 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
     };
     let watch = Watch::new(&world.ministack);
     watch.subscribe().await?;
+    if let Ok(mut said) = world.handed_over.lock() {
+        said.push(
+            "the state machine's definition, as JSON: MiniStack keeps YAML as it comes and cannot run it".to_owned(),
+        );
+    }
     for handed in world.handed_over.lock().map(|said| said.clone()).unwrap_or_default() {
         phase.note(&format!("handed over: {handed}"));
     }
@@ -257,7 +262,10 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
     let phase = ui.phase("hosts");
     world.hosts(&options.servers, STACK, deploy::PORT).await?;
     report.targets = world.hosts.len();
-    phase.done(&format!("{} targets with host.conf, TLS server and SSM Agent; none has a certificate", world.hosts.len()));
+    phase.done(&format!(
+        "{} targets with host.conf, TLS server and SSM Agent; none has a certificate",
+        world.hosts.len()
+    ));
 
     let certificate = world.acm.issue(judge::DOMAIN, OffsetDateTime::now_utc());
     let spec = deploy::spec(&world, &workspace, &network, &certificate)?;
@@ -293,7 +301,8 @@ impl Tale {
         let file = self.world.run.join("stack.json");
         std::fs::write(&file, self.spec.to_string()).map_err(StoryError::io("writing the spec"))?;
         let (name, value) = (format!("/espalier-spec/{STACK}"), format!("file://{}", file.display()));
-        let mut put = vec!["ssm", "put-parameter", "--name", &name, "--type", "String", "--tier", "Intelligent-Tiering"];
+        let mut put =
+            vec!["ssm", "put-parameter", "--name", &name, "--type", "String", "--tier", "Intelligent-Tiering"];
         put.extend(["--value", &value]);
         if overwrite {
             put.push("--overwrite");

@@ -85,12 +85,27 @@ pub async fn control_plane(
     let stage = world.run.join("stage");
     stage_template(workspace, binaries, &stage)?;
     let aws = world.aws();
-    aws.run(&["s3api", "create-bucket", "--bucket", BUCKET, "--create-bucket-configuration", "LocationConstraint=eu-west-1"])
-        .await?;
+    aws.run(&[
+        "s3api",
+        "create-bucket",
+        "--bucket",
+        BUCKET,
+        "--create-bucket-configuration",
+        "LocationConstraint=eu-west-1",
+    ])
+    .await?;
     let (template, packaged) = (stage.join("template.yaml"), stage.join("packaged.yaml"));
     let (template, packaged) = (template.to_string_lossy(), packaged.to_string_lossy());
-    let package =
-        ["cloudformation", "package", "--template-file", &template, "--s3-bucket", BUCKET, "--output-template-file", &packaged];
+    let package = [
+        "cloudformation",
+        "package",
+        "--template-file",
+        &template,
+        "--s3-bucket",
+        BUCKET,
+        "--output-template-file",
+        &packaged,
+    ];
     aws.run(&package).await?;
     let mut deploy = vec!["cloudformation", "deploy", "--stack-name", CONTROL_PLANE, "--template-file", &packaged];
     deploy.extend(["--s3-bucket", BUCKET, "--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"]);
@@ -116,7 +131,12 @@ pub async fn control_plane_by_sam(
     let command = Cli::new(&sam.path("sam"), &world.run, world.gateway.endpoints());
     let mut deploy = vec!["deploy", "--stack-name", CONTROL_PLANE, "--template-file", &template, "--resolve-s3"];
     deploy.extend(["--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]);
-    deploy.extend(["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar", "--parameter-overrides"]);
+    deploy.extend([
+        "--no-confirm-changeset",
+        "--no-fail-on-empty-changeset",
+        "--no-progressbar",
+        "--parameter-overrides",
+    ]);
     let parameters = parameters(network)?;
     deploy.extend(parameters.iter().map(String::as_str));
     phase.progress("sam deploy");

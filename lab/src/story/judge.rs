@@ -62,10 +62,7 @@ pub async fn served(
             target: host.id.clone(),
             generation,
             serial: seen.serial,
-            not_after: seen
-                .not_after
-                .format(&time::format_description::well_known::Rfc3339)
-                .unwrap_or_default(),
+            not_after: seen.not_after.format(&time::format_description::well_known::Rfc3339).unwrap_or_default(),
             chain_ok: true,
             name_ok: true,
         });

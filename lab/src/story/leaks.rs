@@ -21,6 +21,8 @@ const CARRIERS: [&str; 5] = [
 /// Searches logs, events, commands, histories, parameters and calls; what was found.
 pub(super) async fn check(tale: &Tale, phase: Phase) -> Result<Vec<Leak>, StoryError> {
     phase.progress("collecting every key of the run");
+    // The calls so far: the lab's own fetching of the keys, just below, is no leak of the product.
+    let passed = tale.world.gateway.passed();
     let mut search = Search::new(&secrets(tale).await?);
     for function in FUNCTIONS {
         let log = tale.watch.log(&tale.function(function)).await?;
@@ -36,7 +38,7 @@ pub(super) async fn check(tale: &Tale, phase: Phase) -> Result<Vec<Leak>, StoryE
     for event in tale.world.router.events() {
         search.look("an event", event.to_string().as_bytes());
     }
-    for passed in tale.world.gateway.passed() {
+    for passed in passed {
         let carries = CARRIERS.contains(&passed.operation.as_str());
         if !carries || is_plain(&passed.request) {
             search.look(&format!("request {}", passed.operation), &passed.request);

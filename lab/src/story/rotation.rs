@@ -79,7 +79,8 @@ pub(super) async fn on_renewal(
     report: &mut Report,
     phase: Phase,
 ) -> Result<(), StoryError> {
-    let before = judge::served(&tale.world, PROBER, &tale.roots, &tale.watch.generations(tale.ledger()?, STACK).await?).await?;
+    let before =
+        judge::served(&tale.world, PROBER, &tale.roots, &tale.watch.generations(tale.ledger()?, STACK).await?).await?;
     let client = judge::client(&tale.world, CLIENT, &tale.roots)?;
     let request = Request { host: DOMAIN.to_owned(), port: PORT, path: "/".to_owned() };
     let load = Load::start(&client, &request, options.clients, PAUSE);

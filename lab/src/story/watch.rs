@@ -97,11 +97,16 @@ impl Watch {
 
     /// Every record of the ledger under `prefix` of a stack, in the order of their keys.
     pub async fn records(&self, table: &str, stack: &str, prefix: &str) -> Result<Vec<Value>, CallError> {
-        let query = json!({
+        let mut query = json!({
             "TableName": table,
-            "KeyConditionExpression": "pk = :pk AND begins_with(sk, :sk)",
-            "ExpressionAttributeValues": {":pk": {"S": format!("STACK#{stack}")}, ":sk": {"S": prefix}},
+            "KeyConditionExpression": "pk = :pk",
+            "ExpressionAttributeValues": {":pk": {"S": format!("STACK#{stack}")}},
         });
+        // A key condition takes no empty prefix.
+        if !prefix.is_empty() {
+            query["KeyConditionExpression"] = "pk = :pk AND begins_with(sk, :sk)".into();
+            query["ExpressionAttributeValues"][":sk"] = json!({"S": prefix});
+        }
         let answer = self.ledger.json("DynamoDB_20120810.Query", &query).await?;
         let items = answer["Items"].as_array().into_iter().flatten();
         Ok(items

@@ -92,7 +92,8 @@ impl World {
         let directory = absolute(&options.directory)?;
         let run = directory.join("run");
         // Processes first: whatever an earlier run left behind still writes into its directory.
-        let processes = Processes::of(&directory, &directory.join("logs")).await.map_err(StoryError::io("the lab's directory"))?;
+        let processes =
+            Processes::of(&directory, &directory.join("logs")).await.map_err(StoryError::io("the lab's directory"))?;
         let _ = std::fs::remove_dir_all(&run);
         std::fs::create_dir_all(&run).map_err(StoryError::io("the run's directory"))?;
         let (moto_port, ministack_port) = (free_port()?, free_port()?);
