@@ -62,7 +62,7 @@ impl EventRouter {
 
     /// Puts an event on the bus; returns once every matching target was called.
     pub async fn put(&self, event: Event) {
-        let envelope = self.envelope(event);
+        let envelope = self.envelope(&event);
         let rules = match self.list_rules().await {
             Ok(rules) => rules,
             Err(error) => return self.note(&envelope, "ListRules", "", Some(error.to_string())),
@@ -82,7 +82,7 @@ impl EventRouter {
             if !text(&rule["ScheduleExpression"]).is_empty() {
                 let resources = vec![text(&rule["Arn"])];
                 let (source, detail_type) = ("aws.events".to_owned(), "Scheduled Event".to_owned());
-                let envelope = self.envelope(Event { source, detail_type, resources, detail: json!({}) });
+                let envelope = self.envelope(&Event { source, detail_type, resources, detail: json!({}) });
                 called += self.deliver(&text(&rule["Name"]), &envelope).await;
             }
         }
@@ -100,7 +100,7 @@ impl EventRouter {
     }
 
     /// The envelope AWS puts around an event (EventBridge user guide, event structure).
-    fn envelope(&self, event: Event) -> Value {
+    fn envelope(&self, event: &Event) -> Value {
         let now = OffsetDateTime::now_utc();
         let mut envelope = json!({
             "version": "0",

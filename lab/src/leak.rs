@@ -2,7 +2,7 @@
 //!
 //! A key is sought as PEM body lines, as one base64 string, as hexadecimal (both cases) and as DER bytes. The places
 //! where a key may be (the SecureString's own traffic, the authority's secret, the targets' key files) are not handed
-//! to [`search`]; everything else is.
+//! to [`Search`]; everything else is.
 
 use std::collections::BTreeSet;
 

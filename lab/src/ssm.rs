@@ -3,6 +3,8 @@
 //! Parameter Store is passed on to the emulator behind, after the checks it lacks; what changes there is announced as
 //! `Parameter Store Change`. What AWS refuses is refused here, and every refusal names its documentation ([`rules`]).
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "every other kind of JSON value is refused alike")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -188,11 +188,14 @@ async fn ask(address: std::net::SocketAddr, client: &TlsConnector) -> Result<(St
     tokio::time::timeout(Duration::from_secs(10), attempt).await.unwrap_or_else(|_| Err("no answer".to_owned()))
 }
 
+/// What one connection showed, or why it failed.
+type Seen = Result<(String, String), String>;
+
 /// Clients that open one connection after the other until they are told to stop.
 struct Clients {
     stop: Arc<AtomicBool>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
-    seen: Arc<Mutex<Vec<Result<(String, String), String>>>>,
+    seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Clients {

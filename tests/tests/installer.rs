@@ -316,7 +316,7 @@ fn going_back_means_to_what_was_proven() {
     let reload = fs::read_to_string(host.at("hooks/reload")).unwrap();
     host.executable("hooks/reload", "#!/bin/sh\nkill -9 \"-$(head -n 1 \"$HOST/group\")\"\n");
     host.publish(2, &unproven.text);
-    let said = Host::run_known(host.command(2, &unproven.fingerprint), &host.at("group"));
+    let said = Host::run_known(&host.command(2, &unproven.fingerprint), &host.at("group"));
     assert_eq!((said.status, host.current().as_deref()), (None, Some("2")), "{said:?}");
     host.executable("hooks/reload", &reload);
     fs::write(host.at("ignore-reload"), "").unwrap();

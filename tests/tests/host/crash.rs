@@ -44,7 +44,7 @@ pub(crate) fn prepare(host: &Host) {
 /// Runs the installation and kills it at the given call, counted from 1; whether it came that far.
 pub(crate) fn killed_at(host: &Host, call: u32, generation: u32, fingerprint: &str) -> (bool, Said) {
     std::fs::write(host.at("countdown"), call.to_string()).unwrap();
-    let said = Host::run_known(host.command(generation, fingerprint), &host.at("group"));
+    let said = Host::run_known(&host.command(generation, fingerprint), &host.at("group"));
     let _ = std::fs::remove_file(host.at("countdown"));
     (said.status.is_none(), said)
 }

@@ -143,7 +143,7 @@ impl Host {
     }
 
     /// The same, with its process group written to a file before anything runs that would look for it there.
-    pub(crate) fn run_known(command: Command, group: &Path) -> Said {
+    pub(crate) fn run_known(command: &Command, group: &Path) -> Said {
         let mut known = Command::new("sh");
         known.args(["-c", "echo $$ >\"$0\" && exec \"$@\""]).arg(group).arg(command.get_program());
         known.args(command.get_args()).env_clear().stdin(Stdio::null()).process_group(0);

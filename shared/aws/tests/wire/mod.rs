@@ -58,7 +58,7 @@ impl Wire {
                         kept.lock().unwrap().push(request);
                         answer
                     })
-                    .await
+                    .await;
                 });
             }
         });

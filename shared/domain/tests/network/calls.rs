@@ -8,6 +8,7 @@ use super::world::{Answer, Group, Listener, Service, Tags, Thing, World, dns_ent
 
 impl World {
     /// Makes one call.
+    #[allow(clippy::too_many_lines, reason = "one arm per call")]
     pub(crate) fn call(&mut self, action: &Action) -> Answer {
         match action {
             Action::CreateServiceNetwork { name, tags, token } => {

@@ -74,7 +74,7 @@ fn teardown_stops_at_what_strangers_hung_on_ours() {
     let (network, service) = (world.networks[0].id.clone(), world.services[0].id.clone());
     let vpc = VpcId::parse("vpc-0fffffffffffffff0").unwrap();
     world.vpcs.push(stranger("snva-0ccc", (network.clone(), vpc, Default::default())));
-    world.associations.push(stranger("snsa-0ddd", (network.clone(), "svc-0other".to_owned())));
+    world.associations.push(stranger("snsa-0ddd", (network, "svc-0other".to_owned())));
     world.associations.push(stranger("snsa-0eee", ("sn-0other".to_owned(), service)));
     let absent = spec(|it| (it["state"], it["deletionProtection"]) = (json!("absent"), json!(false)));
     run(&mut world, &absent, Keep::Nothing);
