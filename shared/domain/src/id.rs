@@ -106,7 +106,7 @@ text_id!(
 
 text_id!(
     /// An ACM certificate.
-    AcmArn, "an ACM certificate ARN (arn:aws:acm:<region>:<account>:certificate/<id>)",
+    AcmArn, "an ACM certificate ARN (arn:aws:acm:REGION:ACCOUNT:certificate/ID)",
     |v| {
         let parts: Vec<&str> = v.splitn(6, ':').collect();
         matches!(parts.as_slice(), ["arn", partition, "acm", region, account, resource]

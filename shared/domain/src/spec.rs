@@ -1,7 +1,7 @@
 //! The spec of a stack: what its writer wants, parsed once into types that cannot hold a passthrough stack AWS refuses.
 //!
-//! Three layers, each reporting everything it finds: the [`shape`] table (fields, types, ranges, identifiers; the JSON
-//! Schema is printed from the same table), the typed document below, and the [`rules`] that compare fields.
+//! Three layers, each reporting everything it finds: the `shape` table (fields, types, ranges, identifiers; the JSON
+//! Schema is printed from the same table), the typed document below, and the `rules` that compare fields.
 
 mod allowed;
 mod document;

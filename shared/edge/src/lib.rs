@@ -1,7 +1,7 @@
 //! The first and last ten lines every Lambda shares.
 //!
 //! A function is a [`Function`]: it says what it needs from the environment, takes one typed request and gives one
-//! answer; [`serve`] does the rest: logs as JSON, the request parsed strictly, every error as one of five words
+//! answer; [`serve()`] does the rest: logs as JSON, the request parsed strictly, every error as one of five words
 //! ([`espalier_domain::failure::Word`]), a metric line. Nothing here decides anything about a domain, and no AWS API
 //! is called from here.
 
