@@ -13,13 +13,12 @@ use espalier_domain::id::{InstanceId, Scope, StackName};
 use espalier_domain::plan::{Block, BlockCode};
 use espalier_domain::record::{AttemptRecord, GenerationRecord, SightingRecord};
 use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
+use espalier_domain::rotation::policy::Policy;
 use espalier_domain::rotation::settle::{CommandSeen, settle};
 use espalier_domain::spec::{self, AllowedDomains, Manage, Select, Spec, State};
 use espalier_edge::EdgeError;
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
-
-use crate::policy;
 
 /// A command that has not been seen to end by then will not be asked about any more: the planner has long given its
 /// attempts up, and Run Command forgets.
@@ -105,7 +104,7 @@ impl Sources {
         let generations = generations.into_iter().filter(|record| record.scope == Scope::shared()).collect();
         Ok(Evidence {
             now,
-            policy: policy::of(spec),
+            policy: Policy::from_spec(spec),
             generations,
             targets: targets(fleet, attempts, sightings),
             authorities,

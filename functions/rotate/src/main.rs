@@ -9,7 +9,6 @@ mod concern;
 mod gather;
 mod hint;
 mod pass;
-mod policy;
 mod start;
 
 use espalier_aws::acm::Certificates;

@@ -127,6 +127,7 @@ pub async fn control_plane_by_sam(
     let build = world.run.join("sam");
     setup::sam_build(sam, workspace, &build, phase).await?;
     let template = build.join("template.yaml");
+    definitions_as_json(&template, workspace, &build)?;
     let template = template.to_string_lossy();
     let command = Cli::new(&sam.path("sam"), &world.run, world.gateway.endpoints());
     let mut deploy = vec!["deploy", "--stack-name", CONTROL_PLANE, "--template-file", &template, "--resolve-s3"];
@@ -170,30 +171,47 @@ fn stage_template(workspace: &Path, binaries: &Path, stage: &Path) -> Result<(),
 
 fn stage_resource(resource: &mut Yaml, workspace: &Path, binaries: &Path, stage: &Path) -> Result<(), StoryError> {
     let copying = "laying out the functions";
-    match resource.get("Type").and_then(Yaml::as_str) {
-        Some("AWS::Serverless::Function") => {
-            let binary = resource
-                .get("Metadata")
-                .and_then(|metadata| metadata.get("BuildProperties"))
-                .and_then(|build| build.get("Binary"))
-                .and_then(Yaml::as_str)
-                .ok_or_else(|| StoryError::Unmet("a function of template.yaml names no Binary".to_owned()))?;
-            let code = stage.join("code").join(binary);
-            std::fs::create_dir_all(&code).map_err(StoryError::io(copying))?;
-            std::fs::copy(binaries.join(binary), code.join("bootstrap")).map_err(StoryError::io(copying))?;
-            set_property(resource, "CodeUri", &code);
-        }
-        Some("AWS::Serverless::StateMachine") => {
-            let definition = resource.get("Properties").and_then(|properties| properties.get("DefinitionUri"));
-            let definition = definition.and_then(Yaml::as_str).map(|path| workspace.join(path));
-            if let Some(path) = definition {
-                let staged = stage.join("definition.asl.json");
-                as_json(&path, &staged)?;
-                set_property(resource, "DefinitionUri", &staged);
-            }
-        }
-        Some(_) | None => {}
+    stage_definition(resource, workspace, stage)?;
+    if resource.get("Type").and_then(Yaml::as_str) != Some("AWS::Serverless::Function") {
+        return Ok(());
     }
+    let binary = resource
+        .get("Metadata")
+        .and_then(|metadata| metadata.get("BuildProperties"))
+        .and_then(|build| build.get("Binary"))
+        .and_then(Yaml::as_str)
+        .ok_or_else(|| StoryError::Unmet("a function of template.yaml names no Binary".to_owned()))?;
+    let code = stage.join("code").join(binary);
+    std::fs::create_dir_all(&code).map_err(StoryError::io(copying))?;
+    std::fs::copy(binaries.join(binary), code.join("bootstrap")).map_err(StoryError::io(copying))?;
+    set_property(resource, "CodeUri", &code);
+    Ok(())
+}
+
+/// What `sam build` made, with definitions as JSON.
+fn definitions_as_json(template: &Path, workspace: &Path, stage: &Path) -> Result<(), StoryError> {
+    let text = std::fs::read_to_string(template).map_err(StoryError::io("reading what sam build made"))?;
+    let mut built: Yaml = serde_norway::from_str(&text).map_err(StoryError::boxed("parsing what sam build made"))?;
+    let resources = built.get_mut("Resources").and_then(Yaml::as_mapping_mut);
+    for (_, resource) in resources.into_iter().flatten() {
+        stage_definition(resource, workspace, stage)?;
+    }
+    let text = serde_norway::to_string(&built).map_err(StoryError::boxed("writing what sam build made"))?;
+    std::fs::write(template, text).map_err(StoryError::io("writing what sam build made"))
+}
+
+fn stage_definition(resource: &mut Yaml, workspace: &Path, stage: &Path) -> Result<(), StoryError> {
+    if resource.get("Type").and_then(Yaml::as_str) != Some("AWS::Serverless::StateMachine") {
+        return Ok(());
+    }
+    let definition = resource.get("Properties").and_then(|properties| properties.get("DefinitionUri"));
+    let Some(path) = definition.and_then(Yaml::as_str).map(Path::new) else { return Ok(()) };
+    // `sam build` writes paths relative to its own template; both lead to the one workflow of this name.
+    let source = path.file_name().map(|name| workspace.join("workflows").join(name));
+    let Some(source) = source else { return Ok(()) };
+    let staged = stage.join("definition.asl.json");
+    as_json(&source, &staged)?;
+    set_property(resource, "DefinitionUri", &staged);
     Ok(())
 }
 
