@@ -13,6 +13,7 @@ pub mod world;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -135,9 +136,11 @@ const OUTSIDER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 2, 0, 10));
 pub async fn run(options: &Options, ui: &Ui) -> Report {
     let servers = options.servers.iter().map(|server| server.name().to_owned()).collect();
     let mut report = Report { scenario: "recipe".to_owned(), servers, ..Report::default() };
+    // While the world is kept, Ctrl-C means "go on and tear down".
+    let kept = AtomicBool::new(false);
     let told = tokio::select! {
-        told = tell(options, ui, &mut report) => told,
-        _ = interrupted() => Err(StoryError::Interrupted),
+        told = tell(options, ui, &mut report, &kept) => told,
+        () = interrupted_unless(&kept) => Err(StoryError::Interrupted),
     };
     if let Err(error) = told {
         report.error = Some(error.lines());
@@ -148,6 +151,15 @@ pub async fn run(options: &Options, ui: &Ui) -> Report {
     report.phases = ui.phases();
     report.ok = report.error.is_none() && report.leaks.is_empty();
     report
+}
+
+async fn interrupted_unless(kept: &AtomicBool) {
+    loop {
+        interrupted().await;
+        if !kept.load(Ordering::Relaxed) {
+            return;
+        }
+    }
 }
 
 async fn interrupted() {
@@ -180,10 +192,10 @@ struct Tale {
     roots: String,
 }
 
-async fn tell(options: &Options, ui: &Ui, report: &mut Report) -> Result<(), StoryError> {
+async fn tell(options: &Options, ui: &Ui, report: &mut Report, kept: &AtomicBool) -> Result<(), StoryError> {
     ui.line("Espalier's lab: the real functions, template and installer in a world on this machine\n");
     let mut tale = set_up(options, ui, report).await?;
-    let told = chapters(&mut tale, options, ui, report).await;
+    let told = chapters(&mut tale, options, ui, report, kept).await;
     // Figures of a run that failed are worth as much.
     let functions: BTreeMap<String, String> =
         setup::FUNCTIONS.iter().map(|name| ((*name).to_owned(), tale.function(name))).collect();
@@ -197,7 +209,13 @@ async fn tell(options: &Options, ui: &Ui, report: &mut Report) -> Result<(), Sto
     told
 }
 
-async fn chapters(tale: &mut Tale, options: &Options, ui: &Ui, report: &mut Report) -> Result<(), StoryError> {
+async fn chapters(
+    tale: &mut Tale,
+    options: &Options,
+    ui: &Ui,
+    report: &mut Report,
+    kept: &AtomicBool,
+) -> Result<(), StoryError> {
     stack::plan(tale, ui.phase("plan")).await?;
     stack::provision(tale, ui.phase("provision")).await?;
     rotation::first(tale, ui.phase("first certificates")).await?;
@@ -207,7 +225,9 @@ async fn chapters(tale: &mut Tale, options: &Options, ui: &Ui, report: &mut Repo
     }
     stack::again(tale, ui.phase("plan again")).await?;
     if options.keep {
+        kept.store(true, Ordering::Relaxed);
         keep(tale, ui).await;
+        kept.store(false, Ordering::Relaxed);
     }
     report.leaks = leaks::check(tale, ui.phase("leaks")).await?;
     stack::tear_down(tale, ui.phase("tear down")).await
