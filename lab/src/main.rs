@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use espalier_lab::story::{Options, Server};
+use espalier_lab::story::{Options, Scenario, Server};
 use espalier_lab::ui::Ui;
 use espalier_lab::{story, target};
 
@@ -27,6 +27,10 @@ struct Cli {
     /// plain cargo and `aws cloudformation package` + `deploy`
     #[arg(long)]
     sam: bool,
+
+    /// What to show once the stack stands and serves, in one world: `recipe` (ACM renews, under client load)
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "recipe")]
+    scenario: Vec<Scenario>,
 
     /// TLS servers on the targets, spread over them in turn: `lab` (a small rustls server, nothing to install),
     /// `apache` (the machine's own apache2 with mod_ssl)
@@ -90,6 +94,7 @@ async fn run(cli: Cli) -> ExitCode {
     }
     let options = Options {
         sam: cli.sam,
+        scenarios: cli.scenario,
         servers: cli.servers,
         clients: usize::from(cli.clients),
         rotations: u32::from(cli.rotations),

@@ -33,6 +33,8 @@ use world::World;
 pub struct Options {
     /// Through the real SAM CLI.
     pub sam: bool,
+    /// What is told once the stack stands, in this order.
+    pub scenarios: Vec<Scenario>,
     /// The targets' TLS servers, in turn.
     pub servers: Vec<Server>,
     /// Clients during rotations.
@@ -45,6 +47,21 @@ pub struct Options {
     pub binaries: Option<PathBuf>,
     /// The lab's directory.
     pub directory: PathBuf,
+}
+
+/// A story of its own, told in the one world in which the recipe's stack stands and serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Scenario {
+    /// ACM announces renewals under client load.
+    Recipe,
+}
+
+impl Scenario {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Recipe => "recipe",
+        }
+    }
 }
 
 /// A TLS server on a target.
@@ -135,7 +152,8 @@ const OUTSIDER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 2, 0, 10));
 /// Tells the whole story; always answers, and leaves no process behind.
 pub async fn run(options: &Options, ui: &Ui) -> Report {
     let servers = options.servers.iter().map(|server| server.name().to_owned()).collect();
-    let mut report = Report { scenario: "recipe".to_owned(), servers, ..Report::default() };
+    let scenarios: Vec<&str> = options.scenarios.iter().map(|scenario| scenario.name()).collect();
+    let mut report = Report { scenario: scenarios.join(","), servers, ..Report::default() };
     // While the world is kept, Ctrl-C means "go on and tear down".
     let kept = AtomicBool::new(false);
     let told = tokio::select! {
@@ -220,10 +238,12 @@ async fn chapters(
     stack::provision(tale, ui.phase("provision")).await?;
     rotation::first(tale, ui.phase("first certificates")).await?;
     rotation::end_to_end(tale, ui.phase("end to end")).await?;
-    for number in 1..=options.rotations {
-        rotation::on_renewal(tale, options, number, report, ui.phase(&format!("rotation {number}"))).await?;
+    for scenario in &options.scenarios {
+        match scenario {
+            Scenario::Recipe => rotation::renewals(tale, options, report, ui).await?,
+        }
+        stack::again(tale, ui.phase("plan again")).await?;
     }
-    stack::again(tale, ui.phase("plan again")).await?;
     if options.keep {
         kept.store(true, Ordering::Relaxed);
         keep(tale, ui).await;
@@ -255,6 +275,10 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
 
     let phase = ui.phase("network");
     let network = deploy::network(&world, &workspace).await?;
+    // The recipe has two instances; every server that was asked for gets one of its own.
+    for number in 2..options.servers.len() {
+        deploy::instance(&world, &network, &format!("{STACK}-{number}")).await?;
+    }
     let outsider = stack::outsider_vpc(&world).await?;
     world.attach(PROBER, deploy::output(&network, "VpcId")?, &groups(&network, "ProberGroupId")?);
     world.attach(CLIENT, deploy::output(&network, "ConsumerVpcId")?, &groups(&network, "ClientGroupId")?);

@@ -75,6 +75,23 @@ async fn complete(world: &World, network: &BTreeMap<String, String>) -> Result<(
     Ok(())
 }
 
+/// Runs one more instance like the recipe's, as its owner would: the same image, subnet, group and tag. Its id.
+pub async fn instance(world: &World, network: &BTreeMap<String, String>, name: &str) -> Result<String, StoryError> {
+    let aws = world.aws();
+    let described = aws.run(&["ec2", "describe-instances", "--output", "json"]).await?;
+    let image = described["Reservations"][0]["Instances"][0]["ImageId"].as_str().unwrap_or_default();
+    let subnets = output(network, "SubnetIds")?;
+    let subnet = subnets.split(',').next().unwrap_or(subnets);
+    let tags =
+        format!("ResourceType=instance,Tags=[{{Key=Name,Value={name}}},{{Key=espalier:stack,Value={}}}]", super::STACK);
+    let mut run = vec!["ec2", "run-instances", "--count", "1", "--instance-type", "t3.micro", "--subnet-id", subnet];
+    run.extend(["--image-id", image, "--security-group-ids", output(network, "TargetGroupId")?]);
+    run.extend(["--tag-specifications", &tags, "--output", "json"]);
+    let ran = aws.run(&run).await?;
+    let id = ran["Instances"][0]["InstanceId"].as_str();
+    id.map(str::to_owned).ok_or_else(|| StoryError::Unmet(format!("EC2 ran no instance: {ran}")))
+}
+
 /// Deploys the project's own template with plain cargo builds; its outputs.
 pub async fn control_plane(
     world: &World,

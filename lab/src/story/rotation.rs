@@ -10,7 +10,7 @@ use super::judge::{self, DOMAIN};
 use super::{CLIENT, OUTSIDER, Options, PROBER, STACK, StoryError, Tale};
 use crate::client::load::{Load, Request};
 use crate::report::{Handshakes, Report};
-use crate::ui::Phase;
+use crate::ui::{Phase, Ui};
 
 /// Between two connections of one client: enough to leave the two cores to everybody else.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -71,8 +71,16 @@ pub(super) async fn end_to_end(tale: &Tale, phase: Phase) -> Result<(), StoryErr
     Ok(())
 }
 
+/// As many renewals as were asked for, one after the other.
+pub(super) async fn renewals(tale: &Tale, options: &Options, report: &mut Report, ui: &Ui) -> Result<(), StoryError> {
+    for number in 1..=options.rotations {
+        on_renewal(tale, options, number, report, ui.phase(&format!("rotation {number}"))).await?;
+    }
+    Ok(())
+}
+
 /// ACM announces a renewal; every target ends up serving a new certificate, and no client notices.
-pub(super) async fn on_renewal(
+async fn on_renewal(
     tale: &Tale,
     options: &Options,
     number: u32,
