@@ -8,7 +8,7 @@ lab *options:
 
 # All tests
 test *options:
-    cargo test --profile lab --workspace {{options}}
+    bash tests/run {{options}}
 
 # What CI runs, or the named steps of it
 ci *steps:
@@ -24,8 +24,7 @@ deny:
 
 # Writes what is generated and checked in: the spec's schema, golden plans, the installer inside template.yaml
 generate:
-    EXPECTORATE=overwrite cargo test --profile lab --package espalier-domain
-    EXPECTORATE=overwrite cargo test --profile lab --package espalier-tests --test documents
+    EXPECTORATE=overwrite bash tests/run --test spec --test network --test rotation --test documents
 
 # The functions as users deploy them
 build:
