@@ -139,8 +139,7 @@ async fn sign(spec: &Spec, authority: &Authority, now: OffsetDateTime) -> Result
                 }
             }
         })?;
-    let bundle =
-        bundle::assemble(&key, &leaf, authority.issuing_der()).map_err(|error| EdgeError::refused(chain(&error)))?;
+    let bundle = bundle::assemble(&key, &leaf).map_err(|error| EdgeError::refused(chain(&error)))?;
     Ok((leaf, bundle))
 }
 
@@ -214,7 +213,7 @@ mod tests {
         let record = record(&item(1), &leaf, &authority, now);
         assert_eq!(record.parameter, "/espalier-leaf/payments/shared/1");
         assert_eq!((record.serial, record.dns_names), (request.serial.text(), vec!["pay.example.com".to_owned()]));
-        let bundle = bundle::assemble(&key, &leaf, authority.issuing_der()).unwrap();
+        let bundle = bundle::assemble(&key, &leaf).unwrap();
         assert_eq!(record.fingerprint, bundle::inspect(&bundle).unwrap().fingerprint);
     }
 }

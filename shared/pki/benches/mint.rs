@@ -39,7 +39,7 @@ fn mint(criterion: &mut Criterion) {
             let request = request();
             let future = issue::leaf(authority.signer(), authority.issuing_der(), &subject, &request);
             let leaf = block_on(future).unwrap();
-            bundle::assemble(&key, &leaf, authority.issuing_der()).unwrap()
+            bundle::assemble(&key, &leaf).unwrap()
         });
     });
     group.finish();

@@ -85,6 +85,7 @@ pub enum IssueError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leaf {
     der: Vec<u8>,
+    issuing: Vec<u8>,
     facts: Facts,
 }
 
@@ -92,6 +93,11 @@ impl Leaf {
     /// The certificate.
     pub fn der(&self) -> &[u8] {
         &self.der
+    }
+
+    /// The certificate above it, DER: the one whose key signed it.
+    pub fn issuing(&self) -> &[u8] {
+        &self.issuing
     }
 
     /// What stands in it.
@@ -115,7 +121,7 @@ pub async fn leaf(
     let der = sign(&params, subject, Above::Certificate(issuing), signer).await?;
     let facts = inspect::facts(&der)?;
     check(&facts, &issuer, subject, request)?;
-    Ok(Leaf { der, facts })
+    Ok(Leaf { der, issuing: issuing.to_vec(), facts })
 }
 
 /// Compares a finished leaf with what was asked for, without trusting the code that built it.

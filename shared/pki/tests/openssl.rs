@@ -97,7 +97,7 @@ fn a_bundle_is_what_the_installer_can_take_apart() {
     let authority = authority(&["example.com"], NOW);
     let key = PrivateKey::generate().unwrap();
     let leaf = leaf(&authority, &key, &request(&["api.example.com"]));
-    let bundle = bundle::assemble(&key, &leaf, authority.issuing_der()).unwrap();
+    let bundle = bundle::assemble(&key, &leaf).unwrap();
     assert!(bundle.expose().len() < 2_000, "{} bytes", bundle.expose().len());
     std::fs::write(at.join("bundle.pem"), bundle.expose()).unwrap();
     let of_key = openssl(at, &["pkey", "-in", "bundle.pem", "-pubout"]);
@@ -110,6 +110,14 @@ fn a_bundle_is_what_the_installer_can_take_apart() {
     let serial = text(&openssl(at, &["x509", "-in", "bundle.pem", "-noout", "-serial"]));
     assert_eq!(serial.trim().to_lowercase(), format!("serial={}", leaf.facts().serial));
     assert_eq!(bundle::inspect(&bundle).unwrap(), *leaf.facts());
+}
+
+#[test]
+fn a_bundle_never_holds_another_leafs_key() {
+    let authority = authority(&["example.com"], NOW);
+    let leaf = leaf(&authority, &PrivateKey::generate().unwrap(), &request(&["api.example.com"]));
+    let refused = bundle::assemble(&PrivateKey::generate().unwrap(), &leaf).err();
+    assert!(matches!(refused, Some(bundle::BundleError::Mismatch("the key is not the leaf's"))), "{refused:?}");
 }
 
 /// Everything of `openssl x509 -text` but what differs in each run: keys, their hashes and signatures.

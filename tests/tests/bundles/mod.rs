@@ -59,7 +59,7 @@ pub(crate) fn minted(authority: &Authority, age: Duration) -> Bundle {
     };
     let key = PrivateKey::generate().unwrap();
     let leaf = ready(issue::leaf(authority.signer(), authority.issuing_der(), &key.public(), &request)).unwrap();
-    let text = bundle::assemble(&key, &leaf, authority.issuing_der()).unwrap();
+    let text = bundle::assemble(&key, &leaf).unwrap();
     Bundle { text: text.expose().to_owned(), fingerprint: fingerprint(leaf.der()), serial: leaf.facts().serial.clone() }
 }
 

@@ -12,7 +12,8 @@ fn code(file: &SourceFile) -> &str {
 }
 
 fn is_test(path: &str) -> bool {
-    path.contains("/tests/") || path.contains("/benches/") || path.ends_with("/tests.rs") || path.starts_with("tests/")
+    let folders = ["/tests/", "/benches/", "/examples/"];
+    folders.iter().any(|folder| path.contains(folder)) || path.ends_with("/tests.rs") || path.starts_with("tests/")
 }
 
 #[test]

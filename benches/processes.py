@@ -1,0 +1,180 @@
+#!/usr/bin/env python3
+"""Whole processes, measured from outside: starts, memory, the first certificate, rates per CPU-second, sizes.
+
+Every figure that is a time is the median of interleaved runs, so that what else the machine does meets all programs
+alike; the ratios are what counts. Prints Markdown for docs/benchmarks.md. `benches/run` builds what this needs.
+"""
+
+import argparse
+import os
+import pathlib
+import socket
+import statistics
+import subprocess
+import threading
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+# The AWS clients each function builds (functions/*/src/main.rs), by boto3's names.
+CLIENTS = {
+    "provision": ["vpc-lattice", "ec2", "route53", "ssm", "events"],
+    "rotate": ["ssm", "dynamodb", "acm", "stepfunctions"],
+    "mint": ["ssm", "dynamodb", "secretsmanager"],
+    "distribute": ["ssm", "dynamodb"],
+    "verify": [],
+}
+
+# What template.yaml gives them, with names that lead nowhere: nothing is called before the first event.
+ENVIRONMENT = {
+    "ESPALIER_ALLOWED_DOMAINS": "example.com",
+    "ESPALIER_LEDGER_TABLE": "ledger",
+    "ESPALIER_STATE_MACHINE_ARN": "arn:aws:states:eu-west-1:111122223333:stateMachine:espalier-rotation",
+    "ESPALIER_LEAF_KEY_ID": "arn:aws:kms:eu-west-1:111122223333:key/11111111-2222-4333-8444-555555555555",
+    "ESPALIER_AUTHORITY_SECRET": "espalier/authority",
+    "ESPALIER_INSTALLER_DOCUMENT": "espalier-installer",
+    "AWS_LAMBDA_FUNCTION_NAME": "benchmark",
+    "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256",
+    "AWS_REGION": "eu-west-1",
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "AWS_ACCESS_KEY_ID": "benchmark",
+    "AWS_SECRET_ACCESS_KEY": "benchmark",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    # One file, as on Amazon Linux 2023; Debian's default is a folder of hundreds.
+    "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
+    "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+}
+
+
+class RuntimeApi:
+    """Plays the Lambda service up to the first request for an event."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
+
+    def first_poll(self):
+        """When the first poll arrived; the connection stays open, so that the process still lives."""
+        connection, _ = self.listener.accept()
+        request = connection.recv(4096)
+        arrived = time.perf_counter()
+        if b"/invocation/next" not in request.split(b"\r\n", 1)[0]:
+            raise SystemExit(f"not a poll: {request[:200]!r}")
+        return arrived, connection
+
+
+def start(program):
+    """Milliseconds from spawning to the first poll, and the peak of resident memory until then in MiB."""
+    api = RuntimeApi()
+    environment = dict(ENVIRONMENT, AWS_LAMBDA_RUNTIME_API=api.address)
+    seen = []
+    waiter = threading.Thread(target=lambda: seen.append(api.first_poll()))
+    waiter.start()
+    begun = time.perf_counter()
+    process = subprocess.Popen(program, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    waiter.join(60)
+    if not seen:
+        raise SystemExit(f"{program} did not poll within a minute")
+    arrived, connection = seen[0]
+    peak = next(
+        int(line.split()[1]) / 1024
+        for line in pathlib.Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    )
+    process.kill()
+    process.wait()
+    connection.close()
+    api.listener.close()
+    return (arrived - begun) * 1000, peak
+
+
+def starts(arguments):
+    programs = {"hello (Rust)": [str(arguments.examples / "hello")]}
+    for name, clients in CLIENTS.items():
+        programs[name] = [str(arguments.functions / name)]
+        programs[f"{name} (boto3)"] = [arguments.python, str(HERE / "boto3_function.py"), *clients]
+    runs = {name: [] for name in programs}
+    for _ in range(arguments.runs):
+        for name, program in programs.items():
+            runs[name].append(start(program))
+    median = {
+        name: (statistics.median(ms for ms, _ in all), statistics.median(mib for _, mib in all))
+        for name, all in runs.items()
+    }
+    print(f"| start to first poll, {arguments.runs} runs | ms | peak MiB | boto3 ms | boto3 MiB | ratio |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    print("| hello: lambda_runtime alone | %.1f | %.1f | | | |" % median["hello (Rust)"])
+    for name, clients in CLIENTS.items():
+        (ms, mib), (peer_ms, peer_mib) = median[name], median[f"{name} (boto3)"]
+        print(
+            f"| `{name}`, {len(clients)} clients | {ms:.1f} | {mib:.1f} | {peer_ms:.0f} | {peer_mib:.0f} | {peer_ms / ms:.0f}x |"
+        )
+
+
+def cpu_seconds(program, stdin=b""):
+    """What a process prints, and the CPU time it used."""
+    process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process.stdin.write(stdin)
+    process.stdin.close()
+    printed = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{program} ended with {process.returncode}")
+    return printed, usage.ru_utime + usage.ru_stime
+
+
+def certificates(arguments):
+    program = str(arguments.examples / "mint")
+    authority, _ = cpu_seconds([program, "make"])
+    first = statistics.median(int(cpu_seconds([program, "1"], authority)[0]) for _ in range(arguments.runs))
+    count = 20_000
+    _, cpu = cpu_seconds([program, str(count)], authority)
+    print("| certificates | |")
+    print("| --- | --- |")
+    print(f"| first of a process: key, leaf, checks, bundle | {first / 1000:.2f} ms |")
+    print(f"| minted per CPU-second | {count / cpu:,.0f} |")
+
+
+def handshakes(arguments):
+    count = 10_000
+    printed, cpu = cpu_seconds([str(arguments.examples / "probe"), str(count)])
+    print("| prober, TLS 1.3, P-256, client and server | |")
+    print("| --- | --- |")
+    print(f"| full handshakes per second | {count / float(printed):,.0f} |")
+    print(f"| full handshakes per CPU-second of both ends | {count / cpu:,.0f} |")
+
+
+def sizes(arguments):
+    print("| function | binary, MB | zip, MB |")
+    print("| --- | --- | --- |")
+    for name in CLIENTS:
+        folder = arguments.zips / name
+        packed, plain = folder / "bootstrap.zip", folder / "bootstrap"
+        size = lambda path: f"{path.stat().st_size / 1e6:.2f}" if path.exists() else "-"
+        print(f"| `{name}` | {size(plain)} | {size(packed)} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--functions", type=pathlib.Path, help="directory of the functions' release binaries")
+    parser.add_argument("--examples", type=pathlib.Path, help="directory of the release examples")
+    parser.add_argument("--zips", type=pathlib.Path, help="target/lambda, built for arm64 with --output-format zip")
+    parser.add_argument("--python", default="python3", help="a Python that has boto3")
+    parser.add_argument("--runs", type=int, default=31)
+    arguments = parser.parse_args()
+    if arguments.functions:
+        starts(arguments)
+        print()
+    if arguments.examples:
+        certificates(arguments)
+        print()
+        handshakes(arguments)
+        print()
+    if arguments.zips:
+        sizes(arguments)
+
+
+if __name__ == "__main__":
+    main()
