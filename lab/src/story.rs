@@ -7,6 +7,7 @@ pub mod judge;
 mod leaks;
 mod rotation;
 mod stack;
+pub mod timeline;
 pub mod watch;
 pub mod world;
 

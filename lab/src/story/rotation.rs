@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::deploy::PORT;
+use super::deploy::{self, PORT};
 use super::judge::{self, DOMAIN};
+use super::timeline;
 use super::{CLIENT, OUTSIDER, Options, PROBER, STACK, StoryError, Tale};
 use crate::client::load::{Load, Request};
 use crate::report::{Handshakes, Report};
@@ -110,6 +111,11 @@ async fn on_renewal(
     }
     if let Some(newest) = generations.last() {
         phase.note(&format!("generation {}: {}", newest.generation, newest.because));
+    }
+    let executions = tale.watch.executions(deploy::output(&tale.plane, "RotationStateMachine")?).await?;
+    if let Some((_, _, newest)) = executions.iter().max_by_key(|(name, ..)| timeline::epoch_and_attempt(name)) {
+        let spent = timeline::by_state(&tale.watch.history(newest).await?);
+        phase.note(&format!("where the time went: {}", timeline::told(&spent)));
     }
     merge(&mut report.handshakes, &load);
     if load.failed > 0 {
