@@ -86,6 +86,11 @@ impl Endpoint {
         self.send(operation, self.http.get(format!("{}{path}", self.base))).await
     }
 
+    /// A deletion of a REST protocol.
+    pub async fn delete(&self, operation: &str, path: &str) -> Result<Value, CallError> {
+        self.send(operation, self.http.delete(format!("{}{path}", self.base))).await
+    }
+
     async fn send(&self, operation: &str, request: reqwest::RequestBuilder) -> Result<Value, CallError> {
         let operation = format!("{}.{operation}", self.service);
         let transport = |source| CallError::Transport { operation: operation.clone(), source };

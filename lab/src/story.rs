@@ -3,6 +3,7 @@
 
 pub mod cli;
 pub mod deploy;
+mod input;
 pub mod judge;
 mod leaks;
 mod rotation;
@@ -56,6 +57,8 @@ pub enum Scenario {
     Recipe,
     /// At the end of the run a key is planted in every place that is searched, and found.
     Leaks,
+    /// Mistakes, nonsense, strangers and dangerous wishes change nothing.
+    Input,
 }
 
 impl Scenario {
@@ -63,6 +66,7 @@ impl Scenario {
         match self {
             Self::Recipe => "recipe",
             Self::Leaks => "leaks",
+            Self::Input => "input",
         }
     }
 }
@@ -246,6 +250,7 @@ async fn chapters(
             Scenario::Recipe => rotation::renewals(tale, options, report, ui).await?,
             // Told at the end, when everything else has left its traces.
             Scenario::Leaks => continue,
+            Scenario::Input => input::told(tale, ui).await?,
         }
         stack::again(tale, ui.phase("plan again")).await?;
     }
