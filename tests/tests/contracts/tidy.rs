@@ -85,7 +85,7 @@ fn no_function_is_too_long_to_be_held_in_the_head() {
             // Formatted code closes a function at the indentation of its head; one on a single line has no such end.
             let ends = |line: &&str| line.strip_prefix(&found[1]).is_some_and(|rest| rest == "}" || rest == "};");
             let is_whole = line.ends_with('}') || line.ends_with(';');
-            let length = if is_whole { 1 } else { lines[at..].iter().position(|line| ends(&line)).unwrap_or(0) + 1 };
+            let length = if is_whole { 1 } else { lines[at..].iter().position(&ends).unwrap_or(0) + 1 };
             assert!(length <= FUNCTION_LINES, "{}:{}: {} has {length} lines", file.path, at + 1, &found[2]);
         }
     }
