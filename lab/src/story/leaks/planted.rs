@@ -51,12 +51,16 @@ pub(in super::super) async fn all(tale: &Tale, phase: Phase) -> Result<(), Story
     Ok(())
 }
 
-/// Until every channel shows its key: a log line or a message takes its time.
+/// What was found so far: the channels and the keys seen there.
+type Found = BTreeMap<Channel, BTreeSet<String>>;
+
+/// Until every channel shows its key: a log line or a message takes its time, and a message once read stays away a while.
 async fn look(tale: &Tale, secrets: &[Secret], phase: &Phase) -> Result<(), StoryError> {
-    let mut problems = Vec::new();
+    let (mut found, mut problems) = (Found::new(), Vec::new());
     let settled = until(Duration::from_secs(30), Duration::from_secs(1), async || {
         phase.progress("looking for the planted keys");
-        problems = compare(&found(tale, secrets).await?);
+        look_once(tale, secrets, &mut found).await?;
+        problems = compare(&found);
         Ok::<_, StoryError>(problems.is_empty().then_some(()))
     });
     match settled.await? {
@@ -65,22 +69,25 @@ async fn look(tale: &Tale, secrets: &[Secret], phase: &Phase) -> Result<(), Stor
     }
 }
 
-/// The channels and which planted keys were found there.
-async fn found(tale: &Tale, secrets: &[Secret]) -> Result<BTreeMap<Channel, BTreeSet<String>>, StoryError> {
-    let mut found: BTreeMap<Channel, BTreeSet<String>> = BTreeMap::new();
+async fn look_once(tale: &Tale, secrets: &[Secret], found: &mut Found) -> Result<(), StoryError> {
+    // The run's own keys are known, so that one of them that leaked is not taken for a stranger's; it was told before.
+    let of_run = super::secrets(tale)?;
+    let names: BTreeSet<&str> = of_run.iter().map(|secret| secret.name.as_str()).collect();
+    let all = [secrets, &of_run].concat();
     let mut by_channel: BTreeMap<Channel, Search> = BTreeMap::new();
     for place in places::all(tale).await? {
-        let search = by_channel.entry(place.channel).or_insert_with(|| Search::new(secrets));
+        let search = by_channel.entry(place.channel).or_insert_with(|| Search::new(&all));
         search.look(&place.to_string(), &place.content);
     }
     for (channel, search) in by_channel {
-        found.insert(channel, search.leaks().into_iter().map(|leak| leak.secret).collect());
+        let keys = search.leaks().into_iter().map(|leak| leak.secret).filter(|key| !names.contains(key.as_str()));
+        found.entry(channel).or_default().extend(keys);
     }
-    Ok(found)
+    Ok(())
 }
 
 /// What is not as it has to be: each channel's own key, and no other but what the channel passes on by its nature.
-fn compare(found: &BTreeMap<Channel, BTreeSet<String>>) -> Vec<String> {
+fn compare(found: &Found) -> Vec<String> {
     let mut problems = Vec::new();
     for channel in Channel::ALL {
         let own = BTreeSet::from([channel.name().to_owned()]);
@@ -290,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_blind_channel_and_one_that_sees_double_are_told() {
-        let mut found: BTreeMap<Channel, BTreeSet<String>> =
+        let mut found: Found =
             Channel::ALL.into_iter().map(|channel| (channel, BTreeSet::from([channel.name().to_owned()]))).collect();
         assert_eq!(compare(&found), [] as [&str; 0]);
         found.get_mut(&Channel::EventIn).unwrap().insert("command".into());
