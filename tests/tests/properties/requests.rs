@@ -46,6 +46,7 @@ fn examples() -> Vec<Value> {
 /// An error of a request: `Invalid`, with the field between back quotes, or that there are no fields at all.
 fn names_a_field(error: &EdgeError) {
     assert_eq!(error.word, Word::Invalid, "{}", error.text);
+    assert!(error.text.chars().count() < 1_000, "{} characters", error.text.len());
     // A field may be called nothing at all.
     let named = error.text.split('`').count() > 2;
     let nothing = error.text.ends_with("is not a JSON object");
@@ -98,6 +99,18 @@ proptest! {
         };
         for item in [WorkItem::Mint(mint), WorkItem::Deliver(deliver)] {
             prop_assert_eq!(WorkItem::parse(serde_json::to_value(&item).unwrap()), Ok(item));
+        }
+    }
+}
+
+#[test]
+fn what_is_long_is_quoted_in_short() {
+    for long in ["x".repeat(200_000), "\u{1f331}".repeat(100_000)] {
+        let direct = json!({"stack": long});
+        let spec =
+            json!({"source": "aws.ssm", "detail-type": "x", "detail": {"name": format!("/espalier-spec/{long}")}});
+        for payload in [direct, spec, json!({"kind": long}), json!({"source": long, "detail-type": "x"})] {
+            judge(&payload);
         }
     }
 }

@@ -22,6 +22,7 @@ pub(super) async fn corpus(tale: &Tale, phase: Phase) -> Result<(), StoryError> 
         sent += 1;
         invalid(&ask(tale, function, &payload).await?, function, &payload, named)?;
     }
+    too_deep(tale).await?;
     let (refused, mut taken) = (sent, 0);
     for payload in forged(&tale.certificate) {
         for function in ["provision", "rotate"] {
@@ -34,6 +35,21 @@ pub(super) async fn corpus(tale: &Tale, phase: Phase) -> Result<(), StoryError> 
     }
     since.nothing_changed(tale, "nonsense")?;
     phase.done(&format!("{refused} requests answered Invalid, naming the field; {taken} forged hints changed nothing"));
+    Ok(())
+}
+
+/// What cannot be read as JSON at all is an error, too, and not the end of the function: its next answer is as before.
+async fn too_deep(tale: &Tale) -> Result<(), StoryError> {
+    let deep = (0..200).fold(json!(1), |inner, _| json!([inner]));
+    let deep = json!({"stack": deep});
+    for function in ["provision", "rotate"] {
+        let answer = ask(tale, function, &deep).await?;
+        if !answer["errorType"].is_string() {
+            return Err(StoryError::Unmet(format!("{function} answers what is too deep with {answer}")));
+        }
+        let next = json!({"stack": 7});
+        invalid(&ask(tale, function, &next).await?, function, &next, "`stack`")?;
+    }
     Ok(())
 }
 
