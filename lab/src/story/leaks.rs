@@ -5,14 +5,17 @@ pub(super) mod planted;
 
 use std::path::Path;
 
+use serde_json::json;
+
 use super::{StoryError, Tale};
+use crate::aws::Endpoint;
 use crate::leak::{Leak, Search, Secret, keys_in};
 use crate::ui::Phase;
 
 /// Searches every place; what was found.
 pub(super) async fn check(tale: &Tale, phase: Phase) -> Result<Vec<Leak>, StoryError> {
     phase.progress("collecting every key of the run");
-    let mut search = Search::new(&secrets(tale)?);
+    let mut search = Search::new(&secrets(tale).await?);
     for place in places::all(tale).await? {
         search.look(&place.to_string(), &place.content);
     }
@@ -26,27 +29,53 @@ pub(super) async fn check(tale: &Tale, phase: Phase) -> Result<Vec<Leak>, StoryE
 }
 
 /// Every private key that ever existed in the run: what was ever sent to a store of keys, whether it is still there or
-/// not (the leaves, the authority's issuing key), and what lies on the targets' disks (a scenario's own pairs, too). The
-/// root's key is not among them: it never leaves `mint`'s memory.
-fn secrets(tale: &Tale) -> Result<Vec<Secret>, StoryError> {
+/// not (the leaves, the authority's issuing key), what is stored although its sender never heard of it, and what lies on
+/// the targets' disks and in the run's directory (a scenario's own pairs, too). The root's key is not among them: it never
+/// leaves `mint`'s memory.
+async fn secrets(tale: &Tale) -> Result<Vec<Secret>, StoryError> {
     let mut secrets = Vec::new();
     for passed in tale.world.gateway.passed() {
         if passed.operation.starts_with("ssm.Put") || passed.operation.starts_with("secrets_manager.") {
             secrets.extend(keys_in(&format!("a key of {}", passed.operation), &passed.request));
         }
     }
-    let stored = secrets.len();
-    on_disk(&tale.world.run.join("hosts"), &mut secrets);
-    if stored < 2 || secrets.len() == stored {
-        let problem =
-            format!("{stored} keys were stored, {} lie on disks: too few to look for", secrets.len() - stored);
+    stored(tale, &mut secrets).await?;
+    let sent = secrets.len();
+    for entry in std::fs::read_dir(&tale.world.run).into_iter().flatten().flatten() {
+        if !NO_DISK.iter().any(|name| entry.file_name() == *name) {
+            on_disk(&entry.path(), &mut secrets);
+        }
+    }
+    if sent < 2 || secrets.len() == sent {
+        let problem = format!("{sent} keys were stored, {} lie on disks: too few to look for", secrets.len() - sent);
         return Err(StoryError::Unmet(problem));
     }
     Ok(secrets)
 }
 
-fn on_disk(directory: &Path, secrets: &mut Vec<Secret>) {
-    for path in places::files(directory) {
+/// What of the run's directory is the emulators' memory or what was deployed.
+const NO_DISK: [&str; 4] = ["tmp", "stage", "sam", "traces"];
+
+/// The leaves that are stored now, asked of the emulator itself.
+async fn stored(tale: &Tale, secrets: &mut Vec<Secret>) -> Result<(), StoryError> {
+    let ssm = Endpoint::new("ssm", &tale.world.ministack);
+    let mut ask = json!({"Path": "/espalier-leaf", "Recursive": true, "WithDecryption": true});
+    loop {
+        let answer = ssm.json("AmazonSSM.GetParametersByPath", &ask).await?;
+        for parameter in answer["Parameters"].as_array().into_iter().flatten() {
+            let (name, value) = (&parameter["Name"], &parameter["Value"]);
+            secrets.extend(keys_in(name.as_str().unwrap_or_default(), value.as_str().unwrap_or_default().as_bytes()));
+        }
+        if !answer["NextToken"].is_string() {
+            return Ok(());
+        }
+        ask["NextToken"] = answer["NextToken"].clone();
+    }
+}
+
+fn on_disk(path: &Path, secrets: &mut Vec<Secret>) {
+    let files = if path.is_dir() { places::files(path) } else { vec![path.to_owned()] };
+    for path in files {
         let content = std::fs::read(&path).unwrap_or_default();
         secrets.extend(keys_in(&path.display().to_string(), &content));
     }

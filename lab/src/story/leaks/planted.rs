@@ -71,7 +71,7 @@ async fn look(tale: &Tale, secrets: &[Secret], phase: &Phase) -> Result<(), Stor
 
 async fn look_once(tale: &Tale, secrets: &[Secret], found: &mut Found) -> Result<(), StoryError> {
     // The run's own keys are known, so that one of them that leaked is not taken for a stranger's; it was told before.
-    let of_run = super::secrets(tale)?;
+    let of_run = super::secrets(tale).await?;
     let names: BTreeSet<&str> = of_run.iter().map(|secret| secret.name.as_str()).collect();
     let all = [secrets, &of_run].concat();
     let mut by_channel: BTreeMap<Channel, Search> = BTreeMap::new();
