@@ -5,12 +5,13 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 
 use super::*;
 
-/// PKCS#8 of a P-256 key whose secret number is 00 01 02 ... 1f, then the public point 40 41 ... 7f.
+/// PKCS#8 of a P-256 key whose secret number is e0 e1 ... ff (its base64 has both odd characters), then the public point
+/// 40 41 ... 7f.
 fn der() -> Vec<u8> {
     let mut der =
         vec![0x30, 0x81, 0x87, 2, 1, 0, 0x30, 0x13, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 8, 0x2a, 0x86];
     der.extend([0x48, 0xce, 0x3d, 3, 1, 7, 4, 0x6d, 0x30, 0x6b, 2, 1, 1, 4, 0x20]);
-    der.extend(0..0x20);
+    der.extend(0xe0..=0xff);
     der.extend([0xa1, 0x44, 3, 0x42, 0, 4]);
     der.extend(0x40..0x80);
     der
