@@ -63,6 +63,18 @@ impl Endpoint {
         self.send(operation, request.header("content-type", "application/json")).await
     }
 
+    /// A change of a REST protocol with a JSON body.
+    pub async fn put(&self, operation: &str, path: &str, body: &Value) -> Result<Value, CallError> {
+        let request = self.http.put(format!("{}{path}", self.base)).body(body.to_string());
+        self.send(operation, request.header("content-type", "application/json")).await
+    }
+
+    /// A call of the Query protocol; its answer, XML, is not read.
+    pub async fn form(&self, action: &str, fields: &[(&str, &str)]) -> Result<(), CallError> {
+        let all: Vec<(&str, &str)> = [("Action", action)].into_iter().chain(fields.iter().copied()).collect();
+        self.send(action, self.http.post(format!("{}/", self.base)).form(&all)).await.map(|_| ())
+    }
+
     /// An asynchronous invocation: accepted, not waited for.
     pub async fn post_event(&self, path: &str, body: &Value) -> Result<Value, CallError> {
         let request = self.http.post(format!("{}{path}", self.base)).body(body.to_string());
@@ -72,6 +84,11 @@ impl Endpoint {
     /// A read of a REST protocol.
     pub async fn get(&self, operation: &str, path: &str) -> Result<Value, CallError> {
         self.send(operation, self.http.get(format!("{}{path}", self.base))).await
+    }
+
+    /// A deletion of a REST protocol.
+    pub async fn delete(&self, operation: &str, path: &str) -> Result<Value, CallError> {
+        self.send(operation, self.http.delete(format!("{}{path}", self.base))).await
     }
 
     async fn send(&self, operation: &str, request: reqwest::RequestBuilder) -> Result<Value, CallError> {

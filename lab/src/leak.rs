@@ -1,15 +1,23 @@
 //! The leak check: every private key that existed in a run is looked for in everything the run left behind.
 //!
-//! A key is sought as PEM body lines, as one base64 string, as hexadecimal (both cases) and as DER bytes. The places
-//! where a key may be (the SecureString's own traffic, the authority's secret, the targets' key files) are not handed
-//! to [`Search`]; everything else is.
+//! Of each key the *secret part* is sought, because a public key is no leak and lies in every certificate: as DER bytes,
+//! hexadecimal, decimal bytes, base64 of either alphabet, wrapped or not, at any alignment within something larger, and as
+//! base64 of its PEM text. Content is read as it lies and once more with white space, escapes and percent signs undone.
+//! Where a key may be (the stores' own values, the targets' key files) is not handed to [`Search`]; everything else is.
 
-use std::collections::BTreeSet;
+mod forms;
 
-use base64::Engine as _;
-use regex::bytes::Regex;
+use std::collections::{BTreeMap, BTreeSet};
+
+use regex::bytes::{Regex, RegexBuilder};
+
+use forms::{core_of, forms_of, undone};
+
+/// What a compiled search may weigh: some hundred keys in some thirty forms.
+const COMPILED: usize = 512 << 20;
 
 /// A private key that existed in the run.
+#[derive(Debug, Clone)]
 pub struct Secret {
     /// How a person would call it.
     pub name: String,
@@ -24,36 +32,45 @@ pub struct Leak {
     pub secret: String,
     /// Where: a file, a request, a parameter.
     pub place: String,
-    /// In which form: `pem`, `base64`, `hex`, `der`, `marker`.
+    /// In which form: `pem`, `base64`, `base64 of pem`, `hex`, `decimal`, `der`, `marker`.
     pub form: &'static str,
-}
-
-/// The forms of one key.
-struct Needles {
-    name: String,
-    forms: Vec<(&'static str, Vec<u8>)>,
 }
 
 /// A search for the keys of one run.
 pub struct Search {
-    needles: Vec<Needles>,
+    names: Vec<String>,
+    needles: BTreeMap<Vec<u8>, (usize, &'static str)>,
+    /// All needles at once; none when there is no key.
+    known: Option<Regex>,
     marker: Option<Regex>,
     leaks: BTreeSet<Leak>,
     places: usize,
 }
 
 impl Search {
-    /// Prepares to look for these keys.
+    /// Prepares to look for these keys; one that is named twice is looked for once.
     pub fn new(secrets: &[Secret]) -> Self {
-        let needles = secrets.iter().flat_map(needles_of).collect();
-        // A PEM block of any private key with the beginning of its body; line ends may be escaped, as in JSON.
-        let marker = Regex::new(r"-----BEGIN [A-Z ]*PRIVATE KEY-----(\s|\\n|\\r)*[A-Za-z0-9+/]{24}").ok();
-        Self { needles, marker, leaks: BTreeSet::new(), places: 0 }
+        let (mut names, mut needles, mut seen) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
+        for secret in secrets {
+            for lines in private_blocks(&secret.pem) {
+                if !seen.insert(core_of(&lines)) {
+                    continue;
+                }
+                for (form, bytes) in forms_of(&lines) {
+                    needles.entry(bytes).or_insert((names.len(), form));
+                }
+                names.push(secret.name.clone());
+            }
+        }
+        let known = any_of(needles.keys());
+        // A PEM block of any private key with the beginning of its body.
+        let marker = Regex::new(r"-----BEGIN[A-Z]*PRIVATEKEY-----([A-Za-z0-9+/]{24,})").ok();
+        Self { names, needles, known, marker, leaks: BTreeSet::new(), places: 0 }
     }
 
     /// How many keys are looked for.
     pub fn keys(&self) -> usize {
-        self.needles.len()
+        self.names.len()
     }
 
     /// How many places were searched.
@@ -64,15 +81,14 @@ impl Search {
     /// Looks into one place.
     pub fn look(&mut self, place: &str, content: &[u8]) {
         self.places += 1;
-        for needle in &self.needles {
-            for (form, bytes) in &needle.forms {
-                if contains(content, bytes) {
-                    self.leaks.insert(Leak { secret: needle.name.clone(), place: place.to_owned(), form });
-                }
-            }
+        let undone = undone(content);
+        let mut found = self.known_in(content);
+        found.extend(self.known_in(&undone));
+        for (secret, form) in found {
+            self.leaks.insert(Leak { secret: self.names[secret].clone(), place: place.to_owned(), form });
         }
-        // A key we do not know of is a leak too; the words alone (in the installer, say) are none.
-        if self.marker.as_ref().is_some_and(|marker| marker.is_match(content)) {
+        // A key we do not know of is a leak, too; the words alone (in the installer, say) are none.
+        if self.has_unknown(&undone) {
             let secret = "an unknown key".to_owned();
             self.leaks.insert(Leak { secret, place: place.to_owned(), form: "marker" });
         }
@@ -82,25 +98,44 @@ impl Search {
     pub fn leaks(self) -> Vec<Leak> {
         self.leaks.into_iter().collect()
     }
+
+    fn known_in(&self, content: &[u8]) -> BTreeSet<(usize, &'static str)> {
+        let found = self.known.iter().flat_map(|known| known.find_iter(content));
+        found.filter_map(|found| self.needles.get(found.as_bytes())).copied().collect()
+    }
+
+    fn has_unknown(&self, undone: &[u8]) -> bool {
+        let marked = self.marker.iter().flat_map(|marker| marker.captures_iter(undone));
+        marked.filter_map(|marked| marked.get(1)).any(|body| self.known_in(body.as_bytes()).is_empty())
+    }
 }
 
-fn needles_of(secret: &Secret) -> Vec<Needles> {
-    private_blocks(&secret.pem)
-        .into_iter()
-        .map(|lines| {
-            let base64 = lines.concat();
-            let der = decode_base64(&base64);
-            // The last line can be a few characters of padding: only lines long enough to be unique count.
-            let mut forms: Vec<(&'static str, Vec<u8>)> =
-                lines.iter().filter(|line| line.len() >= 24).map(|line| ("pem", line.clone().into_bytes())).collect();
-            forms.push(("base64", base64.into_bytes()));
-            let hex: String = der.iter().map(|byte| format!("{byte:02x}")).collect();
-            forms.push(("hex", hex.to_uppercase().into_bytes()));
-            forms.push(("hex", hex.into_bytes()));
-            forms.push(("der", der));
-            Needles { name: secret.name.clone(), forms }
-        })
-        .collect()
+/// Every private key in something that was sent or written: PEM, escaped or not, whatever stands around it.
+pub fn keys_in(name: &str, content: &[u8]) -> Vec<Secret> {
+    let text = String::from_utf8_lossy(content);
+    if !text.contains("PRIVATE KEY-----") {
+        return Vec::new();
+    }
+    // JSON in JSON escapes its escapes; quotes end what may follow on the same line.
+    let mut plain = text.into_owned();
+    while plain.contains("\\\\") {
+        plain = plain.replace("\\\\", "\\");
+    }
+    let plain = plain.replace("\\r", "").replace("\\n", "\n").replace("\\/", "/").replace('"', "\n");
+    if private_blocks(&plain).is_empty() { Vec::new() } else { vec![Secret { name: name.to_owned(), pem: plain }] }
+}
+
+/// Alternatives of plain bytes.
+fn any_of<'a>(needles: impl Iterator<Item = &'a Vec<u8>>) -> Option<Regex> {
+    // Longer ones first: of two needles that begin alike the more telling one is meant.
+    let mut needles: Vec<&Vec<u8>> = needles.filter(|needle| !needle.is_empty()).collect();
+    needles.sort_by_key(|needle| std::cmp::Reverse(needle.len()));
+    let escaped: Vec<String> =
+        needles.iter().map(|needle| needle.iter().map(|byte| format!("\\x{byte:02x}")).collect()).collect();
+    if escaped.is_empty() {
+        return None;
+    }
+    RegexBuilder::new(&escaped.join("|")).unicode(false).size_limit(COMPILED).dfa_size_limit(COMPILED).build().ok()
 }
 
 /// The base64 lines of every private key block in `pem`.
@@ -119,50 +154,5 @@ fn private_blocks(pem: &str) -> Vec<Vec<String>> {
     blocks
 }
 
-fn decode_base64(text: &str) -> Vec<u8> {
-    // What is not base64 was never a key: nothing to look for in its decoded forms.
-    base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default()
-}
-
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    !needle.is_empty() && memchr::memmem::find(haystack, needle).is_some()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PEM: &str = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgAAECAwQFBgcICQoL\n\
-                       DA0ODxAREhMUFRYXGBkaGxwdHh8=\n-----END PRIVATE KEY-----\n";
-
-    fn found(content: &[u8]) -> Vec<&'static str> {
-        let mut search = Search::new(&[Secret { name: "leaf 1".into(), pem: PEM.into() }]);
-        assert_eq!(search.keys(), 1);
-        search.look("a log", content);
-        search.leaks().into_iter().map(|leak| leak.form).collect()
-    }
-
-    #[test]
-    fn finds_a_key_in_every_form() {
-        let base64 = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgAAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-        let der = decode_base64(base64);
-        let hex: String = der.iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(found(format!("x{base64}y").as_bytes()), ["base64", "pem"]);
-        assert_eq!(found(hex.as_bytes()), ["hex"]);
-        assert_eq!(found(hex.to_uppercase().as_bytes()), ["hex"]);
-        assert_eq!(found(&[b"..", der.as_slice()].concat()), ["der"]);
-        assert_eq!(found(PEM.as_bytes()), ["marker", "pem"]);
-    }
-
-    #[test]
-    fn is_quiet_where_there_is_none() {
-        assert!(found(b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----").is_empty());
-    }
-
-    #[test]
-    fn an_unknown_key_is_found_by_its_marker() {
-        assert_eq!(found(b"-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIAABAgMEBQYHCAkKCwwNDg8Q"), ["marker"]);
-        assert_eq!(found(br"-----BEGIN PRIVATE KEY-----\nMHcCAQEEIAABAgMEBQYHCAkKCwwNDg8Q"), ["marker"]);
-        assert!(found(b"/^-----BEGIN ([A-Z]+ )?PRIVATE KEY-----$/").is_empty());
-    }
-}
+mod tests;

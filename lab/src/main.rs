@@ -28,7 +28,9 @@ struct Cli {
     #[arg(long)]
     sam: bool,
 
-    /// What to show once the stack stands and serves, in one world: `recipe` (ACM renews, under client load)
+    /// What to show once the stack stands and serves, in one world: `recipe` (ACM renews, under client load),
+    /// `leaks` (a key planted in every place that is searched is found), `input` (mistakes, nonsense, strangers and
+    /// dangerous wishes change nothing)
     #[arg(long, value_enum, value_delimiter = ',', default_value = "recipe")]
     scenario: Vec<Scenario>,
 

@@ -3,6 +3,7 @@
 
 pub mod cli;
 pub mod deploy;
+mod input;
 pub mod judge;
 mod leaks;
 mod rotation;
@@ -55,12 +56,18 @@ pub struct Options {
 pub enum Scenario {
     /// ACM announces renewals under client load.
     Recipe,
+    /// At the end of the run a key is planted in every place that is searched, and found.
+    Leaks,
+    /// Mistakes, nonsense, strangers and dangerous wishes change nothing.
+    Input,
 }
 
 impl Scenario {
     fn name(self) -> &'static str {
         match self {
             Self::Recipe => "recipe",
+            Self::Leaks => "leaks",
+            Self::Input => "input",
         }
     }
 }
@@ -242,6 +249,9 @@ async fn chapters(
     for scenario in &options.scenarios {
         match scenario {
             Scenario::Recipe => rotation::renewals(tale, options, report, ui).await?,
+            // Told at the end, when everything else has left its traces.
+            Scenario::Leaks => continue,
+            Scenario::Input => input::told(tale, ui).await?,
         }
         stack::again(tale, ui.phase("plan again")).await?;
     }
@@ -251,6 +261,9 @@ async fn chapters(
         kept.store(false, Ordering::Relaxed);
     }
     report.leaks = leaks::check(tale, ui.phase("leaks")).await?;
+    if options.scenarios.contains(&Scenario::Leaks) {
+        leaks::planted::all(tale, ui.phase("planted leaks")).await?;
+    }
     stack::tear_down(tale, ui.phase("tear down")).await
 }
 
@@ -294,6 +307,7 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
     };
     let watch = Watch::new(&world.ministack);
     watch.subscribe().await?;
+    watch.read_along(deploy::output(&plane, "NotificationTopic")?).await?;
     if let Ok(mut said) = world.handed_over.lock() {
         said.push(
             "the state machine's definition, as JSON: MiniStack keeps YAML as it comes and cannot run it".to_owned(),

@@ -1,6 +1,7 @@
 //! Looking at what the product did, from outside: its events, its ledger, its executions, its logs.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -9,7 +10,10 @@ use crate::aws::{ACCOUNT, CallError, Endpoint, REGION};
 use crate::report::Lambda;
 
 /// The queue on which the lab hears Espalier's own events.
-const QUEUE: &str = "lab-observer";
+pub const QUEUE: &str = "lab-observer";
+
+/// The queue that gets what a person would be mailed.
+pub const NOTICES: &str = "lab-notices";
 
 /// The lab's eyes. It asks MiniStack directly, so that looking is not counted among the product's calls.
 #[derive(Debug, Clone)]
@@ -21,6 +25,19 @@ pub struct Watch {
     states: Endpoint,
     lambda: Endpoint,
     logs: Endpoint,
+    topics: Endpoint,
+    record: Arc<Mutex<Record>>,
+}
+
+/// What came to the lab's ears, for the leak check.
+#[derive(Debug, Default, Clone)]
+pub struct Record {
+    /// Espalier's own events, as they came.
+    pub events: Vec<String>,
+    /// Notifications, as they came.
+    pub notices: Vec<String>,
+    /// What functions answered when the lab asked them: the function and the answer.
+    pub answers: Vec<(String, Value)>,
 }
 
 /// One of Espalier's own events, as a consumer receives it.
@@ -60,6 +77,8 @@ impl Watch {
             states: endpoint("states"),
             lambda: endpoint("lambda"),
             logs: endpoint("logs"),
+            topics: endpoint("sns"),
+            record: Arc::default(),
         }
     }
 
@@ -74,25 +93,63 @@ impl Watch {
         Ok(())
     }
 
+    /// Reads along what is sent to a topic.
+    pub async fn read_along(&self, topic: &str) -> Result<(), CallError> {
+        self.queue.json("AmazonSQS.CreateQueue", &json!({"QueueName": NOTICES})).await?;
+        let queue = format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{NOTICES}");
+        self.topics.form("Subscribe", &[("TopicArn", topic), ("Protocol", "sqs"), ("Endpoint", &queue)]).await
+    }
+
     /// The events since the last call.
     pub async fn hear(&self) -> Result<Vec<Heard>, CallError> {
-        let url = format!("{}/{ACCOUNT}/{QUEUE}", self.base);
+        let bodies = self.take(QUEUE).await?;
+        let heard = bodies.iter().map(|body| {
+            let body: Value = serde_json::from_str(body).unwrap_or_default();
+            Heard { kind: text(&body["detail-type"]), detail: body["detail"].clone() }
+        });
+        let heard = heard.collect();
+        self.remember(|record| record.events.extend(bodies));
+        Ok(heard)
+    }
+
+    /// Everything that came to the lab's ears so far, what still waits in its queues included.
+    pub async fn record(&self) -> Result<Record, CallError> {
+        while !self.hear().await?.is_empty() {}
+        loop {
+            let notices = self.take(NOTICES).await?;
+            if notices.is_empty() {
+                return Ok(self.record.lock().map(|record| record.clone()).unwrap_or_default());
+            }
+            self.remember(|record| record.notices.extend(notices));
+        }
+    }
+
+    /// The next messages of one of the lab's own queues, which then holds them no more.
+    async fn take(&self, queue: &str) -> Result<Vec<String>, CallError> {
+        let url = format!("{}/{ACCOUNT}/{queue}", self.base);
         let receive = json!({"QueueUrl": url, "MaxNumberOfMessages": 10});
         let answer = self.queue.json("AmazonSQS.ReceiveMessage", &receive).await?;
-        let mut heard = Vec::new();
+        let mut bodies = Vec::new();
         for message in answer["Messages"].as_array().into_iter().flatten() {
             let delete = json!({"QueueUrl": url, "ReceiptHandle": message["ReceiptHandle"]});
             self.queue.json("AmazonSQS.DeleteMessage", &delete).await?;
-            let body: Value =
-                message["Body"].as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-            heard.push(Heard { kind: text(&body["detail-type"]), detail: body["detail"].clone() });
+            bodies.push(text(&message["Body"]));
         }
-        Ok(heard)
+        Ok(bodies)
+    }
+
+    fn remember(&self, note: impl FnOnce(&mut Record)) {
+        if let Ok(mut record) = self.record.lock() {
+            note(&mut record);
+        }
     }
 
     /// Invokes a function and waits for its answer.
     pub async fn invoke(&self, function: &str, payload: &Value) -> Result<Value, CallError> {
-        self.lambda.post("Invoke", &format!("/2015-03-31/functions/{function}/invocations"), payload).await
+        let path = format!("/2015-03-31/functions/{function}/invocations");
+        let answer = self.lambda.post("Invoke", &path, payload).await?;
+        self.remember(|record| record.answers.push((function.to_owned(), answer.clone())));
+        Ok(answer)
     }
 
     /// Every record of the ledger under `prefix` of a stack, in the order of their keys.
@@ -130,16 +187,29 @@ impl Watch {
 
     /// An execution's whole history, as text.
     pub async fn history(&self, execution: &str) -> Result<String, CallError> {
-        let ask = json!({"executionArn": execution, "maxResults": 1000, "includeExecutionData": true});
-        Ok(self.states.json("AWSStepFunctions.GetExecutionHistory", &ask).await?.to_string())
+        let mut ask = json!({"executionArn": execution, "maxResults": 1000, "includeExecutionData": true});
+        let mut history = String::new();
+        loop {
+            let answer = self.states.json("AWSStepFunctions.GetExecutionHistory", &ask).await?;
+            history.push_str(&answer.to_string());
+            if !answer["nextToken"].is_string() {
+                return Ok(history);
+            }
+            ask["nextToken"] = answer["nextToken"].clone();
+        }
     }
 
     /// Everything a function ever logged, a message a line.
     pub async fn log(&self, function: &str) -> Result<Vec<String>, CallError> {
+        self.log_group(&format!("/aws/lambda/{function}")).await
+    }
+
+    /// Everything in a log group, a message a line.
+    pub async fn log_group(&self, group: &str) -> Result<Vec<String>, CallError> {
         let mut lines = Vec::new();
         let mut token = Value::Null;
         loop {
-            let mut ask = json!({"logGroupName": format!("/aws/lambda/{function}")});
+            let mut ask = json!({"logGroupName": group});
             if token.is_string() {
                 ask["nextToken"] = token.clone();
             }

@@ -110,8 +110,9 @@ text_id!(
     |v| {
         let parts: Vec<&str> = v.splitn(6, ':').collect();
         matches!(parts.as_slice(), ["arn", partition, "acm", region, account, resource]
-            if partition.starts_with("aws")
+            if partition.strip_prefix("aws").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
                 && !region.is_empty()
+                && region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
                 && account.len() == 12
                 && account.bytes().all(|b| b.is_ascii_digit())
                 && resource.strip_prefix("certificate/").is_some_and(|id| {

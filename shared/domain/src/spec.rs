@@ -342,10 +342,21 @@ pub struct SpecError {
     pub remedy: String,
 }
 
-/// Every mistake in a spec.
+/// Every mistake in a spec. As text the first ones: it goes into an event, and an event takes 256 KB.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the spec has {} mistake(s): {}", .0.len(), .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "))]
+#[error("the spec has {} mistake(s): {}", .0.len(), first(.0))]
 pub struct SpecErrors(pub Vec<SpecError>);
+
+/// Mistakes told in one text; whoever has more of them mends these first.
+const TOLD: usize = 40;
+
+fn first(errors: &[SpecError]) -> String {
+    let mut told: Vec<String> = errors.iter().take(TOLD).map(ToString::to_string).collect();
+    if errors.len() > TOLD {
+        told.push(format!("and {} more", errors.len() - TOLD));
+    }
+    told.join(" | ")
+}
 
 /// Reads a spec, or reports everything that is wrong with it.
 pub fn parse(text: &str, allowed: &AllowedDomains) -> Result<Spec, SpecErrors> {

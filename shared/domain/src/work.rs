@@ -32,7 +32,7 @@ pub enum WorkItem {
 
 /// What `mint` needs beyond the spec, which it reads itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MintItem {
     /// The stack.
     pub stack: StackName,
@@ -60,7 +60,7 @@ pub enum DeliveryAction {
 
 /// One command to a set of targets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeliverItem {
     /// The stack.
     pub stack: StackName,
@@ -82,7 +82,7 @@ pub struct DeliverItem {
 
 /// One handshake tour.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VerifyItem {
     /// The stack.
     pub stack: StackName,

@@ -90,6 +90,19 @@ fn what_comes_later_says_so() {
 }
 
 #[test]
+fn of_very_many_mistakes_the_first_are_told_and_the_rest_counted() {
+    let mut bad = recipe();
+    for number in 0..500 {
+        bad[format!("x{number}")] = json!(1);
+    }
+    let errors = spec::parse(&bad.to_string(), &allowed()).unwrap_err();
+    assert_eq!(errors.0.len(), 500);
+    let text = errors.to_string();
+    assert!(text.starts_with("the spec has 500 mistake(s): /x0: is unknown; "), "{text}");
+    assert!(text.ends_with(" | and 460 more") && text.len() < 20_000, "{}", text.len());
+}
+
+#[test]
 fn not_json_is_one_error() {
     assert!(spec::parse("{", &allowed()).unwrap_err().0[0].problem.starts_with("is not JSON"));
     assert_eq!(refusals(&json!([]))[0].1, "a list is not an object");

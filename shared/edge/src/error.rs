@@ -32,15 +32,28 @@ impl EdgeError {
         Self { word: Word::Refused, text: text.into() }
     }
 
-    /// The request, the environment or a stored document is not what it has to be.
+    /// The request, the environment or a stored document is not what it has to be. What was sent is quoted in the text,
+    /// so a long one is shortened in the middle: a forged event shall not fill a log.
     pub fn invalid(text: impl Into<String>) -> Self {
-        Self { word: Word::Invalid, text: text.into() }
+        Self { word: Word::Invalid, text: shortened(text.into()) }
     }
 
     /// An error of ours.
     pub fn broken(text: impl Into<String>) -> Self {
         Self { word: Word::Broken, text: text.into() }
     }
+}
+
+/// The characters kept of either end of a long text: what is named stands at its beginning, what is wanted at its end.
+const END: usize = 400;
+
+fn shortened(text: String) -> String {
+    let count = text.chars().count();
+    if count <= 2 * END {
+        return text;
+    }
+    let (begin, end): (String, String) = (text.chars().take(END).collect(), text.chars().skip(count - END).collect());
+    format!("{begin}[...]{end}")
 }
 
 /// Every error that knows its word can be answered with; its causes are rendered.

@@ -23,8 +23,22 @@ pub trait Request: Sized {
 }
 
 impl Request for WorkItem {
+    /// The kind first: what follows is read as that kind, so that an error names the field (through serde's tagged enums
+    /// no path is told, and unknown fields are taken).
     fn parse(payload: Value) -> Result<Self, EdgeError> {
-        strict(payload, "work item")
+        let mut item = payload;
+        let kind = item.as_object_mut().and_then(|fields| fields.remove("kind")).unwrap_or_default();
+        if !item.is_object() {
+            return Err(EdgeError::invalid("the work item is not a JSON object"));
+        }
+        match kind.as_str() {
+            Some("mint") => strict(item, "work item").map(Self::Mint),
+            Some("deliver") => strict(item, "work item").map(Self::Deliver),
+            Some("verify") => strict(item, "work item").map(Self::Verify),
+            Some(_) | None => Err(EdgeError::invalid(format!(
+                "work item, field `kind`: {kind} is none of \"mint\", \"deliver\" and \"verify\""
+            ))),
+        }
     }
 }
 
@@ -102,6 +116,10 @@ impl Request for Trigger {
 
 /// Deserialises and names the field that is wrong.
 pub(crate) fn strict<T: DeserializeOwned>(payload: Value, what: &str) -> Result<T, EdgeError> {
+    // serde would take a list for the fields of a structure in their order.
+    if !payload.is_object() {
+        return Err(EdgeError::invalid(format!("the {what} is not a JSON object")));
+    }
     serde_path_to_error::deserialize(payload).map_err(|error| {
         let path = error.path().to_string();
         let place = if path == "." { String::new() } else { format!(", field `{path}`") };

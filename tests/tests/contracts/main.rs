@@ -3,9 +3,11 @@
 //! fails.
 
 mod actions;
+mod declared;
 mod edges;
 mod environment;
 mod layers;
+mod named;
 mod pages;
 mod specs;
 mod tidy;

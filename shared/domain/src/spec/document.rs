@@ -28,7 +28,7 @@ const HOST: Shape = id!(
     "^(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 );
 const CERTIFICATE: Shape =
-    id!(AcmArn, "an ACM certificate ARN", "^arn:aws[a-z-]*:acm:[^:]+:[0-9]{12}:certificate/[A-Za-z0-9-]+$");
+    id!(AcmArn, "an ACM certificate ARN", "^arn:aws[a-z-]*:acm:[a-z0-9-]+:[0-9]{12}:certificate/[A-Za-z0-9-]+$");
 const WORDS: Shape = Shape::Text {
     accepts: |text| (1..=256).contains(&text.chars().count()) && !text.chars().any(char::is_control),
     expected: "1 to 256 printable characters",
@@ -42,12 +42,17 @@ const PATH: Shape = Shape::Text {
 const CODES: Shape = Shape::Text {
     accepts: status_codes,
     expected: "status codes from 200 to 499, such as 200, 200-299 or 200,204",
-    pattern: "^[2-4][0-9]{2}([-,][2-4][0-9]{2})*$",
+    pattern: "^[2-4][0-9]{2}(-[2-4][0-9]{2})?(,[2-4][0-9]{2}(-[2-4][0-9]{2})?)*$",
 };
 const RESOLVER: Shape = Shape::Text {
-    accepts: |text| text.parse::<std::net::SocketAddr>().is_ok(),
+    accepts: address_and_port,
     expected: "an address and port, such as 10.0.0.2:53",
-    pattern: "^.+:[0-9]{1,5}$",
+    // Which of the strings in brackets is an IPv6 address, no pattern of bearable length says.
+    pattern: concat!(
+        "^(((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])",
+        "|\\[[0-9A-Fa-f:.]+\\])",
+        ":([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$"
+    ),
 };
 const PORT: Shape = Shape::Number(1..=65_535);
 
@@ -203,6 +208,14 @@ pub(super) fn schema() -> Value {
 fn whole(problem: &str) -> SpecErrors {
     let remedy = "write one JSON object as the schema describes".to_owned();
     SpecErrors(vec![SpecError { path: String::new(), problem: problem.to_owned(), remedy }])
+}
+
+/// An address and a port other than 0, each written as it is read: no leading zeros, no zone.
+fn address_and_port(text: &str) -> bool {
+    let address = text.parse::<std::net::SocketAddr>();
+    address.is_ok_and(|address| {
+        address.port() > 0 && text.ends_with(&format!(":{}", address.port())) && !text.contains('%')
+    })
 }
 
 /// Codes and ranges of codes, separated by commas, within 200 to 499 (`Matcher` in the VPC Lattice API reference).

@@ -136,6 +136,9 @@ fn ssm(hint: &mut Hint, detail: Value, resources: &[String]) -> Result<(), EdgeE
 /// A detail that is absent is an empty one; one that is not an object is refused.
 fn strict_detail<T: serde::de::DeserializeOwned>(detail: Value) -> Result<T, EdgeError> {
     let detail = if detail.is_null() { Value::Object(serde_json::Map::new()) } else { detail };
+    if !detail.is_object() {
+        return Err(EdgeError::invalid("event, field `detail`: not a JSON object"));
+    }
     strict(serde_json::json!({ "detail": detail }), "event").map(|Within { detail }| detail)
 }
 

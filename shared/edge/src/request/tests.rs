@@ -171,8 +171,11 @@ fn what_nobody_should_send_is_refused_and_the_field_is_named() {
         (json!({ "source": "aws.acm", "detail-type": "x", "resources": [1] }), "`resources[0]`"),
         (json!({ "source": "aws.acm", "detail-type": "x", "time": "yesterday" }), "`time`"),
         (envelope("aws.ssm", "Parameter Store Change", &[], &json!("text")), "`detail`"),
+        (envelope("aws.ssm", "Parameter Store Change", &[], &json!(["/espalier-spec/payments"])), "`detail`"),
         (json!({ "kind": "explode" }), "explode"),
-        (json!({ "kind": "deliver", "stack": "Payments" }), "Payments"),
+        (json!({ "kind": "deliver", "stack": "Payments" }), "`stack`"),
+        (json!({ "kind": 1 }), "`kind`"),
+        (json!({ "kind": "mint", "stack": "payments", "colour": 1 }), "`colour`"),
         (json!({ "stack": "payments", "epoch": "1", "wave": 1 }), "`epoch`"),
         (json!({ "stack": "payments", "epoch": 1, "wave": 1, "colour": 1 }), "colour"),
     ];
