@@ -71,6 +71,10 @@ pub enum Server {
     Lab,
     /// Apache httpd with mod_ssl.
     Apache,
+    /// nginx.
+    Nginx,
+    /// HAProxy.
+    Haproxy,
 }
 
 impl Server {
@@ -78,6 +82,8 @@ impl Server {
         match self {
             Self::Lab => "lab",
             Self::Apache => "apache",
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
         }
     }
 }
