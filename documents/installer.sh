@@ -140,7 +140,7 @@ read_configuration() {
     done
     matches "$check" '[A-Za-z0-9.-]+:[0-9]{1,5}' || report refused 'host.conf: check is not host:port'
     case "$driver" in
-        httpd) ;;
+        httpd | nginx | haproxy) ;;
         hook)
             for hook in test reload; do
                 if [ ! -f "$hooks/$hook" ] || [ ! -x "$hooks/$hook" ]; then
@@ -150,7 +150,7 @@ read_configuration() {
             done
             is_ours "$hooks" || report refused "$hooks can be changed by others than root"
             ;;
-        *) report refused 'host.conf: driver is not httpd or hook' ;;
+        *) report refused 'host.conf: driver is not httpd, nginx, haproxy or hook' ;;
     esac
 }
 
@@ -172,6 +172,9 @@ is_good() {
     for file in key.pem leaf.pem chain.pem fullchain.pem generation; do
         [ -s "$1/$file" ] || return 1
     done
+    if [ "$driver" = haproxy ]; then
+        [ "$(cat "$1/key.pem" "$1/fullchain.pem" | cksum)" = "$(cksum <"$1/haproxy.pem")" ] || return 1
+    fi 2>/dev/null
     # An empty pass phrase: a key that wants one is no use to a server that starts unattended.
     openssl pkey -in "$1/key.pem" -passin pass: -noout 2>/dev/null || return 1
     [ "$(public_of key "$1/key.pem")" = "$(public_of leaf "$1/leaf.pem")" ] || return 1
@@ -204,37 +207,44 @@ serves() {
 # The server's own word on its configuration. Children never inherit the lock: a server started here would keep it.
 test_server() {
     case "$driver" in
-        hook) ESPALIER_STACK="$stack" ESPALIER_DIRECTORY="$base/current" "$hooks/test" >/dev/null 2>&1 9>&- ;;
+        hook) ESPALIER_STACK="$stack" ESPALIER_DIRECTORY="$base/current" "$hooks/test" ;;
         httpd)
             if [ -n "$control" ]; then
-                "$control" -t >/dev/null 2>&1 9>&-
-            elif command -v httpd >/dev/null 2>&1; then
-                httpd -t >/dev/null 2>&1 9>&-
+                "$control" -t
+            elif command -v httpd; then
+                httpd -t
             else
-                apache2ctl configtest >/dev/null 2>&1 9>&-
+                apache2ctl configtest
             fi
             ;;
-    esac
+        nginx) "${control:-nginx}" -t ;;
+        haproxy)
+            if [ -n "$control" ]; then
+                "$control" -c
+            elif [ -d /etc/haproxy/conf.d ]; then
+                # Amazon Linux's unit reads both.
+                haproxy -c -q -f /etc/haproxy/haproxy.cfg -f /etc/haproxy/conf.d
+            else
+                haproxy -c -q -f /etc/haproxy/haproxy.cfg
+            fi
+            ;;
+    esac >/dev/null 2>&1 9>&-
 }
 
 # Graceful, and a start only where nothing runs yet.
 reload_server() {
-    case "$driver" in
-        hook) ESPALIER_STACK="$stack" ESPALIER_DIRECTORY="$base/current" "$hooks/reload" >/dev/null 2>&1 9>&- ;;
-        httpd)
-            if [ -n "$control" ]; then
-                "$control" -k graceful >/dev/null 2>&1 9>&-
-            else
-                unit=apache2
-                if command -v httpd >/dev/null 2>&1; then unit=httpd; fi
-                if systemctl is-active --quiet "$unit" 9>&-; then
-                    systemctl reload "$unit" >/dev/null 2>&1 9>&-
-                else
-                    systemctl start "$unit" >/dev/null 2>&1 9>&-
-                fi
-            fi
+    case "$driver:$control" in
+        hook:*) ESPALIER_STACK="$stack" ESPALIER_DIRECTORY="$base/current" "$hooks/reload" ;;
+        httpd:?*) "$control" -k graceful ;;
+        nginx:?*) "$control" -s reload ;;
+        haproxy:?*) "$control" reload ;;
+        *)
+            unit=$driver
+            # Debian's name for it.
+            if [ "$driver" = httpd ] && ! command -v httpd; then unit=apache2; fi
+            if systemctl is-active --quiet "$unit"; then systemctl reload "$unit"; else systemctl start "$unit"; fi
             ;;
-    esac
+    esac >/dev/null 2>&1 9>&-
 }
 
 # point LINK TARGET: one rename; whoever looks sees the old or the new, never neither.
@@ -356,6 +366,8 @@ split() {
     ' "$new/bundle" || report invalidBundle 'the bundle is not one key, a leaf and its issuers'
     rm -f "$new/bundle" "$new/answer"
     cat "$new/leaf.pem" "$new/chain.pem" >"$new/fullchain.pem"
+    # HAProxy reads the pair from one file.
+    if [ "$driver" = haproxy ]; then cat "$new/key.pem" "$new/fullchain.pem" >"$new/haproxy.pem"; fi
     printf '%s\n' "$generation" >"$new/generation"
 }
 
@@ -385,7 +397,23 @@ keep() {
     done
     mv -T "$new" "$base/$place"
     sync "$base/generations"
-    if command -v restorecon >/dev/null 2>&1; then restorecon -R "$base" >/dev/null 2>&1 || true; fi
+    label
+}
+
+# SELinux: the labels of the pair before, whoever chose them; the policy's own where there is none.
+label() {
+    if ! selinuxenabled 2>/dev/null; then return 0; fi
+    if [ ! -d "$base/current" ]; then
+        restorecon -R "$base" >/dev/null 2>&1 || true
+        return 0
+    fi
+    chcon --reference="$base/current/." "$base/$place" 2>/dev/null || true
+    for file in "$base/$place"/*; do
+        former="$base/current/${file##*/}"
+        # A file the pair before did not have.
+        [ -e "$former" ] || former="$base/current/key.pem"
+        chcon --reference="$former" "$file" 2>/dev/null || true
+    done
 }
 
 swap() {

@@ -35,7 +35,7 @@ struct Cli {
     scenario: Vec<Scenario>,
 
     /// TLS servers on the targets, spread over them in turn: `lab` (a small rustls server, nothing to install),
-    /// `apache` (the machine's own apache2 with mod_ssl)
+    /// `apache` (the machine's own apache2 with mod_ssl), `nginx`, `haproxy` (the machine's own, too)
     #[arg(long, value_enum, value_delimiter = ',', default_value = "lab")]
     servers: Vec<Server>,
 

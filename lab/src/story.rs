@@ -79,6 +79,10 @@ pub enum Server {
     Lab,
     /// Apache httpd with mod_ssl.
     Apache,
+    /// nginx.
+    Nginx,
+    /// HAProxy.
+    Haproxy,
 }
 
 impl Server {
@@ -86,6 +90,8 @@ impl Server {
         match self {
             Self::Lab => "lab",
             Self::Apache => "apache",
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
         }
     }
 }

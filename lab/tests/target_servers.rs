@@ -151,14 +151,40 @@ impl Host {
         command.status().await.unwrap().success()
     }
 
-    /// Ends Apache, which nobody but its own parent process waits for.
+    /// Where a server that the installer started writes its process id.
+    fn pid_file(&self) -> Option<PathBuf> {
+        match self.kind {
+            Kind::Lab => None,
+            Kind::Apache => Some(self.path("httpd.pid")),
+            Kind::Nginx => Some(self.path("nginx.pid")),
+            Kind::Haproxy => Some(self.path("haproxy.pid")),
+        }
+    }
+
+    /// Tells such a server to end; whether there was one.
+    fn end(&self) -> bool {
+        let first = |text: String| text.lines().next().map(str::to_owned);
+        let Some(pid) = self.pid_file().and_then(|path| fs::read_to_string(path).ok()).and_then(first) else {
+            return false;
+        };
+        std::process::Command::new("kill").arg(pid).stderr(Stdio::null()).status().unwrap().success()
+    }
+
+    /// Ends the server and waits until nobody answers any more.
     async fn stop(&self) {
-        if self.kind == Kind::Apache {
-            self.run("control", &["-k", "stop"]).await;
-            let deadline = Instant::now() + Duration::from_secs(10);
-            while self.path("httpd.pid").exists() && Instant::now() < deadline {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.end() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// A reload by somebody else.
+    async fn reload(&self) -> bool {
+        match self.kind {
+            Kind::Lab => self.run("hooks/reload", &[]).await,
+            Kind::Apache => self.run("control", &["-k", "graceful"]).await,
+            Kind::Nginx => self.run("control", &["-s", "reload"]).await,
+            Kind::Haproxy => self.run("control", &["reload"]).await,
         }
     }
 }
@@ -166,9 +192,7 @@ impl Host {
 impl Drop for Host {
     /// Also when a test fails half-way.
     fn drop(&mut self) {
-        if self.kind == Kind::Apache && self.path("httpd.pid").exists() {
-            let _ = std::process::Command::new(self.path("control")).args(["-k", "stop"]).status();
-        }
+        self.end();
     }
 }
 
@@ -265,6 +289,16 @@ async fn apache_changes_over_without_a_failed_connection() {
     changes_over_without_a_failed_connection(Kind::Apache).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nginx_changes_over_without_a_failed_connection() {
+    changes_over_without_a_failed_connection(Kind::Nginx).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn haproxy_changes_over_without_a_failed_connection() {
+    changes_over_without_a_failed_connection(Kind::Haproxy).await;
+}
+
 /// A server of its own must not fall for what the installer would not have let through.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_labs_own_server_keeps_its_pair_when_told_to_load_a_bad_one() {
@@ -291,33 +325,61 @@ async fn the_labs_own_server_keeps_its_pair_when_told_to_load_a_bad_one() {
 }
 
 /// A configuration that is broken for another reason: nothing is reloaded, and what runs goes on.
-#[tokio::test(flavor = "multi_thread")]
-async fn apache_with_a_broken_configuration_keeps_serving() {
-    let host = Host::new(Kind::Apache);
+async fn a_broken_configuration_keeps_serving(kind: Kind, configuration: &str, nonsense: &str) {
+    let host = Host::new(kind);
     let first = host.installed(1).await;
     let clients = Clients::start(&host);
-    let configuration = fs::read_to_string(host.path("httpd.conf")).unwrap();
-    fs::write(host.path("httpd.conf"), format!("{configuration}NoSuchDirective on\n")).unwrap();
+    let good = fs::read_to_string(host.path(configuration)).unwrap();
+    fs::write(host.path(configuration), format!("{good}{nonsense}\n")).unwrap();
     let pair = host.authority.pair();
     let bundle = format!("{}{}", pair.key, pair.chain);
     let said = host.install(2, &pair.fingerprint, &bundle).await;
     assert_eq!(said["code"], "reverted", "{said}");
     assert!(said["detail"].as_str().unwrap().starts_with("configTestFailed"), "{said}");
     assert_unbroken(&clients.end().await, &[&first]);
-    fs::write(host.path("httpd.conf"), configuration).unwrap();
+    fs::write(host.path(configuration), good).unwrap();
     let second = host.installed(3).await;
     assert_eq!(host.ask().await.unwrap().0, second.fingerprint);
     host.stop().await;
 }
 
-/// Somebody stopped it in between: the next installation starts it with the new pair.
 #[tokio::test(flavor = "multi_thread")]
-async fn apache_that_was_stopped_is_started_with_the_next_generation() {
-    let host = Host::new(Kind::Apache);
+async fn apache_with_a_broken_configuration_keeps_serving() {
+    a_broken_configuration_keeps_serving(Kind::Apache, "httpd.conf", "NoSuchDirective on").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nginx_with_a_broken_configuration_keeps_serving() {
+    a_broken_configuration_keeps_serving(Kind::Nginx, "nginx.conf", "no_such_directive on;").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn haproxy_with_a_broken_configuration_keeps_serving() {
+    a_broken_configuration_keeps_serving(Kind::Haproxy, "haproxy.cfg", "nosuchkeyword on").await;
+}
+
+/// Somebody stopped it in between: the next installation starts it with the new pair.
+async fn one_that_was_stopped_is_started(kind: Kind) {
+    let host = Host::new(kind);
     host.installed(1).await;
     host.stop().await;
     assert!(host.ask().await.is_err());
     let second = host.installed(2).await;
     assert_eq!(host.ask().await.unwrap().0, second.fingerprint);
     host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn apache_that_was_stopped_is_started_with_the_next_generation() {
+    one_that_was_stopped_is_started(Kind::Apache).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nginx_that_was_stopped_is_started_with_the_next_generation() {
+    one_that_was_stopped_is_started(Kind::Nginx).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn haproxy_that_was_stopped_is_started_with_the_next_generation() {
+    one_that_was_stopped_is_started(Kind::Haproxy).await;
 }

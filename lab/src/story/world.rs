@@ -236,6 +236,8 @@ impl World {
         let kind = match server {
             Server::Lab => Kind::Lab,
             Server::Apache => Kind::Apache,
+            Server::Nginx => Kind::Nginx,
+            Server::Haproxy => Kind::Haproxy,
         };
         let home = self.run.join("hosts").join(&id);
         let guest = Guest::prepare(kind, &home, &id, stack).map_err(StoryError::io("preparing a target"))?;

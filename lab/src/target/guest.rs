@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use super::server::Config;
 
-/// Debian's Apache httpd, which the lab uses where it is installed.
-const APACHE: &str = "/usr/sbin/apache2";
-const APACHE_MODULES: &str = "/usr/lib/apache2/modules";
+mod apache;
+mod haproxy;
+mod nginx;
 
 /// Which server a guest runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,10 @@ pub enum Kind {
     Lab,
     /// Apache httpd with mod_ssl.
     Apache,
+    /// nginx.
+    Nginx,
+    /// HAProxy in master-worker mode.
+    Haproxy,
 }
 
 /// A prepared host.
@@ -51,6 +55,8 @@ impl Guest {
         match kind {
             Kind::Lab => guest.lab(identity, stack),
             Kind::Apache => guest.apache(identity, stack),
+            Kind::Nginx => guest.nginx(identity, stack),
+            Kind::Haproxy => guest.haproxy(identity, stack),
         }
     }
 
@@ -75,40 +81,11 @@ impl Guest {
         Ok(self)
     }
 
-    fn apache(self, identity: &str, stack: &str) -> io::Result<Self> {
-        if !Path::new(APACHE).exists() {
-            let message = "no Apache httpd at /usr/sbin/apache2: install the package apache2, or leave --servers out";
-            return Err(io::Error::new(io::ErrorKind::NotFound, message));
-        }
-        let documents = self.home.join("documents");
-        fs::create_dir_all(&documents)?;
-        fs::write(documents.join("index.html"), identity)?;
-        fs::write(self.home.join("httpd.conf"), self.apache_configuration(&documents, &self.pair(stack)))?;
-        // As `apachectl`: a graceful reload of a running server, a start where none runs.
+    /// Writes the owner's `control` program: `cases` are the arms of a `case` over its arguments, run in the home.
+    fn control(&self, cases: &str) -> io::Result<String> {
         let control = self.home.join("control");
-        script(&control, &format!("exec {APACHE} -d '{home}' -f httpd.conf \"$@\"\n", home = self.home.display()))?;
-        self.host_conf(stack, &format!("driver=httpd\ncontrol={}\n", control.display()))?;
-        Ok(self)
-    }
-
-    fn apache_configuration(&self, documents: &Path, pair: &Path) -> String {
-        let modules: String = ["mpm_event", "authz_core", "dir", "mime", "ssl"]
-            .iter()
-            .map(|name| format!("LoadModule {name}_module {APACHE_MODULES}/mod_{name}.so\n"))
-            .collect();
-        let user = if rustix::process::geteuid().is_root() { "User www-data\nGroup www-data\n" } else { "" };
-        let (home, documents, pair) = (self.home.display(), documents.display(), pair.display());
-        format!(
-            "{modules}{user}ServerName localhost\nServerRoot {home}\nPidFile httpd.pid\nErrorLog error.log\n\
-             DefaultRuntimeDir {home}\nMutex file:{home} default\nStartServers 2\nThreadsPerChild 16\n\
-             MaxRequestWorkers 64\nThreadLimit 16\nListen {listen}\nTypesConfig /dev/null\nDirectoryIndex index.html\n\
-             SSLSessionCache none\nSSLSessionTickets off\nKeepAlive off\n\
-             <VirtualHost *:{port}>\nDocumentRoot {documents}\nSSLEngine on\nSSLProtocol TLSv1.2 TLSv1.3\n\
-             SSLCertificateFile {pair}/fullchain.pem\nSSLCertificateKeyFile {pair}/key.pem\n</VirtualHost>\n\
-             <Directory {documents}>\nRequire all granted\n</Directory>\n",
-            listen = self.listen,
-            port = self.listen.port(),
-        )
+        script(&control, &format!("cd '{}'\ncase \"$*\" in\n{cases}*) exit 64 ;;\nesac\n", self.home.display()))?;
+        Ok(format!("control={}\n", control.display()))
     }
 
     fn host_conf(&self, stack: &str, driver: &str) -> io::Result<()> {
@@ -128,4 +105,19 @@ impl Guest {
 fn script(path: &Path, body: &str) -> io::Result<()> {
     fs::write(path, format!("#!/bin/sh\nset -eu\n{body}"))?;
     fs::set_permissions(path, Permissions::from_mode(0o755))
+}
+
+/// Whether the machine has a server's program, and which package has it otherwise.
+fn installed(program: &str, package: &str) -> io::Result<()> {
+    if Path::new(program).exists() {
+        return Ok(());
+    }
+    let message = format!("there is no {program}: install the package {package}, or leave it out of --servers");
+    Err(io::Error::new(io::ErrorKind::NotFound, message))
+}
+
+/// Shell that starts a server in the foreground under a keeper that carries the lab's marker: when the keeper ends, so
+/// does the server, even one that (as nginx does) writes over its own environment.
+fn kept(command: &str) -> String {
+    format!("setsid sh -c 'setpriv --pdeathsig TERM {command} & wait' </dev/null >>server.log 2>&1 &")
 }

@@ -1,0 +1,40 @@
+//! HAProxy in master-worker mode: a reload hands the listening sockets to the next worker, so that none is ever closed.
+
+use std::fs;
+use std::io;
+
+use super::{Guest, installed, kept};
+
+const HAPROXY: &str = "/usr/sbin/haproxy";
+
+impl Guest {
+    pub(super) fn haproxy(self, identity: &str, stack: &str) -> io::Result<Self> {
+        installed(HAPROXY, "haproxy")?;
+        fs::write(self.home.join("haproxy.cfg"), self.haproxy_configuration(identity, stack))?;
+        let start = kept(&format!("{HAPROXY} -W -p haproxy.pid -f haproxy.cfg"));
+        // A master whose new configuration is bad lives on with its old worker.
+        let control = self.control(&format!(
+            "-c) exec {HAPROXY} -c -q -f haproxy.cfg ;;\n\
+             reload)\n\
+             if [ -s haproxy.pid ] && kill -0 \"$(head -n 1 haproxy.pid)\" 2>/dev/null; then\n\
+             exec kill -USR2 \"$(head -n 1 haproxy.pid)\"\nfi\n\
+             {start}\n;;\n"
+        ))?;
+        self.host_conf(stack, &format!("driver=haproxy\n{control}"))?;
+        Ok(self)
+    }
+
+    fn haproxy_configuration(&self, identity: &str, stack: &str) -> String {
+        let user = if rustix::process::geteuid().is_root() { "user www-data\ngroup www-data\n" } else { "" };
+        let (pair, listen) = (self.pair(stack), self.listen);
+        let pair = pair.display();
+        format!(
+            "global\n{user}nbthread 2\nmaxconn 1000\ntune.ssl.cachesize 0\n\
+             ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets\n\
+             defaults\nmode http\noption httpclose\n\
+             timeout connect 5s\ntimeout client 30s\ntimeout server 30s\n\
+             frontend targets\nbind {listen} ssl crt {pair}/haproxy.pem\n\
+             http-request return status 200 content-type text/plain string {identity}\n"
+        )
+    }
+}
