@@ -1,6 +1,7 @@
 //! The story `cargo lab` tells: a stack is provisioned, gets certificates, rotates them, and is torn down, with every
 //! claim proven on the wire.
 
+mod chaos;
 pub mod cli;
 pub mod deploy;
 pub mod judge;
@@ -41,6 +42,8 @@ pub struct Options {
     pub clients: usize,
     /// Rotations after the first installation.
     pub rotations: u32,
+    /// Seeds of rotations under faults.
+    pub chaos: Vec<u64>,
     /// Stay until Ctrl-C.
     pub keep: bool,
     /// Function binaries to use in place of building.
@@ -54,12 +57,15 @@ pub struct Options {
 pub enum Scenario {
     /// ACM announces renewals under client load.
     Recipe,
+    /// ACM announces renewals under client load and under faults, a seed each (`--chaos`).
+    Chaos,
 }
 
 impl Scenario {
     fn name(self) -> &'static str {
         match self {
             Self::Recipe => "recipe",
+            Self::Chaos => "chaos",
         }
     }
 }
@@ -241,6 +247,7 @@ async fn chapters(
     for scenario in &options.scenarios {
         match scenario {
             Scenario::Recipe => rotation::renewals(tale, options, report, ui).await?,
+            Scenario::Chaos => chaos::storms(tale, options, report, ui).await?,
         }
         stack::again(tale, ui.phase("plan again")).await?;
     }
