@@ -5,12 +5,14 @@
 //! is not ours), and calls the targets as EventBridge does: Lambda functions asynchronously.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::aws::{ACCOUNT, CallError, Endpoint, REGION};
+use crate::chaos::{Chaos, EventFault};
 use crate::ssm::EventSink;
 
 /// An event to put on the bus.
@@ -45,6 +47,7 @@ pub struct EventRouter {
     events: Endpoint,
     lambda: Endpoint,
     record: Arc<Mutex<Record>>,
+    chaos: Chaos,
 }
 
 #[derive(Debug, Default)]
@@ -57,12 +60,29 @@ impl EventRouter {
     /// A bus with the rules that are deployed in the MiniStack at `base`.
     pub fn new(base: &str) -> Self {
         let (events, lambda) = (Endpoint::new("events", base), Endpoint::new("lambda", base));
-        Self { events, lambda, record: Arc::default() }
+        Self { events, lambda, record: Arc::default(), chaos: Chaos::default() }
     }
 
-    /// Puts an event on the bus; returns once every matching target was called.
+    /// The same bus, with events at the mercy of `chaos`.
+    pub fn under(self, chaos: &Chaos) -> Self {
+        Self { chaos: chaos.clone(), ..self }
+    }
+
+    /// Puts an event on the bus; returns once every matching target was called, or chaos had its way.
     pub async fn put(&self, event: Event) {
         let envelope = self.envelope(&event);
+        let (number, fault) = self.chaos.on_event();
+        match fault {
+            None => {}
+            Some(EventFault::Delay(ms)) => tokio::time::sleep(Duration::from_millis(ms)).await,
+            Some(EventFault::Drop) => return,
+            Some(EventFault::Twice) => self.match_rules(envelope.clone()).await,
+            Some(EventFault::Overtaken) => self.chaos.overtaken(number).await,
+        }
+        self.match_rules(envelope).await;
+    }
+
+    async fn match_rules(&self, envelope: Value) {
         let rules = match self.list_rules().await {
             Ok(rules) => rules,
             Err(error) => return self.note(&envelope, "ListRules", "", Some(error.to_string())),

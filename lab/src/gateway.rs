@@ -1,5 +1,7 @@
 //! One loopback port per AWS service: calls are counted and kept for the leak check, then passed on unchanged.
 //!
+//! Under a schedule of faults ([`Chaos`]) some calls are not passed on so faithfully.
+//!
 //! The SDK's and the CLI's `AWS_ENDPOINT_URL_<SERVICE>` variables point here, so that every call of the product and of
 //! the targets is seen, whoever answers it.
 
@@ -7,13 +9,17 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use tokio::net::TcpListener;
+
+use crate::chaos::{CallFault, Chaos};
 
 /// Larger bodies (function packages) are passed on, not kept.
 const KEPT: usize = 256 * 1024;
@@ -47,6 +53,7 @@ struct Route {
     service: &'static str,
     upstream: String,
     http: reqwest::Client,
+    chaos: Chaos,
     passed: Arc<Mutex<Vec<Passed>>>,
     counts: Arc<Mutex<BTreeMap<String, u64>>>,
 }
@@ -55,6 +62,11 @@ impl Gateway {
     /// Opens a port for each `(service, upstream)`; the service is named as in `AWS_ENDPOINT_URL_<SERVICE>`, in lower
     /// case.
     pub async fn start(routes: &[(&'static str, String)]) -> io::Result<Self> {
+        Self::start_under(routes, &Chaos::default()).await
+    }
+
+    /// The same, with calls at the mercy of `chaos`.
+    pub async fn start_under(routes: &[(&'static str, String)], chaos: &Chaos) -> io::Result<Self> {
         let mut gateway = Self::default();
         for (service, upstream) in routes {
             let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
@@ -64,10 +76,12 @@ impl Gateway {
                 service,
                 upstream: upstream.trim_end_matches('/').to_owned(),
                 http: reqwest::Client::new(),
+                chaos: chaos.clone(),
                 passed: Arc::clone(&gateway.passed),
                 counts: Arc::clone(&gateway.counts),
             };
             let app = Router::new().fallback(pass).with_state(route);
+            let app = app.into_make_service_with_connect_info::<SocketAddr>();
             tokio::spawn(async move { axum::serve(listener, app).await });
         }
         Ok(gateway)
@@ -89,18 +103,67 @@ impl Gateway {
     }
 }
 
-async fn pass(State(route): State<Route>, request: Request) -> Response {
-    match forward(&route, request).await {
+async fn pass(State(route): State<Route>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request) -> Response {
+    match suffer(&route, peer, request).await {
         Ok(response) => response,
         Err(problem) => (StatusCode::BAD_GATEWAY, problem).into_response(),
     }
 }
 
-async fn forward(route: &Route, request: Request) -> Result<Response, String> {
+/// A call on its way.
+#[derive(Clone)]
+struct Call {
+    operation: String,
+    parts: Parts,
+    body: Bytes,
+}
+
+/// Passes a call on, unless a fault is due.
+async fn suffer(route: &Route, peer: SocketAddr, request: Request) -> Result<Response, String> {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, LARGEST).await.map_err(|error| error.to_string())?;
-    let operation =
-        format!("{}.{}", route.service, operation(route.service, &parts.method, &parts.uri, &parts.headers, &body));
+    let name = operation(route.service, &parts.method, &parts.uri, &parts.headers, &body);
+    let call = Call { operation: format!("{}.{name}", route.service), parts, body };
+    let Some(fault) = route.chaos.on_call(&call.operation) else { return forward(route, call).await };
+    match fault {
+        CallFault::Delay(ms) => {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            forward(route, call).await
+        }
+        CallFault::Unavailable => Ok(refusal(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable")),
+        CallFault::Throttle => Ok(refusal(StatusCode::BAD_REQUEST, "ThrottlingException")),
+        CallFault::Refuse => Ok(cut()),
+        CallFault::LoseAnswer => forward(route, call).await.map(|_lost| cut()),
+        CallFault::Twice => {
+            // As if the first answer had been lost and the SDK had asked again.
+            let _lost = forward(route, call.clone()).await?;
+            forward(route, call).await
+        }
+        CallFault::KillBefore => {
+            route.chaos.kill_caller(peer);
+            Ok(cut())
+        }
+        CallFault::KillAfter => {
+            let answer = forward(route, call).await;
+            route.chaos.kill_caller(peer);
+            answer.map(|_lost| cut())
+        }
+    }
+}
+
+/// An error as the JSON protocols tell it; the others read the status.
+fn refusal(status: StatusCode, code: &'static str) -> Response {
+    let body = serde_json::json!({"__type": code, "message": "the lab's chaos"}).to_string();
+    (status, [("x-amzn-errortype", code), ("content-type", "application/x-amz-json-1.1")], body).into_response()
+}
+
+/// No answer: a body that breaks at once makes the server close the connection.
+fn cut() -> Response {
+    let broken = futures::stream::once(async { Err::<Bytes, _>(io::Error::from(io::ErrorKind::ConnectionReset)) });
+    Response::new(Body::from_stream(broken))
+}
+
+async fn forward(route: &Route, Call { operation, parts, body }: Call) -> Result<Response, String> {
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let mut headers = parts.headers;
     // The connection is ours, not the caller's.
@@ -234,5 +297,44 @@ mod tests {
         assert_eq!(answer.text().await.unwrap(), "hello!");
         assert_eq!(gateway.counts(), BTreeMap::from([("ssm.GetParameter".to_owned(), 1)]));
         assert_eq!(gateway.passed()[0].answer, "hello!");
+    }
+
+    #[tokio::test]
+    async fn faults_happen_before_after_and_instead_of_the_effect() {
+        use crate::chaos::Fault;
+
+        let effects = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", upstream.local_addr().unwrap());
+        let counted = Arc::clone(&effects);
+        let app = Router::new()
+            .fallback(async move || (counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1).to_string());
+        tokio::spawn(async move { axum::serve(upstream, app).await });
+        let chaos = Chaos::default();
+        let gateway = Gateway::start_under(&[("ssm", base)], &chaos).await.unwrap();
+        let url = gateway.endpoints()["AWS_ENDPOINT_URL_SSM"].clone();
+        let call = async || {
+            let request = reqwest::Client::new().post(&url).header("x-amz-target", "AmazonSSM.SendCommand");
+            let answer = request.send().await.ok()?;
+            Some((answer.status().as_u16(), answer.text().await.ok()?))
+        };
+        let expected = [
+            (CallFault::Unavailable, Some(503), 0),
+            (CallFault::Throttle, Some(400), 0),
+            (CallFault::Refuse, None, 0),
+            (CallFault::KillBefore, None, 0),
+            (CallFault::LoseAnswer, None, 1),
+            (CallFault::KillAfter, None, 1),
+            (CallFault::Twice, Some(200), 2),
+            (CallFault::Delay(10), Some(200), 1),
+        ];
+        for (what, status, happened) in expected {
+            let before = effects.load(std::sync::atomic::Ordering::SeqCst);
+            chaos.arm(vec![Fault::Call { operation: "ssm.SendCommand", first: 1, last: 1, what }]);
+            assert_eq!(call().await.map(|(status, _)| status), status, "{what:?}");
+            assert_eq!(effects.load(std::sync::atomic::Ordering::SeqCst) - before, happened, "{what:?}");
+        }
+        chaos.disarm();
+        assert_eq!(call().await.map(|(status, _)| status), Some(200));
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod acm;
 pub mod aws;
+pub mod chaos;
 pub mod client;
 pub mod cloudformation;
 pub mod dns;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use espalier_lab::chaos::Seeds;
 use espalier_lab::story::{Options, Scenario, Server};
 use espalier_lab::ui::Ui;
 use espalier_lab::{story, target};
@@ -28,11 +29,16 @@ struct Cli {
     #[arg(long)]
     sam: bool,
 
-    /// What to show once the stack stands and serves, in one world: `recipe` (ACM renews, under client load),
-    /// `leaks` (a key planted in every place that is searched is found), `input` (mistakes, nonsense, strangers and
-    /// dangerous wishes change nothing)
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "recipe")]
+    /// What to show once the stack stands and serves, in one world: `recipe` (ACM renews, under client load; the default
+    /// without `--chaos`), `chaos` (the same under faults, see there), `leaks` (a key planted in every place that is
+    /// searched is found), `input` (mistakes, nonsense, strangers and dangerous wishes change nothing)
+    #[arg(long, value_enum, value_delimiter = ',')]
     scenario: Vec<Scenario>,
+
+    /// Rotations under faults, one for each seed (`7`, `1,5,9`, `1..20`): functions and installers are killed, calls
+    /// and events delayed, dropped, repeated. A seed is its faults; after each the stack must have converged
+    #[arg(long, value_name = "SEEDS")]
+    chaos: Option<Seeds>,
 
     /// TLS servers on the targets, spread over them in turn: `lab` (a small rustls server, nothing to install),
     /// `apache` (the machine's own apache2 with mod_ssl), `nginx`, `haproxy` (the machine's own, too)
@@ -94,9 +100,11 @@ async fn run(cli: Cli) -> ExitCode {
             }
         };
     }
+    let scenarios = scenarios(&cli);
     let options = Options {
         sam: cli.sam,
-        scenarios: cli.scenario,
+        scenarios,
+        chaos: cli.chaos.map_or_else(|| vec![1], |seeds| seeds.0),
         servers: cli.servers,
         clients: usize::from(cli.clients),
         rotations: u32::from(cli.rotations),
@@ -110,6 +118,18 @@ async fn run(cli: Cli) -> ExitCode {
         print(&report.json());
     }
     if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What was asked for by name; else by its own option; else the recipe.
+fn scenarios(cli: &Cli) -> Vec<Scenario> {
+    let mut scenarios = cli.scenario.clone();
+    if cli.chaos.is_some() && !scenarios.contains(&Scenario::Chaos) {
+        scenarios.push(Scenario::Chaos);
+    }
+    if scenarios.is_empty() {
+        scenarios.push(Scenario::Recipe);
+    }
+    scenarios
 }
 
 #[allow(clippy::print_stdout, reason = "the machine's answer, on the one line promised")]

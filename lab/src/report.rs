@@ -27,6 +27,8 @@ pub struct Report {
     pub served: Vec<Served>,
     /// The phases in order.
     pub phases: Vec<PhaseRecord>,
+    /// Rotations under faults, a seed each.
+    pub chaos: Vec<Storm>,
     /// Calls per operation, through every endpoint of the lab.
     pub api_calls: BTreeMap<String, u64>,
     /// Per function.
@@ -38,6 +40,27 @@ pub struct Report {
     /// Why the run failed, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// A rotation under the faults of a seed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Storm {
+    /// The seed; it is its faults.
+    pub seed: u64,
+    /// The schedule.
+    pub faults: Vec<String>,
+    /// How many of them something ran into.
+    pub met: usize,
+    /// From the hint to convergence.
+    pub seconds: f64,
+    /// Clients' handshakes meanwhile.
+    pub handshakes: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Leaves that were minted for it.
+    pub generations: usize,
+    /// Sweeps it took after the faults had ended.
+    pub sweeps: u32,
 }
 
 /// Counted handshakes.

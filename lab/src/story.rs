@@ -1,6 +1,7 @@
 //! The story `cargo lab` tells: a stack is provisioned, gets certificates, rotates them, and is torn down, with every
 //! claim proven on the wire.
 
+mod chaos;
 pub mod cli;
 pub mod deploy;
 mod input;
@@ -43,6 +44,8 @@ pub struct Options {
     pub clients: usize,
     /// Rotations after the first installation.
     pub rotations: u32,
+    /// Seeds of rotations under faults.
+    pub chaos: Vec<u64>,
     /// Stay until Ctrl-C.
     pub keep: bool,
     /// Function binaries to use in place of building.
@@ -60,6 +63,8 @@ pub enum Scenario {
     Leaks,
     /// Mistakes, nonsense, strangers and dangerous wishes change nothing.
     Input,
+    /// ACM announces renewals under client load and under faults, a seed each (`--chaos`).
+    Chaos,
 }
 
 impl Scenario {
@@ -68,6 +73,7 @@ impl Scenario {
             Self::Recipe => "recipe",
             Self::Leaks => "leaks",
             Self::Input => "input",
+            Self::Chaos => "chaos",
         }
     }
 }
@@ -258,6 +264,7 @@ async fn chapters(
             // Told at the end, when everything else has left its traces.
             Scenario::Leaks => continue,
             Scenario::Input => input::told(tale, ui).await?,
+            Scenario::Chaos => chaos::storms(tale, options, report, ui).await?,
         }
         stack::again(tale, ui.phase("plan again")).await?;
     }

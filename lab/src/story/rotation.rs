@@ -14,7 +14,7 @@ use crate::report::{Handshakes, Report};
 use crate::ui::{Phase, Ui};
 
 /// Between two connections of one client: enough to leave the two cores to everybody else.
-const PAUSE: Duration = Duration::from_millis(10);
+pub(super) const PAUSE: Duration = Duration::from_millis(10);
 
 /// How long a rotation may take in the lab.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -133,7 +133,7 @@ async fn on_renewal(
     Ok(())
 }
 
-fn merge(all: &mut Handshakes, load: &crate::client::LoadReport) {
+pub(super) fn merge(all: &mut Handshakes, load: &crate::client::LoadReport) {
     all.attempted += load.attempted;
     all.failed += load.failed;
     // The worst rotation's: a mean of percentiles means nothing.

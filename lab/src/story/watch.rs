@@ -185,6 +185,13 @@ impl Watch {
         Ok(executions.map(|one| (text(&one["name"]), text(&one["status"]), text(&one["executionArn"]))).collect())
     }
 
+    /// How many executions of a state machine are under way.
+    pub async fn running(&self, machine: &str) -> Result<usize, CallError> {
+        let ask = json!({"stateMachineArn": machine, "statusFilter": "RUNNING"});
+        let answer = self.states.json("AWSStepFunctions.ListExecutions", &ask).await?;
+        Ok(answer["executions"].as_array().map_or(0, Vec::len))
+    }
+
     /// An execution's whole history, as text.
     pub async fn history(&self, execution: &str) -> Result<String, CallError> {
         let mut ask = json!({"executionArn": execution, "maxResults": 1000, "includeExecutionData": true});

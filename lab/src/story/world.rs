@@ -13,6 +13,7 @@ use super::watch::until;
 use super::{Options, Server, StoryError};
 use crate::acm::Acm;
 use crate::aws::{ACCOUNT, REGION};
+use crate::chaos::Chaos;
 use crate::cloudformation::CloudFormationProxy;
 use crate::dns::Dns;
 use crate::eni::Eni;
@@ -63,6 +64,8 @@ pub struct World {
     pub dns: Dns,
     /// The bus.
     pub router: EventRouter,
+    /// Faults, none of them in force until a story arms them.
+    pub chaos: Chaos,
     /// ACM.
     pub acm: Acm,
     /// Systems Manager.
@@ -99,7 +102,8 @@ impl World {
         let (moto_port, ministack_port) = (free_port()?, free_port()?);
         let (moto, ministack) = (base(moto_port), base(ministack_port));
 
-        let router = EventRouter::new(&ministack);
+        let chaos = Chaos::of(processes.clone());
+        let router = EventRouter::new(&ministack).under(&chaos);
         let acm = Acm::start(router.clone()).await.map_err(StoryError::io("starting ACM"))?;
         let ssm = Ssm::start(ssm::Options::new(&ministack, run.join("commands")), Arc::new(router.clone()))
             .await
@@ -130,7 +134,7 @@ impl World {
             ("vpc_lattice", format!("http://{}", lattice.address())),
             ("cloudformation", format!("http://{}", proxy.address())),
         ]);
-        let gateway = Gateway::start(&routes).await.map_err(StoryError::io("opening the endpoints"))?;
+        let gateway = Gateway::start_under(&routes, &chaos).await.map_err(StoryError::io("opening the endpoints"))?;
         let mut world = Self {
             run,
             tools,
@@ -142,6 +146,7 @@ impl World {
             lattice,
             dns,
             router,
+            chaos,
             acm,
             ssm,
             handed_over,
