@@ -45,13 +45,18 @@ struct Cli {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "lab")]
     servers: Vec<Server>,
 
-    /// Clients that keep opening new connections through the passthrough data plane while certificates rotate
+    /// Clients that keep opening new connections while certificates rotate: so many through the passthrough data plane
+    /// and so many directly to the targets, each with full verification and no resumption
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     clients: u16,
 
     /// How often ACM announces a renewal
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
     rotations: u16,
+
+    /// After the rotations do as many by overwriting the files and restarting the servers, to show the difference
+    #[arg(long)]
+    naive: bool,
 
     /// Leave the world running after the rotations, print how to talk to it, and tear down at Ctrl-C
     #[arg(long)]
@@ -108,6 +113,7 @@ async fn run(cli: Cli) -> ExitCode {
         servers: cli.servers,
         clients: usize::from(cli.clients),
         rotations: u32::from(cli.rotations),
+        naive: cli.naive,
         keep: cli.keep,
         binaries: cli.binaries,
         directory: cli.directory,

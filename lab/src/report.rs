@@ -23,6 +23,10 @@ pub struct Report {
     pub rotations: u32,
     /// Clients' handshakes, the refused outsider's not counted.
     pub handshakes: Handshakes,
+    /// The same by way of rotating and path to the targets, for comparison.
+    pub load: Vec<LoadRow>,
+    /// Each reload under load, and the handshakes that were begun within 100 ms of it.
+    pub swaps: Vec<Swap>,
     /// What each target served at the end of the last rotation, seen by a client on the wire.
     pub served: Vec<Served>,
     /// The phases in order.
@@ -61,6 +65,38 @@ pub struct Storm {
     pub generations: usize,
     /// Sweeps it took after the faults had ended.
     pub sweeps: u32,
+}
+
+/// Handshakes while certificates were rotated in one way, seen along one path.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LoadRow {
+    /// `espalier`, or `overwrite and restart`.
+    pub way: String,
+    /// `through` the service, or `direct`.
+    pub path: String,
+    /// How often.
+    pub rotations: u32,
+    /// Begun.
+    pub attempted: u64,
+    /// Failed.
+    pub failed: u64,
+    /// Median, of the worst rotation.
+    pub p50_ms: f64,
+    /// 99th percentile, of the worst rotation.
+    pub p99_ms: f64,
+}
+
+/// A reload under load.
+#[derive(Debug, Clone, Serialize)]
+pub struct Swap {
+    /// The instance.
+    pub target: String,
+    /// What it runs.
+    pub server: String,
+    /// During which rotation.
+    pub rotation: u32,
+    /// Handshakes with this target, begun within 100 ms before or after.
+    pub handshakes_in_window: usize,
 }
 
 /// Counted handshakes.
@@ -125,9 +161,55 @@ impl Report {
         }
         out += &rule;
         let _ = writeln!(out, "  {:<width$}  {total:>8.1}", "all");
+        self.load_table(&mut out);
         self.served_table(&mut out);
         self.figures(&mut out);
         out
+    }
+
+    /// Adds to the row of the same way and path.
+    pub fn add(&mut self, row: LoadRow) {
+        match self.load.iter_mut().find(|one| one.way == row.way && one.path == row.path) {
+            None => self.load.push(row),
+            Some(one) => {
+                one.rotations += row.rotations;
+                one.attempted += row.attempted;
+                one.failed += row.failed;
+                one.p50_ms = one.p50_ms.max(row.p50_ms);
+                one.p99_ms = one.p99_ms.max(row.p99_ms);
+            }
+        }
+    }
+
+    fn load_table(&self, out: &mut String) {
+        if self.load.is_empty() {
+            return;
+        }
+        let (way, path) = ("way of rotating", "path");
+        let _ = writeln!(
+            out,
+            "\n  {way:<24}{path:<10}{:>9}{:>12}{:>8}{:>11}{:>9}{:>9}",
+            "rotations", "handshakes", "failed", "per 1,000", "p50 ms", "p99 ms"
+        );
+        for row in &self.load {
+            #[allow(clippy::cast_precision_loss, reason = "counts of handshakes are small")]
+            let rate = row.failed as f64 * 1_000.0 / row.attempted.max(1) as f64;
+            let _ = writeln!(
+                out,
+                "  {:<24}{:<10}{:>9}{:>12}{:>8}{rate:>11.2}{:>9.1}{:>9.1}",
+                row.way, row.path, row.rotations, row.attempted, row.failed, row.p50_ms, row.p99_ms
+            );
+        }
+        let mut counts: Vec<usize> = self.swaps.iter().map(|swap| swap.handshakes_in_window).collect();
+        counts.sort_unstable();
+        if let (Some(least), Some(most)) = (counts.first(), counts.last()) {
+            let median = counts[counts.len() / 2];
+            let _ = writeln!(
+                out,
+                "  {} reloads; handshakes begun within 100 ms of one: least {least}, median {median}, most {most}",
+                counts.len()
+            );
+        }
     }
 
     fn served_table(&self, out: &mut String) {

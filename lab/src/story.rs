@@ -7,6 +7,8 @@ pub mod deploy;
 mod input;
 pub mod judge;
 mod leaks;
+mod load;
+mod naive;
 mod rotation;
 mod stack;
 pub mod timeline;
@@ -44,6 +46,8 @@ pub struct Options {
     pub clients: usize,
     /// Rotations after the first installation.
     pub rotations: u32,
+    /// Afterwards as many by overwriting and restarting, for comparison.
+    pub naive: bool,
     /// Seeds of rotations under faults.
     pub chaos: Vec<u64>,
     /// Stay until Ctrl-C.

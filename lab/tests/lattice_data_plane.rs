@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use espalier_lab::client::load::{Load, Request};
+use espalier_lab::client::load::{Aim, Load, Pace};
 use espalier_lab::client::{Client, ClientError};
 use espalier_lab::dns::{self, Dns};
 use espalier_lab::eni::Eni;
@@ -372,8 +372,8 @@ async fn a_deleted_listener_refuses_connections() {
 #[tokio::test]
 async fn load_counts_what_it_sees() {
     let estate = Estate::new(at_once()).await;
-    let request = Request { host: HOST.into(), port: estate.port, path: "/".into() };
-    let load = Load::start(&estate.client("127.1.0.10"), &request, 2, Duration::ZERO);
+    let aim = Aim::Through { host: HOST.into(), port: estate.port };
+    let load = Load::start(&estate.client("127.1.0.10"), &aim, 2, &Pace::new(Duration::ZERO));
     until(|| async { load.report().attempted }, |attempted| *attempted >= 40).await;
     let report = load.stop().await;
     assert_eq!((report.failed, report.failures.len()), (0, 0), "{report:?}");

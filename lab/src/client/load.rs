@@ -2,24 +2,80 @@
 //! handshakes as the machine can make.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::task::JoinSet;
 
-use super::Client;
+use super::{Client, ClientError, Served};
 use crate::fabric::lock;
 
-/// What the load asks for.
+/// Whom the load connects to, always verifying for `host`.
 #[derive(Debug, Clone)]
-pub struct Request {
-    /// The name to resolve and verify.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// The HTTP path.
-    pub path: String,
+pub enum Aim {
+    /// Whatever the name resolves to.
+    Through {
+        /// The name to resolve.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// Each of these addresses in turn, or those only that [`Pace`] calls for.
+    Direct {
+        /// The name to verify.
+        host: String,
+        /// At most 64.
+        targets: Vec<SocketAddr>,
+    },
+}
+
+/// How hard the clients try: a pause between two connections of one client, and none while a target is about to change.
+#[derive(Debug)]
+pub struct Pace {
+    pause: Duration,
+    /// One bit per target that all clients should look at now.
+    hot: AtomicU64,
+}
+
+impl Pace {
+    /// A pause between two connections of one client.
+    pub fn new(pause: Duration) -> Arc<Self> {
+        Arc::new(Self { pause, hot: AtomicU64::new(0) })
+    }
+
+    /// From now on without a pause, and direct clients at this target.
+    pub fn heat(&self, target: usize) {
+        self.hot.fetch_or(1 << target, Ordering::Relaxed);
+    }
+
+    /// No longer.
+    pub fn cool(&self, target: usize) {
+        self.hot.fetch_and(!(1 << target), Ordering::Relaxed);
+    }
+
+    fn pause(&self) -> Duration {
+        if self.hot.load(Ordering::Relaxed) == 0 { self.pause } else { Duration::ZERO }
+    }
+
+    /// The target for a client's `turn`, of `all`.
+    fn choose(&self, turn: usize, all: usize) -> usize {
+        let hot = self.hot.load(Ordering::Relaxed);
+        let called: Vec<usize> = (0..all).filter(|target| hot & (1 << target) != 0).collect();
+        if called.is_empty() { turn % all } else { called[turn % called.len()] }
+    }
+}
+
+/// A handshake that succeeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handshake {
+    /// When the connection was begun, in nanoseconds since 1970.
+    pub begun_ns: u128,
+    /// Who answered: the body of the answer.
+    pub target: String,
+    /// From the first packet to the end of the handshake, in microseconds.
+    pub took_us: u32,
 }
 
 /// What came of it.
@@ -41,30 +97,27 @@ pub struct LoadReport {
     pub serials: BTreeMap<String, u64>,
     /// Answers by body: which targets answered.
     pub bodies: BTreeMap<String, u64>,
-}
-
-#[derive(Debug, Default)]
-struct Tally {
-    report: LoadReport,
-    handshakes_us: Vec<u32>,
+    /// Those that succeeded, in the order in which they ended.
+    pub handshakes: Vec<Handshake>,
 }
 
 /// Load that is being made; stop it with [`Load::stop`], or drop it.
 #[derive(Debug)]
 pub struct Load {
-    tally: Arc<Mutex<Tally>>,
+    tally: Arc<Mutex<LoadReport>>,
     stopping: Arc<AtomicBool>,
     workers: JoinSet<()>,
 }
 
 impl Load {
-    /// Starts `workers` loops of requests; each waits `pause` between two of them.
-    pub fn start(client: &Client, request: &Request, workers: usize, pause: Duration) -> Self {
-        let tally: Arc<Mutex<Tally>> = Arc::default();
+    /// Starts `workers` loops of requests.
+    pub fn start(client: &Client, aim: &Aim, workers: usize, pace: &Arc<Pace>) -> Self {
+        let tally: Arc<Mutex<LoadReport>> = Arc::default();
         let stopping = Arc::new(AtomicBool::new(false));
         let mut set = JoinSet::new();
-        for _ in 0..workers {
-            set.spawn(work(client.clone(), request.clone(), pause, tally.clone(), stopping.clone()));
+        for number in 0..workers {
+            let worker = Worker { client: client.clone(), aim: aim.clone(), pace: Arc::clone(pace), turn: number };
+            set.spawn(worker.work(tally.clone(), stopping.clone()));
         }
         Self { tally, stopping, workers: set }
     }
@@ -82,34 +135,60 @@ impl Load {
     }
 }
 
-async fn work(client: Client, request: Request, pause: Duration, tally: Arc<Mutex<Tally>>, stopping: Arc<AtomicBool>) {
-    while !stopping.load(Ordering::Relaxed) {
-        let result = client.get(&request.host, request.port, &request.path).await;
-        let failed = {
-            let mut tally = lock(&tally);
-            tally.report.attempted += 1;
-            match result {
-                Ok(served) if served.status == 200 => {
-                    tally.handshakes_us.push(u32::try_from(served.handshake.as_micros()).unwrap_or(u32::MAX));
-                    *tally.report.serials.entry(served.serial).or_default() += 1;
-                    *tally.report.bodies.entry(served.body.trim().to_owned()).or_default() += 1;
-                    false
-                }
-                Ok(served) => tally.fail("Status", &format!("HTTP {}", served.status)),
-                Err(error) => tally.fail(error.code(), &chain(&error)),
+struct Worker {
+    client: Client,
+    aim: Aim,
+    pace: Arc<Pace>,
+    turn: usize,
+}
+
+impl Worker {
+    async fn work(mut self, tally: Arc<Mutex<LoadReport>>, stopping: Arc<AtomicBool>) {
+        while !stopping.load(Ordering::Relaxed) {
+            let begun_ns = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+            let result = self.connect().await;
+            let failed = lock(&tally).count(begun_ns, result);
+            // A failing service is not hammered.
+            let pause = self.pace.pause();
+            tokio::time::sleep(if failed { pause.max(Duration::from_millis(20)) } else { pause }).await;
+        }
+    }
+
+    async fn connect(&mut self) -> Result<Served, ClientError> {
+        self.turn += 1;
+        match &self.aim {
+            Aim::Through { host, port } => self.client.get(host, *port, "/").await,
+            Aim::Direct { host, targets } => {
+                let target = targets[self.pace.choose(self.turn, targets.len())];
+                self.client.get_at(target, host, "/").await
             }
-        };
-        // A failing service is not hammered.
-        tokio::time::sleep(if failed { pause.max(Duration::from_millis(20)) } else { pause }).await;
+        }
     }
 }
 
-impl Tally {
+impl LoadReport {
+    /// Counts one connection; whether it failed.
+    fn count(&mut self, begun_ns: u128, result: Result<Served, ClientError>) -> bool {
+        self.attempted += 1;
+        match result {
+            Ok(served) if served.status == 200 => {
+                let target = served.body.trim().to_owned();
+                *self.serials.entry(served.serial).or_default() += 1;
+                *self.bodies.entry(target.clone()).or_default() += 1;
+                let took_us = u32::try_from(served.handshake.as_micros()).unwrap_or(u32::MAX);
+                self.handshakes.push(Handshake { begun_ns, target, took_us });
+                false
+            }
+            Ok(served) => self.fail("Status", &format!("HTTP {}", served.status)),
+            Err(error) => self.fail(error.code(), &chain(&error)),
+        }
+    }
+
     fn fail(&mut self, code: &str, text: &str) -> bool {
-        self.report.failed += 1;
-        *self.report.failures.entry(code.to_owned()).or_default() += 1;
-        if self.report.first_failures.len() < 5 {
-            self.report.first_failures.push(text.to_owned());
+        self.failed += 1;
+        *self.failures.entry(code.to_owned()).or_default() += 1;
+        if self.first_failures.len() < 5 {
+            self.first_failures.push(text.to_owned());
         }
         true
     }
@@ -126,14 +205,14 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn summarize(tally: &Tally) -> LoadReport {
-    let mut sorted = tally.handshakes_us.clone();
+fn summarize(tally: &LoadReport) -> LoadReport {
+    let mut sorted: Vec<u32> = tally.handshakes.iter().map(|handshake| handshake.took_us).collect();
     sorted.sort_unstable();
     let percentile = |percent: usize| {
         let index = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
         sorted.get(index).map_or(0.0, |us| f64::from(*us) / 1000.0)
     };
-    LoadReport { p50_ms: percentile(50), p99_ms: percentile(99), ..tally.report.clone() }
+    LoadReport { p50_ms: percentile(50), p99_ms: percentile(99), ..tally.clone() }
 }
 
 #[cfg(test)]
@@ -142,11 +221,25 @@ mod tests {
 
     #[test]
     fn percentiles_are_of_the_handshakes_that_succeeded() {
-        let handshakes_us = (1..=100).rev().map(|ms| ms * 1000).collect();
-        let mut tally = Tally { handshakes_us, ..Tally::default() };
+        let handshake = |ms: u32| Handshake { begun_ns: 0, target: "i-1".into(), took_us: ms * 1000 };
+        let mut tally = LoadReport { handshakes: (1..=100).rev().map(handshake).collect(), ..LoadReport::default() };
         tally.fail("Connect", "refused");
         let report = summarize(&tally);
         assert_eq!((report.p50_ms, report.p99_ms, report.failed), (50.0, 99.0, 1));
-        assert_eq!(summarize(&Tally::default()).p99_ms, 0.0);
+        assert_eq!(summarize(&LoadReport::default()).p99_ms, 0.0);
+    }
+
+    #[test]
+    fn a_target_that_is_about_to_change_gets_all_direct_clients_at_full_speed() {
+        let pace = Pace::new(Duration::from_millis(10));
+        let chosen = |pace: &Pace| (0..6).map(|turn| pace.choose(turn, 3)).collect::<Vec<_>>();
+        assert_eq!((chosen(&pace), pace.pause()), (vec![0, 1, 2, 0, 1, 2], Duration::from_millis(10)));
+        pace.heat(2);
+        assert_eq!((chosen(&pace), pace.pause()), (vec![2; 6], Duration::ZERO));
+        pace.heat(0);
+        assert_eq!(chosen(&pace), [0, 2, 0, 2, 0, 2]);
+        pace.cool(0);
+        pace.cool(2);
+        assert_eq!(chosen(&pace), [0, 1, 2, 0, 1, 2]);
     }
 }

@@ -13,12 +13,13 @@ use tokio::time::Instant;
 
 use super::deploy::{self, PORT};
 use super::judge::{self, DOMAIN};
-use super::rotation::{PAUSE, merge};
+use super::load::PAUSE;
+use super::rotation::merge;
 use super::watch::LedgerGeneration;
 use super::{CLIENT, Options, PROBER, STACK, StoryError, Tale};
 use crate::chaos::schedule;
 use crate::client::LoadReport;
-use crate::client::load::{Load, Request};
+use crate::client::load::{Aim, Load, Pace};
 use crate::report::{Report, Storm};
 use crate::ui::{Phase, Ui};
 
@@ -51,8 +52,8 @@ async fn storm(tale: &Tale, options: &Options, seed: u64, report: &mut Report, p
     phase.note(&told.join("; "));
     let before = generations(tale).await?;
     let client = judge::client(&tale.world, CLIENT, &tale.roots)?;
-    let request = Request { host: DOMAIN.to_owned(), port: PORT, path: "/".to_owned() };
-    let load = Load::start(&client, &request, options.clients, PAUSE);
+    let aim = Aim::Through { host: DOMAIN.to_owned(), port: PORT };
+    let load = Load::start(&client, &aim, options.clients, &Pace::new(PAUSE));
     let begun = Instant::now();
     tale.world.chaos.arm(faults);
     let acm = (tale.world.acm.clone(), tale.certificate.clone());

@@ -7,14 +7,11 @@ use time::OffsetDateTime;
 
 use super::deploy::{self, PORT};
 use super::judge::{self, DOMAIN};
-use super::timeline;
-use super::{CLIENT, OUTSIDER, Options, PROBER, STACK, StoryError, Tale};
-use crate::client::load::{Load, Request};
-use crate::report::{Handshakes, Report};
+use super::load::{Clients, Seen};
+use super::{CLIENT, OUTSIDER, Options, PROBER, STACK, StoryError, Tale, naive, timeline};
+use crate::client::LoadReport;
+use crate::report::{Handshakes, LoadRow, Report, Swap};
 use crate::ui::{Phase, Ui};
-
-/// Between two connections of one client: enough to leave the two cores to everybody else.
-pub(super) const PAUSE: Duration = Duration::from_millis(10);
 
 /// How long a rotation may take in the lab.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -77,6 +74,9 @@ pub(super) async fn renewals(tale: &Tale, options: &Options, report: &mut Report
     for number in 1..=options.rotations {
         on_renewal(tale, options, number, report, ui.phase(&format!("rotation {number}"))).await?;
     }
+    if options.naive {
+        naive::restarts(tale, options, report, ui).await?;
+    }
     Ok(())
 }
 
@@ -90,16 +90,12 @@ async fn on_renewal(
 ) -> Result<(), StoryError> {
     let before =
         judge::served(&tale.world, PROBER, &tale.roots, &tale.watch.generations(tale.ledger()?, STACK).await?).await?;
-    let client = judge::client(&tale.world, CLIENT, &tale.roots)?;
-    let request = Request { host: DOMAIN.to_owned(), port: PORT, path: "/".to_owned() };
-    let load = Load::start(&client, &request, options.clients, PAUSE);
+    let clients = Clients::start(tale, options.clients)?;
     let begun = std::time::Instant::now();
     tale.world.acm.renew(&tale.certificate, OffsetDateTime::now_utc()).await;
     let completed = tale.wait_for(&["Rotation Completed"], LIMIT, &phase).await;
     let seconds = begun.elapsed().as_secs_f64();
-    // A little longer, so that connections after the last swap are counted, too.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let load = load.stop().await;
+    let seen = clients.stop().await;
     completed?;
 
     let generations = tale.watch.generations(tale.ledger()?, STACK).await?;
@@ -117,23 +113,52 @@ async fn on_renewal(
         let spent = timeline::by_state(&tale.watch.history(newest).await?);
         phase.note(&format!("where the time went: {}", timeline::told(&spent)));
     }
-    merge(&mut report.handshakes, &load);
-    if load.failed > 0 {
-        return Err(StoryError::Unmet(format!(
-            "{} of {} handshakes failed during rotation {number}: {:?}",
-            load.failed, load.attempted, load.first_failures
-        )));
-    }
+    let attempted = account(tale, number, &seen, report)?;
     report.rotations = number;
     report.served = served;
     phase.done(&format!(
-        "ACM's renewal event to verified handshakes on every target in {seconds:.1} s; {} handshakes meanwhile, 0 failed",
-        load.attempted
+        "ACM's renewal event to verified handshakes on every target in {seconds:.1} s; {attempted} handshakes meanwhile, 0 failed"
     ));
     Ok(())
 }
 
-pub(super) fn merge(all: &mut Handshakes, load: &crate::client::LoadReport) {
+/// Writes down what the clients saw; a handshake that failed fails the story.
+fn account(tale: &Tale, number: u32, seen: &Seen, report: &mut Report) -> Result<u64, StoryError> {
+    for (way, load) in [("through", &seen.through), ("direct", &seen.direct)] {
+        merge(&mut report.handshakes, load);
+        report.add(row("espalier", way, 1, load));
+    }
+    for (reload, handshakes_in_window) in &seen.reloads {
+        let host = tale.world.hosts.iter().find(|host| host.id == reload.target);
+        let server = host.map(|host| host.server.to_owned()).unwrap_or_default();
+        let target = reload.target.clone();
+        report.swaps.push(Swap { target, server, rotation: number, handshakes_in_window: *handshakes_in_window });
+    }
+    for load in [&seen.through, &seen.direct] {
+        if load.failed > 0 {
+            return Err(StoryError::Unmet(format!(
+                "{} of {} handshakes failed during rotation {number}: {:?}",
+                load.failed, load.attempted, load.first_failures
+            )));
+        }
+    }
+    Ok(seen.through.attempted + seen.direct.attempted)
+}
+
+/// One row of the table of loads.
+pub(super) fn row(way: &str, path: &str, rotations: u32, load: &LoadReport) -> LoadRow {
+    LoadRow {
+        way: way.to_owned(),
+        path: path.to_owned(),
+        rotations,
+        attempted: load.attempted,
+        failed: load.failed,
+        p50_ms: load.p50_ms,
+        p99_ms: load.p99_ms,
+    }
+}
+
+pub(super) fn merge(all: &mut Handshakes, load: &LoadReport) {
     all.attempted += load.attempted;
     all.failed += load.failed;
     // The worst rotation's: a mean of percentiles means nothing.

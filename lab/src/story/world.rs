@@ -84,6 +84,8 @@ pub struct Host {
     pub id: String,
     /// Its private address.
     pub address: IpAddr,
+    /// What it runs: `lab`, `apache`, ...
+    pub server: &'static str,
     /// Its server and files.
     pub guest: Guest,
     _interface: Eni,
@@ -268,7 +270,8 @@ impl World {
                 directory: guest.home.clone(),
             })
             .map_err(StoryError::boxed("registering a target"))?;
-        self.hosts.push(Host { id, address: instance.address, guest, _interface: interface });
+        let (address, server) = (instance.address, server.name());
+        self.hosts.push(Host { id, address, server, guest, _interface: interface });
         Ok(())
     }
 

@@ -52,12 +52,40 @@ impl Guest {
         let listen = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let host_conf = home.join("host.conf");
         let guest = Self { listen, host_conf, certificates, server: None, home };
+        // A little before a reload, so that the lab's clients are at full speed when it comes, and when it comes.
+        let soon_and_now = "echo \"soon $(date +%s%N)\" >>reloads\nsleep 0.1\necho \"now $(date +%s%N)\" >>reloads\n";
+        script(&guest.announce(), &format!("cd '{}'\n{soon_and_now}", guest.home.display()))?;
         match kind {
             Kind::Lab => guest.lab(identity, stack),
             Kind::Apache => guest.apache(identity, stack),
             Kind::Nginx => guest.nginx(identity, stack),
             Kind::Haproxy => guest.haproxy(identity, stack),
         }
+    }
+
+    /// The program that tells the lab of a reload.
+    fn announce(&self) -> PathBuf {
+        self.home.join("announce")
+    }
+
+    /// Where the server's reloads are told: lines of `soon` or `now` and the time in nanoseconds since 1970.
+    pub fn reloads(&self) -> PathBuf {
+        self.home.join("reloads")
+    }
+
+    /// What many do by hand after they have overwritten the files: stops the server and starts it.
+    pub fn restart(&self) -> PathBuf {
+        self.home.join("restart")
+    }
+
+    fn restarted_by(&self, pid_file: &str, start: &str) -> io::Result<()> {
+        let home = self.home.display();
+        let body = format!(
+            "cd '{home}'\npid=$(head -n 1 {pid_file})\nkill \"$pid\"\n\
+             while kill -0 \"$pid\" 2>/dev/null; do sleep 0.02; done\n'{}'\n{start}\n",
+            self.announce().display()
+        );
+        script(&self.restart(), &body)
     }
 
     fn pair(&self, stack: &str) -> PathBuf {
@@ -74,7 +102,10 @@ impl Guest {
         fs::create_dir_all(&hooks)?;
         // The server checks its pair when it loads it; a configuration test of its own it has none.
         script(&hooks.join("test"), "test -s \"$ESPALIER_DIRECTORY/fullchain.pem\"\n")?;
-        script(&hooks.join("reload"), &format!("kill -HUP \"$(cat '{}')\"\n", pid_file.display()))?;
+        let reload = format!("'{}'\nkill -HUP \"$(cat '{}')\"\n", self.announce().display(), pid_file.display());
+        script(&hooks.join("reload"), &reload)?;
+        let start = format!("'{}' target-server --config server.json", std::env::current_exe()?.display());
+        self.restarted_by("server.pid", &kept(&start))?;
         self.host_conf(stack, &format!("driver=hook\nhooks={}\n", hooks.display()))?;
         let config = path.display().to_string();
         self.server = Some(vec!["target-server".to_owned(), "--config".to_owned(), config]);

@@ -18,7 +18,10 @@ impl Guest {
         fs::write(self.home.join("httpd.conf"), self.apache_configuration(&documents, &self.pair(stack)))?;
         // As `apachectl`: a graceful reload of a running server, a start where none runs.
         let control = self.home.join("control");
-        script(&control, &format!("exec {APACHE} -d '{home}' -f httpd.conf \"$@\"\n", home = self.home.display()))?;
+        let (announce, home) = (self.announce().display().to_string(), self.home.display());
+        let announced = format!("if [ \"$*\" = '-k graceful' ]; then '{announce}'; fi\n");
+        script(&control, &format!("{announced}exec {APACHE} -d '{home}' -f httpd.conf \"$@\"\n"))?;
+        self.restarted_by("httpd.pid", &format!("exec {APACHE} -d '{home}' -f httpd.conf -k start"))?;
         self.host_conf(stack, &format!("driver=httpd\ncontrol={}\n", control.display()))?;
         Ok(self)
     }

@@ -12,12 +12,14 @@ impl Guest {
         installed(HAPROXY, "haproxy")?;
         fs::write(self.home.join("haproxy.cfg"), self.haproxy_configuration(identity, stack))?;
         let start = kept(&format!("{HAPROXY} -W -p haproxy.pid -f haproxy.cfg"));
+        let announce = self.announce().display().to_string();
+        self.restarted_by("haproxy.pid", &start)?;
         // A master whose new configuration is bad lives on with its old worker.
         let control = self.control(&format!(
             "-c) exec {HAPROXY} -c -q -f haproxy.cfg ;;\n\
              reload)\n\
              if [ -s haproxy.pid ] && kill -0 \"$(head -n 1 haproxy.pid)\" 2>/dev/null; then\n\
-             exec kill -USR2 \"$(head -n 1 haproxy.pid)\"\nfi\n\
+             '{announce}'\nexec kill -USR2 \"$(head -n 1 haproxy.pid)\"\nfi\n\
              {start}\n;;\n"
         ))?;
         self.host_conf(stack, &format!("driver=haproxy\n{control}"))?;

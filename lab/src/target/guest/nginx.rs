@@ -13,10 +13,12 @@ impl Guest {
         fs::write(self.home.join("nginx.conf"), self.nginx_configuration(identity, stack))?;
         let nginx = format!("{NGINX} -e error.log -p {} -c nginx.conf", self.home.display());
         let start = kept(&format!("{nginx} -g \"daemon off;\""));
+        let announce = self.announce().display().to_string();
+        self.restarted_by("nginx.pid", &start)?;
         let control = self.control(&format!(
             "-t) exec {nginx} -t ;;\n\
              '-s reload')\n\
-             if [ -s nginx.pid ] && kill -0 \"$(cat nginx.pid)\" 2>/dev/null; then exec {nginx} -s reload; fi\n\
+             if [ -s nginx.pid ] && kill -0 \"$(cat nginx.pid)\" 2>/dev/null; then '{announce}'; exec {nginx} -s reload; fi\n\
              {start}\n;;\n"
         ))?;
         self.host_conf(stack, &format!("driver=nginx\n{control}"))?;
