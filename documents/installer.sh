@@ -313,6 +313,8 @@ assert_current() {
     serial=$(serial_of "$base/current/leaf.pem")
     if [ "$(served "$name")" = "$fingerprint" ]; then
         raise_floor
+        # A run killed while it tidied up has left an older key.
+        prune
         report unchanged 'on disk and on the wire'
     fi
     # Confirmed before: nothing to go back to. Else this is what an earlier run left unproven.

@@ -56,6 +56,8 @@ fn generations_follow_each_other_and_the_same_one_again_changes_nothing() {
             assert_discreet(&said, &bundle);
             assert_eq!(host.served(), Some(bundle.fingerprint.clone()));
             assert_eq!((host.current(), host.floor()), (Some(generation.to_string()), Some(generation.to_string())));
+            // What a run killed while it tidied up leaves: the next one finds nothing to do but that.
+            fs::create_dir(host.base().join("generations/left")).unwrap();
             let again = host.install(generation, &bundle);
             assert_eq!((again.code(), again.status), ("unchanged", Some(0)), "{again:?}");
         }
@@ -327,4 +329,34 @@ fn going_back_means_to_what_was_proven() {
     fs::write(host.at("served"), "somebody else reloads").unwrap();
     assert_eq!(host.served(), Some(first.fingerprint));
     assert_eq!(host.install(4, &newer).code(), "installed");
+}
+
+/// SELinux, played by stand-ins that write down what they are asked: the first pair gets the policy's labels, a later
+/// one its predecessor's, before anything leads to it; a host without SELinux is asked nothing.
+#[test]
+fn labels_follow_the_pair_before() {
+    let (host, authority) = (Host::new(), authority());
+    let note = |name: &str| format!("#!/bin/sh\necho \"{name} $*\" >>\"$HOST/labels\"\n");
+    host.executable("bin/restorecon", &note("restorecon"));
+    host.executable("bin/chcon", &note("chcon"));
+    host.executable("bin/selinuxenabled", "#!/bin/sh\nexit 1\n");
+    assert_eq!(host.install(1, &fresh(&authority)).code(), "installed");
+    assert!(!host.at("labels").exists(), "SELinux is off");
+
+    let host = Host::new();
+    host.executable("bin/restorecon", &note("restorecon"));
+    // A failure of theirs is no failure of the installation.
+    host.executable("bin/chcon", &(note("chcon") + "exit 1\n"));
+    host.executable("bin/selinuxenabled", "#!/bin/sh\n");
+    let base = host.base().display().to_string();
+    assert_eq!(host.install(1, &fresh(&authority)).code(), "installed");
+    assert_eq!(fs::read_to_string(host.at("labels")).unwrap(), format!("restorecon -R {base}\n"));
+    fs::remove_file(host.at("labels")).unwrap();
+    assert_eq!(host.install(2, &fresh(&authority)).code(), "installed");
+    let asked = fs::read_to_string(host.at("labels")).unwrap();
+    for file in ["key.pem", "fullchain.pem"] {
+        let line = format!("chcon --reference={base}/current/{file} {base}/generations/2/{file}\n");
+        assert!(asked.contains(&line), "{asked}");
+    }
+    assert!(asked.starts_with(&format!("chcon --reference={base}/current/. {base}/generations/2\n")), "{asked}");
 }

@@ -1,0 +1,201 @@
+//! What breaks the nearest peers' installers, done to ours with the real servers: docs/benchmarks-installing.md has the
+//! figures of both.
+//!
+//! `ESPALIER_TRIES=full` tries as often as the peers were tried; without it each abuse is tried a few times.
+
+#![allow(clippy::print_stderr, reason = "figures for docs/benchmarks-installing.md")]
+
+mod target_world;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
+
+use espalier_lab::target::Kind;
+use target_world::{Clients, Host, Pair, STACK, assert_unbroken};
+
+const KINDS: [Kind; 3] = [Kind::Apache, Kind::Nginx, Kind::Haproxy];
+
+/// How often an abuse is tried on each server.
+fn tries(usual: u32, full: u32) -> u32 {
+    if std::env::var("ESPALIER_TRIES").is_ok_and(|tries| tries == "full") { full } else { usual }
+}
+
+/// A command put before the system's own on the installer's `PATH`.
+fn shim(host: &Host, name: &str, body: &str) {
+    let path = host.directory.path().join("bin").join(name);
+    fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+}
+
+fn unshim(host: &Host, name: &str) {
+    fs::remove_file(host.directory.path().join("bin").join(name)).unwrap();
+}
+
+/// What a server is told when somebody else reloads it.
+fn reload_words(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Apache => "-k graceful",
+        Kind::Nginx => "-s reload",
+        Kind::Lab | Kind::Haproxy => "reload",
+    }
+}
+
+/// Nothing of an unfinished run, and at most two generations.
+fn assert_tidy(host: &Host) {
+    let base = host.guest.certificates.join(STACK);
+    let names = |path| -> Vec<String> {
+        fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    let (all, kept) = (names(base.clone()), names(base.join("generations")));
+    assert!(!all.iter().any(|name| name.starts_with('.')), "{:?}: {all:?}", host.kind);
+    assert!(kept.len() <= 2, "{:?}: {kept:?}", host.kind);
+}
+
+/// Somebody else's reload before and after each rename the installer makes, while clients ask.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_reload_at_every_rename_does_no_harm() {
+    for kind in KINDS {
+        let host = Host::new(kind);
+        let first = host.installed(1).await;
+        let reload = format!("\"$CONTROL\" {} >/dev/null 2>&1 9>&-", reload_words(kind));
+        shim(&host, "mv", &format!("{reload}\n/bin/mv \"$@\" || exit\n{reload}\nsleep 0.3 9>&-"));
+        let clients = Clients::start(&host);
+        let mut pairs = vec![first];
+        for generation in 2..2 + tries(2, 20) {
+            pairs.push(host.installed(generation).await);
+        }
+        let seen = clients.end().await;
+        let shown: Vec<&Pair> = pairs.iter().collect();
+        assert_unbroken(&seen, &shown);
+        eprintln!("{kind:?}: {} installations, {} handshakes, 0 failed", pairs.len() - 1, seen.len());
+        host.stop().await;
+    }
+}
+
+/// Somebody else reloads whenever they like.
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_reloads_at_any_time_do_no_harm() {
+    for kind in KINDS {
+        let host = Host::new(kind);
+        host.installed(1).await;
+        for generation in 2..2 + tries(2, 50) {
+            let pair = host.authority.pair();
+            let mut run = host.command(generation, &pair.fingerprint, &pair.bundle()).spawn().unwrap();
+            while run.try_wait().unwrap().is_none() {
+                assert!(host.reload().await, "{kind:?}: the server is alive");
+                tokio::time::sleep(Duration::from_millis(40)).await;
+            }
+            assert!(run.wait().await.unwrap().success(), "{kind:?}");
+            assert_eq!(host.ask().await.unwrap().0, pair.fingerprint, "{kind:?}");
+        }
+        assert_tidy(&host);
+        host.stop().await;
+    }
+}
+
+/// `kill -9` at any moment, then somebody else's reload: what is served is a pair we meant, and the next run converges.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_killed_at_any_moment_leaves_a_pair_that_serves() {
+    for kind in KINDS {
+        let host = Host::new(kind);
+        let begun = Instant::now();
+        let mut proven = host.installed(1).await;
+        let whole = u32::try_from(begun.elapsed().as_millis()).unwrap();
+        let mut killed = 0;
+        let tries = tries(8, 160);
+        for (attempt, generation) in (2..2 + tries).enumerate() {
+            let pair = host.authority.pair();
+            let mut command = host.command(generation, &pair.fingerprint, &pair.bundle());
+            command.process_group(0).stdout(std::process::Stdio::null());
+            let mut run = command.spawn().unwrap();
+            // Spread over a whole run, in an order that is not theirs.
+            let slot = (u32::try_from(attempt).unwrap() * 37) % tries;
+            tokio::time::sleep(Duration::from_millis(u64::from(whole * slot / tries))).await;
+            if let Some(pid) = run.id() {
+                let group = format!("-{pid}");
+                killed += u32::from(
+                    tokio::process::Command::new("kill").args(["-9", "--", &group]).status().await.unwrap().success(),
+                );
+            }
+            run.wait().await.unwrap();
+            assert!(host.reload().await, "{kind:?}: the server takes what is there");
+            let shown = host.ask().await.unwrap().0;
+            assert!(shown == proven.fingerprint || shown == pair.fingerprint, "{kind:?}: killed in slot {slot}");
+            let said = host.install(generation, &pair.fingerprint, &pair.bundle()).await;
+            assert!(["installed", "unchanged"].contains(&said["code"].as_str().unwrap()), "{kind:?}: {said}");
+            assert_eq!(host.ask().await.unwrap().0, pair.fingerprint, "{kind:?}");
+            assert_tidy(&host);
+            proven = pair;
+        }
+        eprintln!("{kind:?}: {killed} of {tries} killed");
+        assert!(killed > 0, "{kind:?}: nothing was killed");
+        host.stop().await;
+    }
+}
+
+/// What must not be installed is refused before anything is swapped, and nothing is reloaded.
+#[tokio::test(flavor = "multi_thread")]
+async fn mismatched_and_expired_pairs_are_refused() {
+    for kind in KINDS {
+        let host = Host::new(kind);
+        let first = host.installed(1).await;
+        let clients = Clients::start(&host);
+        let (other, ended) = (host.authority.pair(), host.authority.lasting(time::Duration::hours(-1)));
+        for (bundle, announced) in [(format!("{}{}", first.key, other.chain), &other), (ended.bundle(), &ended)] {
+            let said = host.install(2, &announced.fingerprint, &bundle).await;
+            assert_eq!(said["code"], "invalidBundle", "{kind:?}: {said}");
+        }
+        assert_unbroken(&clients.end().await, &[&first]);
+        assert_tidy(&host);
+        host.stop().await;
+    }
+}
+
+/// A reload that fails, and one that says it succeeded and did nothing: found, taken back, nobody notices.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_and_a_lying_reload_are_found_and_taken_back() {
+    for kind in KINDS {
+        let host = Host::new(kind);
+        let first = host.installed(1).await;
+        let control = fs::read_to_string(host.path("control")).unwrap();
+        let clients = Clients::start(&host);
+        for (generation, answer, cause) in [(2, "exit 1", "reloadFailed"), (3, "exit 0", "servedOther")] {
+            let lie = format!("#!/bin/sh\ncase \"$*\" in -t | -c) ;; *) {answer} ;; esac\n");
+            fs::write(host.path("control"), control.replacen("#!/bin/sh\n", &lie, 1)).unwrap();
+            let pair = host.authority.pair();
+            let said = host.install(generation, &pair.fingerprint, &pair.bundle()).await;
+            assert_eq!(said["code"], "reverted", "{kind:?}: {said}");
+            assert!(said["detail"].as_str().unwrap().starts_with(cause), "{kind:?}: {said}");
+        }
+        fs::write(host.path("control"), control).unwrap();
+        assert!(host.reload().await);
+        assert_unbroken(&clients.end().await, &[&first]);
+        host.installed(4).await;
+        assert_tidy(&host);
+        host.stop().await;
+    }
+}
+
+/// The disk is full when the pair is written: nothing changes, nothing stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_changes_nothing() {
+    for kind in KINDS {
+        let host = Host::new(kind);
+        let first = host.installed(1).await;
+        let pair = host.authority.pair();
+        for writer in ["awk", "sync"] {
+            // Writes end as on a full disk, and what cannot be flushed is not there.
+            shim(&host, writer, "ulimit -f 0\n[ \"${0##*/}\" = awk ] || exit 1\nexec /usr/bin/awk \"$@\"");
+            let said = host.install(2, &pair.fingerprint, &pair.bundle()).await;
+            assert!(["invalidBundle", "refused"].contains(&said["code"].as_str().unwrap()), "{kind:?}: {said}");
+            unshim(&host, writer);
+            assert!(host.reload().await);
+            assert_eq!(host.ask().await.unwrap().0, first.fingerprint, "{kind:?}: {writer}");
+        }
+        let said = host.install(2, &pair.fingerprint, &pair.bundle()).await;
+        assert_eq!(said["code"], "installed", "{kind:?}: {said}");
+        assert_tidy(&host);
+        host.stop().await;
+    }
+}
