@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum as _};
 use espalier_lab::chaos::Seeds;
 use espalier_lab::story::{Options, Scenario, Server};
 use espalier_lab::ui::Ui;
@@ -31,9 +31,9 @@ struct Cli {
 
     /// What to show once the stack stands and serves, in one world: `recipe` (ACM renews, under client load; the default
     /// without `--chaos`), `chaos` (the same under faults, see there), `leaks` (a key planted in every place that is
-    /// searched is found), `input` (mistakes, nonsense, strangers and dangerous wishes change nothing)
-    #[arg(long, value_enum, value_delimiter = ',')]
-    scenario: Vec<Scenario>,
+    /// searched is found), `input` (mistakes, nonsense, strangers and dangerous wishes change nothing), or `all` of these
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = choice)]
+    scenario: Vec<Choice>,
 
     /// Rotations under faults, one for each seed (`7`, `1,5,9`, `1..20`): functions and installers are killed, calls
     /// and events delayed, dropped, repeated. A seed is its faults; after each the stack must have converged
@@ -69,6 +69,21 @@ struct Cli {
     /// Where the lab keeps its tools and its last run (logs of every process included)
     #[arg(long, value_name = "DIR", default_value = ".lab")]
     directory: PathBuf,
+}
+
+/// One scenario by name, or every one.
+#[derive(Clone)]
+struct Choice(Vec<Scenario>);
+
+fn choice(text: &str) -> Result<Choice, String> {
+    if text == "all" {
+        return Ok(Choice(Scenario::value_variants().to_vec()));
+    }
+    Scenario::from_str(text, false).map(|one| Choice(vec![one])).map_err(|_| {
+        let names = Scenario::value_variants().iter().filter_map(Scenario::to_possible_value);
+        let names: Vec<String> = names.map(|name| name.get_name().to_owned()).collect();
+        format!("there is no such scenario; name one of {} or all", names.join(", "))
+    })
 }
 
 #[derive(Subcommand)]
@@ -128,7 +143,7 @@ async fn run(cli: Cli) -> ExitCode {
 
 /// What was asked for by name; else by its own option; else the recipe.
 fn scenarios(cli: &Cli) -> Vec<Scenario> {
-    let mut scenarios = cli.scenario.clone();
+    let mut scenarios: Vec<Scenario> = cli.scenario.iter().flat_map(|choice| choice.0.clone()).collect();
     if cli.chaos.is_some() && !scenarios.contains(&Scenario::Chaos) {
         scenarios.push(Scenario::Chaos);
     }
