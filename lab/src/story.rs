@@ -9,6 +9,7 @@ pub mod judge;
 mod leaks;
 mod load;
 mod naive;
+mod repair;
 mod rotation;
 mod stack;
 pub mod timeline;
@@ -67,6 +68,8 @@ pub enum Scenario {
     Leaks,
     /// Mistakes, nonsense, strangers and dangerous wishes change nothing.
     Input,
+    /// Things break on hosts and between them; each is found and repaired, or reported under its code.
+    Repair,
     /// ACM announces renewals under client load and under faults, a seed each (`--chaos`).
     Chaos,
 }
@@ -77,6 +80,7 @@ impl Scenario {
             Self::Recipe => "recipe",
             Self::Leaks => "leaks",
             Self::Input => "input",
+            Self::Repair => "repair",
             Self::Chaos => "chaos",
         }
     }
@@ -268,6 +272,7 @@ async fn chapters(
             // Told at the end, when everything else has left its traces.
             Scenario::Leaks => continue,
             Scenario::Input => input::told(tale, ui).await?,
+            Scenario::Repair => repair::told(tale, ui).await?,
             Scenario::Chaos => chaos::storms(tale, options, report, ui).await?,
         }
         stack::again(tale, ui.phase("plan again")).await?;

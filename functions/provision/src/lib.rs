@@ -83,13 +83,18 @@ impl<C: Clock> Provision<C> {
     pub async fn answer(&self, request: Trigger, limits: Limits) -> Result<Answer, EdgeError> {
         match request {
             Trigger::Direct(Direct { stack, mode, spec }) => {
+                if mode == Mode::Verify {
+                    let text =
+                        "direct request, field `mode`: `verify` is for `rotate`; `provision` takes `apply` and `plan`";
+                    return Err(EdgeError::invalid(text));
+                }
                 let text = match spec {
                     Some(inline) => Some(inline.to_string()),
                     None => self.specs.get(&stack).await?,
                 };
                 let one = match mode {
                     Mode::Plan => self.plan_only(&stack, text).await?,
-                    Mode::Apply => self.converge(&stack, text, limits).await,
+                    Mode::Apply | Mode::Verify => self.converge(&stack, text, limits).await,
                 };
                 Answer::one(one)
             }

@@ -153,6 +153,14 @@ async fn work_and_passes_are_not_for_it() {
 }
 
 #[tokio::test]
+async fn a_fresh_look_at_targets_is_not_for_it() {
+    let wire = account(vec![("payments", document("payments"))]).await;
+    let error = ask(&wire, json!({ "stack": "payments", "mode": "verify" })).await.unwrap_err();
+    assert!(error.word == Word::Invalid && error.text.contains("`mode`"), "{error:?}");
+    assert!(wire.asked().is_empty());
+}
+
+#[tokio::test]
 async fn it_does_not_start_without_knowing_which_domains_are_allowed() {
     let error = Provision::start(&Env::default()).await.unwrap_err();
     assert_eq!(error, EdgeError::invalid("the environment variable ESPALIER_ALLOWED_DOMAINS is not set"));

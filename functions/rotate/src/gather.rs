@@ -95,11 +95,12 @@ impl Sources {
                 self.ledger.sightings(stack),
                 self.ledger.authorities(),
                 self.ledger.through(stack),
+                self.ledger.look_since(stack),
             )
             .map_err(EdgeError::from)
         };
         let (facts, fleet, acm) = tokio::try_join!(ledger, self.fleet(spec), self.acm(spec))?;
-        let (generations, mut attempts, sightings, authorities, through) = facts;
+        let (generations, mut attempts, sightings, authorities, through, look_since) = facts;
         self.settle(stack, &generations, &mut attempts, hands, now).await?;
         let generations = generations.into_iter().filter(|record| record.scope == Scope::shared()).collect();
         Ok(Evidence {
@@ -110,6 +111,7 @@ impl Sources {
             authorities,
             acm,
             through,
+            look_since,
             epoch: epoch.map(|seen| seen.record.clone()),
         })
     }

@@ -53,6 +53,13 @@ pub(crate) async fn direct(
 ) -> Result<RotateOutcome, EdgeError> {
     match direct.mode {
         Mode::Apply => apply(sources, machine, &direct.stack, now).await,
+        Mode::Verify => {
+            // Nothing is written down for a stack that nobody ever specified.
+            if sources.specs.get(&direct.stack).await?.is_some() {
+                sources.ledger.ask_for_a_look(&direct.stack, now).await?;
+            }
+            apply(sources, machine, &direct.stack, now).await
+        }
         Mode::Plan => match sources.look(&direct.stack, direct.spec.as_ref(), Hands::Tied, now).await? {
             Look::Evidence(evidence, _) => {
                 Ok(answer::to_plan(&direct.stack, plan(&evidence), Reader::Person { started: None }))

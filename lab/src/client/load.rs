@@ -60,7 +60,7 @@ impl Pace {
     }
 
     /// The target for a client's `turn`, of `all`.
-    fn choose(&self, turn: usize, all: usize) -> usize {
+    pub fn choose(&self, turn: usize, all: usize) -> usize {
         let hot = self.hot.load(Ordering::Relaxed);
         let called: Vec<usize> = (0..all).filter(|target| hot & (1 << target) != 0).collect();
         if called.is_empty() { turn % all } else { called[turn % called.len()] }

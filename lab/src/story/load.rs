@@ -154,6 +154,7 @@ mod tests {
     async fn an_announcement_heats_and_a_reload_is_remembered() {
         let (pace, told) = (Pace::new(Duration::from_millis(1)), Mutex::default());
         follow("soon 5", 1, "i-1", &pace, &told);
+        assert_eq!(pace.choose(0, 3), 1);
         follow("now 7", 1, "i-1", &pace, &told);
         follow("nonsense", 1, "i-1", &pace, &told);
         assert_eq!(*lock(&told), [Reload { target: "i-1".into(), at_ns: 7 }]);

@@ -12,7 +12,7 @@ use crate::report::Report;
 use crate::ui::{Phase, Ui};
 
 /// The files that a server may read of a pair.
-const FILES: [&str; 5] = ["key.pem", "leaf.pem", "chain.pem", "fullchain.pem", "haproxy.pem"];
+pub(super) const FILES: [&str; 5] = ["key.pem", "leaf.pem", "chain.pem", "fullchain.pem", "haproxy.pem"];
 
 /// As many rotations as the product just did; then everything is put back.
 pub(super) async fn restarts(tale: &Tale, options: &Options, report: &mut Report, ui: &Ui) -> Result<(), StoryError> {
@@ -79,11 +79,16 @@ fn overwrite(files: &[(PathBuf, Vec<u8>)]) -> Result<(), StoryError> {
     files.iter().try_for_each(|(path, bytes)| std::fs::write(path, bytes).map_err(StoryError::io("overwriting a pair")))
 }
 
-async fn restart(tale: &Tale, program: &Path) -> Result<(), StoryError> {
+pub(super) async fn restart(tale: &Tale, program: &Path) -> Result<(), StoryError> {
     let (marker, value) = tale.world.processes.marker();
     let mut command = tokio::process::Command::new(program);
     command.env(marker, value).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().await.map_err(StoryError::io("restarting a target's server"))?;
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(30), command.kill_on_drop(true).status()).await;
+    let ended = ended.map_err(|_| StoryError::Unmet(format!("{} does not end", program.display())))?;
+    let ended = ended.map_err(StoryError::io("restarting a target's server"))?;
+    if !ended.success() {
+        return Err(StoryError::Unmet(format!("{} ended with {ended}", program.display())));
+    }
     // Until it answers again: the next one only then, as a careful person would.
     tokio::time::sleep(std::time::Duration::from_millis(700)).await;
     Ok(())

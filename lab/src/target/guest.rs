@@ -79,11 +79,12 @@ impl Guest {
     }
 
     fn restarted_by(&self, pid_file: &str, start: &str) -> io::Result<()> {
-        let home = self.home.display();
+        let (home, announce) = (self.home.display(), self.announce().display().to_string());
+        // Announced before the server stops: nothing is to add to the time without one.
         let body = format!(
-            "cd '{home}'\npid=$(head -n 1 {pid_file})\nkill \"$pid\"\n\
-             while kill -0 \"$pid\" 2>/dev/null; do sleep 0.02; done\n'{}'\n{start}\n",
-            self.announce().display()
+            "cd '{home}'\n'{announce}'\npid=$(head -n 1 {pid_file})\nkill \"$pid\"\n\
+             # One that has ended and that nobody has waited for is gone, too.\n\
+             while grep -qs '^State:.[^Z]' \"/proc/$pid/status\"; do sleep 0.02; done\n{start}\n"
         );
         script(&self.restart(), &body)
     }

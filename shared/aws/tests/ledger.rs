@@ -269,6 +269,17 @@ async fn concurrent_sightings_all_count() {
 }
 
 #[tokio::test]
+async fn the_last_request_for_a_look_is_the_one_that_counts() {
+    let world = world().await;
+    assert_eq!(world.ledger.look_since(&stack()).await.unwrap(), None);
+    for asked in [at(20), at(10), at(20)] {
+        world.ledger.ask_for_a_look(&stack(), asked).await.unwrap();
+        assert_eq!(world.ledger.look_since(&stack()).await.unwrap(), Some(at(20)));
+    }
+    assert_eq!(world.wire.asked().iter().filter(|call| *call == "PutItem").count(), 1);
+}
+
+#[tokio::test]
 async fn of_many_claims_one_is_ours_and_a_nudge_keeps_an_epoch_open() {
     let world = world().await;
     let claim = |after_s| {

@@ -94,6 +94,7 @@ fn evidence(targets: u32) -> Evidence {
         }],
         acm: None,
         through: None,
+        look_since: None,
         epoch: None,
     }
 }

@@ -159,6 +159,15 @@ impl ThroughRecord {
     }
 }
 
+/// When somebody last asked for a fresh look at every target: what was seen before it does not count as seen lately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LookRecord {
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+}
+
 /// The stack's rotation in progress, or its last one. Taken and ended by conditional write.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -84,6 +84,8 @@ pub enum Mode {
     Apply,
     /// Say what would be done and why; change nothing.
     Plan,
+    /// Do it, and take nothing for seen: dial every target now (`rotate` only).
+    Verify,
 }
 
 impl Request for Trigger {
@@ -105,7 +107,7 @@ impl Request for Trigger {
             return Pass::parse(payload).map(Self::Pass);
         }
         let direct: Direct = strict(payload, "direct request")?;
-        if direct.spec.is_some() && direct.mode == Mode::Apply {
+        if direct.spec.is_some() && direct.mode != Mode::Plan {
             return Err(EdgeError::invalid(
                 "direct request, field `spec`: an inline spec is accepted only with mode `plan`",
             ));

@@ -17,7 +17,7 @@ use time::{Duration, OffsetDateTime};
 
 type Failure = Box<dyn std::error::Error>;
 
-#[allow(clippy::print_stdout, reason = "the script reads it")]
+#[allow(clippy::print_stdout, clippy::disallowed_macros, reason = "the script reads it")]
 fn main() -> Result<(), Failure> {
     let what = std::env::args().nth(1).ok_or("say `make` or how many")?;
     #[allow(clippy::disallowed_methods, reason = "a benchmark's clock")]

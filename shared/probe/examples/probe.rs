@@ -2,7 +2,13 @@
 //! each judged as `verify` judges it. Prints the wall-clock seconds they took.
 //!
 //! `probe COUNT`
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::panic, reason = "a benchmark")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a benchmark"
+)]
 #![allow(dead_code, reason = "the tests' servers do more than is needed here")]
 
 #[path = "../tests/servers/mod.rs"]

@@ -4,9 +4,10 @@
 //! this module's.
 
 use espalier_domain::id::{InstanceId, StackName};
-use espalier_domain::record::{SightingRecord, ThroughRecord};
+use espalier_domain::record::{LookRecord, SightingRecord, ThroughRecord};
 use espalier_domain::rotation::sighting;
 use espalier_domain::work::{SeenTarget, SeenThrough};
+use time::OffsetDateTime;
 
 use super::{Condition, Key, Ledger, LedgerError, ROUNDS, Written, encode, number};
 
@@ -78,10 +79,46 @@ impl Ledger {
         }
         Err(LedgerError::Contended(key.to_string()))
     }
+
+    /// When somebody last asked for a fresh look at every target of the stack.
+    ///
+    /// # Errors
+    /// DynamoDB's, or an item that cannot be read.
+    pub async fn look_since(&self, stack: &StackName) -> Result<Option<OffsetDateTime>, LedgerError> {
+        Ok(self.get::<LookRecord>(&look_key(stack)).await?.map(|stored| stored.record.at))
+    }
+
+    /// Asks for a fresh look at every target: what was seen before `at` no longer counts as seen lately. An older
+    /// request changes nothing.
+    ///
+    /// # Errors
+    /// DynamoDB's, an item that cannot be read, or one that others keep changing.
+    pub async fn ask_for_a_look(&self, stack: &StackName, at: OffsetDateTime) -> Result<(), LedgerError> {
+        let key = look_key(stack);
+        for _ in 0..ROUNDS {
+            let stored = self.get::<LookRecord>(&key).await?;
+            if stored.as_ref().is_some_and(|stored| stored.record.at >= at) {
+                return Ok(());
+            }
+            let condition = match &stored {
+                Some(stored) => Condition::Unchanged(&stored.text),
+                None => Condition::Absent,
+            };
+            match self.put(encode(&key, &LookRecord { at }, [])?, condition).await? {
+                Written::Yes => return Ok(()),
+                Written::No => {}
+            }
+        }
+        Err(LedgerError::Contended(key.to_string()))
+    }
 }
 
 fn key(stack: &StackName, target: &InstanceId) -> Key {
     Key::of(stack, format!("SIGHTING#{target}"))
+}
+
+fn look_key(stack: &StackName) -> Key {
+    Key::of(stack, "LOOK")
 }
 
 fn through_key(stack: &StackName) -> Key {

@@ -26,6 +26,8 @@ pub struct Evidence {
     pub acm: Option<AcmEvidence>,
     /// What was last seen through the service.
     pub through: Option<ThroughRecord>,
+    /// When somebody last asked for a fresh look at every target.
+    pub look_since: Option<OffsetDateTime>,
     /// The rotation in progress, or the last one.
     pub epoch: Option<EpochRecord>,
 }
@@ -60,6 +62,11 @@ impl Evidence {
     /// The newest generation.
     pub fn newest(&self) -> Option<&GenerationRecord> {
         self.generations.iter().max_by_key(|record| record.generation)
+    }
+
+    /// Whether somebody asked for a fresh look after this was seen.
+    pub fn is_asked_again(&self, seen_at: OffsetDateTime) -> bool {
+        self.look_since.is_some_and(|since| seen_at < since)
     }
 
     /// A generation by its number.

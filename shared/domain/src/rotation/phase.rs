@@ -97,7 +97,10 @@ pub fn phase(rollout: &Rollout<'_>, target: &TargetEvidence) -> Phase {
         && sighting.verdict.is_good()
         && settled_at.is_none_or(|at| sighting.at >= at)
     {
-        return Phase::Current { at: sighting.at, stale: now - sighting.at > REVERIFY };
+        let stale = now - sighting.at > REVERIFY || rollout.evidence.is_asked_again(sighting.at);
+        // What was proven once and cannot be looked at any more is not known to be so.
+        let unknown = if stale { blocked(rollout, target) } else { None };
+        return unknown.unwrap_or(Phase::Current { at: sighting.at, stale });
     }
     if let Some(blocked) = blocked(rollout, target) {
         return blocked;

@@ -283,6 +283,9 @@ fn verify(
         let reason = match &look.phase {
             Phase::Presenting { look_at } if *look_at <= now => "the installer says it is served",
             Phase::Drifted { look_at } if *look_at <= now => "it was proven and then not seen",
+            Phase::Drifted { .. } | Phase::Current { .. } | Phase::Stuck { .. } if is_asked_again(evidence, look) => {
+                "a fresh look was asked for"
+            }
             Phase::Current { stale: true, .. } => "it was last seen long ago",
             Phase::Stuck { .. } if stale_look(look, now) => "a person may have repaired it",
             Phase::Presenting { .. }
@@ -334,6 +337,10 @@ fn dial(evidence: &Evidence, newest: &GenerationRecord, target: &TargetEvidence)
     })
 }
 
+fn is_asked_again(evidence: &Evidence, look: &Look<'_>) -> bool {
+    look.target.sighting.as_ref().is_some_and(|sighting| evidence.is_asked_again(sighting.at))
+}
+
 fn stale_look(look: &Look<'_>, now: OffsetDateTime) -> bool {
     look.target.sighting.as_ref().is_none_or(|sighting| now - sighting.at >= LOOK_AGAIN.1)
 }
@@ -382,6 +389,9 @@ fn through_reason(evidence: &Evidence, looks: &[Look<'_>]) -> Option<&'static st
     let Some(record) = &evidence.through else { return Some("the way through the service was never proven") };
     if record.at < last_installed(looks).unwrap_or(record.at) {
         return Some("targets changed since the way through the service was proven");
+    }
+    if evidence.is_asked_again(record.at) {
+        return Some("a fresh look was asked for");
     }
     match record.failing_since {
         Some(since) if phase::look_again(record.at, since) <= evidence.now => {

@@ -185,6 +185,20 @@ fn a_target_that_shows_something_else_is_looked_at_again_and_then_repaired() {
 }
 
 #[test]
+fn a_fresh_look_that_is_asked_for_dials_everybody_once_and_finds_what_changed() {
+    let mut world = World::new(2);
+    converge(&mut world);
+    world.now += Duration::minutes(5);
+    world.host(2).serves = None;
+    assert!(world.look().steps.is_empty(), "what was seen lately is believed");
+    world.note("i-00000002 is changed by hand; a fresh look is asked for");
+    world.look_since = Some(world.now);
+    converge(&mut world);
+    assert!(world.hosts.values().all(|host| host.serves == Some(Generation(1))));
+    keep("fresh-look", &world);
+}
+
+#[test]
 fn a_target_that_no_prober_reaches_is_not_called_a_success() {
     let mut world = World::new(2);
     world.host(1).ill = Ill::Hidden;

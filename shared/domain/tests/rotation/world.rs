@@ -65,6 +65,7 @@ pub(crate) struct World {
     pub(crate) attempts: BTreeMap<(InstanceId, Generation, u32), AttemptRecord>,
     pub(crate) sightings: BTreeMap<InstanceId, SightingRecord>,
     pub(crate) through: Option<ThroughRecord>,
+    pub(crate) look_since: Option<OffsetDateTime>,
     pub(crate) authorities: Vec<AuthorityRecord>,
     pub(crate) acm: Option<AcmEvidence>,
     pub(crate) commands: BTreeMap<String, Command>,
@@ -120,6 +121,7 @@ impl World {
             attempts: BTreeMap::new(),
             sightings: BTreeMap::new(),
             through: None,
+            look_since: None,
             authorities: vec![authority("0123456789abcdef", START + Duration::days(1825))],
             acm: Some(acm("0a:01", START + Duration::days(198))),
             commands: BTreeMap::new(),
@@ -149,6 +151,7 @@ impl World {
             authorities: self.authorities.clone(),
             acm: self.acm.clone(),
             through: self.through.clone(),
+            look_since: self.look_since,
             epoch: None,
         }
     }

@@ -194,6 +194,7 @@ fn a_direct_request_is_strict() {
     };
     let Direct { stack, mode, spec } = direct(json!({ "stack": "payments" }));
     assert_eq!((stack.as_str(), mode, spec), ("payments", Mode::Apply, None));
+    assert_eq!(direct(json!({ "stack": "payments", "mode": "verify" })).mode, Mode::Verify);
     let planned = direct(json!({ "stack": "payments", "mode": "plan", "spec": { "version": 1 } }));
     assert_eq!((planned.mode, planned.spec), (Mode::Plan, Some(json!({ "version": 1 }))));
 
@@ -201,6 +202,7 @@ fn a_direct_request_is_strict() {
         (json!({ "stack": "payments", "mode": "destroy" }), "`mode`"),
         (json!({ "stack": "payments", "spec": { "version": 1 } }), "`spec`"),
         (json!({ "stack": "payments", "mode": "apply", "spec": {} }), "`spec`"),
+        (json!({ "stack": "payments", "mode": "verify", "spec": {} }), "`spec`"),
         (json!({ "stack": "../payments" }), "`stack`"),
         (json!({ "stack": "payments", "force": true }), "force"),
     ] {
