@@ -1,0 +1,167 @@
+//! The service, its listener, its place in the network, and its name in DNS.
+
+use std::collections::BTreeSet;
+
+use super::Look;
+use super::life::settled;
+use crate::id::InstanceId;
+use crate::network::action::Action;
+use crate::network::observed::{DnsEntry, SeenListener, SeenService, SeenTargetGroup};
+use crate::network::{SOON_S, listener_name, service_name};
+use crate::plan::{BlockCode, Plan};
+use crate::spec::Spec;
+
+/// A service's idle timeout if nobody set one (VPC Lattice user guide, TLS listeners).
+const DEFAULT_IDLE_TIMEOUT_S: u16 = 60;
+
+impl<'a> Look<'a> {
+    pub(super) fn service(&self, plan: &mut Plan<Action>) -> Option<&'a SeenService> {
+        let name = service_name(&self.spec.stack);
+        let wanted = &self.spec.service;
+        let Some(seen) = &self.observed.service else {
+            let action = Action::CreateService {
+                token: self.token("Service", &name),
+                name,
+                custom_domain_name: wanted.domain_name.clone(),
+                idle_timeout_seconds: wanted.idle_timeout_seconds,
+                tags: self.tags(),
+            };
+            plan.step(action, "missing");
+            return None;
+        };
+        let what = format!("service {name}");
+        if !self.accept(&what, &seen.owned, plan) {
+            return None;
+        }
+        let service_id = seen.owned.id.clone();
+        let ready = settled(&what, &seen.status, plan, |plan, because| {
+            plan.step(Action::DeleteService { service_id: service_id.clone(), name: name.clone() }, because);
+        });
+        if !ready {
+            return None;
+        }
+        self.refresh(&what, &seen.owned, plan);
+        if seen.custom_domain_name.as_deref() != Some(wanted.domain_name.as_str()) {
+            plan.block(
+                BlockCode::Immutable,
+                format!(
+                    "service {name} answers for {:?}; VPC Lattice cannot change that to {:?} in place: tear the stack \
+                     down first, or use another stack name",
+                    seen.custom_domain_name.as_deref().unwrap_or_default(),
+                    wanted.domain_name.as_str()
+                ),
+            );
+            return None;
+        }
+        let seen_timeout = seen.idle_timeout_seconds.unwrap_or(DEFAULT_IDLE_TIMEOUT_S);
+        let wanted = wanted.idle_timeout_seconds.unwrap_or(DEFAULT_IDLE_TIMEOUT_S);
+        if wanted != seen_timeout {
+            let because = format!("its idle timeout is {seen_timeout} s");
+            plan.step(Action::UpdateIdleTimeout { service_id, name, idle_timeout_seconds: wanted }, because);
+        }
+        Some(seen)
+    }
+
+    pub(super) fn listener(
+        &self,
+        service: &SeenService,
+        group: &SeenTargetGroup,
+        eligible: &BTreeSet<InstanceId>,
+        plan: &mut Plan<Action>,
+    ) {
+        let (name, port) = (listener_name(&self.spec.stack), self.spec.service.port);
+        let (service_id, target_group_id) = (service.owned.id.clone(), group.owned.id.clone());
+        if let Some(seen) = self.observed.listeners.iter().find(|listener| listener.port == port) {
+            let what = format!("listener on port {port}");
+            if !self.accept(&what, &seen.owned, plan) || !is_passthrough(seen, plan) {
+                return;
+            }
+            self.refresh(&what, &seen.owned, plan);
+            let forwards_there = seen.forwards.iter().map(|(id, _)| id).eq([&target_group_id]);
+            let is_ready = !eligible.is_empty() && self.are_registered(group, eligible);
+            if !forwards_there && is_ready {
+                let listener_id = seen.owned.id.clone();
+                let action = Action::UpdateListener { service_id, listener_id, name, target_group_id };
+                plan.step(action, format!("it does not forward to {} alone", group.name));
+            }
+        } else if let Some(other) = self.observed.listeners.iter().find(|listener| listener.owned.ours) {
+            plan.block(
+                BlockCode::Immutable,
+                format!(
+                    "the listener is on port {}; VPC Lattice cannot move it to {port} in place: tear the stack down first",
+                    other.port
+                ),
+            );
+        } else {
+            let token = self.token("Listener", &format!("{service_id}/{port}"));
+            let tags = self.tags();
+            let action = Action::CreateListener { service_id, name, port, target_group_id, tags, token };
+            plan.step(action, "missing");
+        }
+    }
+
+    pub(super) fn service_association(&self, network_id: &str, service: &SeenService, plan: &mut Plan<Action>) {
+        let service_id = &service.owned.id;
+        let mut of_both = self.observed.service_associations.iter();
+        let Some(seen) = of_both.find(|seen| seen.network_id == network_id && seen.service_id == *service_id) else {
+            let token = self.token("ServiceAssociation", &format!("{network_id}/{service_id}"));
+            let (network_id, service_id) = (network_id.to_owned(), service_id.clone());
+            plan.step(Action::AssociateService { network_id, service_id, tags: self.tags(), token }, "missing");
+            return;
+        };
+        if !self.accept("association of the service", &seen.owned, plan) {
+            return;
+        }
+        let association_id = seen.owned.id.clone();
+        let ready = settled("association of the service", &seen.status, plan, |plan, because| {
+            plan.step(Action::DeleteServiceAssociation { association_id }, because);
+        });
+        if ready {
+            self.refresh("association of the service", &seen.owned, plan);
+            self.record(service, plan);
+        }
+    }
+
+    fn record(&self, service: &SeenService, plan: &mut Plan<Action>) {
+        let Some(target) = &service.dns_entry else {
+            plan.wait("the service's generated domain name", SOON_S);
+            return;
+        };
+        let name = &self.spec.service.domain_name;
+        let because = match &self.observed.record {
+            None => "missing".to_owned(),
+            Some(seen) => match &seen.alias {
+                Some(alias) if alias == target => return,
+                Some(alias) if is_our_name(self.spec, alias) => "it points to a former service of ours".to_owned(),
+                Some(_) | None => {
+                    plan.block(
+                        BlockCode::Foreign,
+                        format!("an A record {name} exists and does not point to this stack's service; remove it"),
+                    );
+                    return;
+                }
+            },
+        };
+        let hosted_zone_id = self.spec.service.dns.hosted_zone_id.clone();
+        plan.step(Action::UpsertRecord { hosted_zone_id, name: name.clone(), target: target.clone() }, because);
+    }
+}
+
+/// Whether a record points to a service of this stack, present or former. Records carry no tags; a generated name
+/// begins with the service's name, which is the stack's, and the service's id (VPC Lattice user guide, services). An id
+/// has no hyphen, so that the services of `api` and of `api-v2` are told apart.
+pub(in crate::network) fn is_our_name(spec: &Spec, alias: &DnsEntry) -> bool {
+    let rest = alias.domain_name.strip_prefix(&format!("{}-", service_name(&spec.stack)));
+    let id = rest.and_then(|rest| rest.split_once('.')).filter(|(_, zone)| zone.contains("vpc-lattice-svcs."));
+    id.is_some_and(|(id, _)| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
+fn is_passthrough(listener: &SeenListener, plan: &mut Plan<Action>) -> bool {
+    if !listener.is_tls_passthrough {
+        plan.block(
+            BlockCode::Immutable,
+            format!("listener {} is not TLS_PASSTHROUGH and cannot become it; remove it", listener.owned.id),
+        );
+    }
+    listener.is_tls_passthrough
+}
