@@ -69,10 +69,12 @@ fn account(seen: &Seen) -> (u16, Value) {
             { "id": "listener-1", "arn": arn("listener-1"), "name": "payments-tls", "port": 443, "protocol": "TLS_PASSTHROUGH" },
             { "id": "listener-2", "arn": arn("listener-2"), "name": "other", "port": 80, "protocol": "HTTP" },
             { "id": "listener-3", "arn": arn("listener-3"), "name": "going", "port": 81, "protocol": "HTTP" }] }),
-        "/services/svc-1/listeners/listener-1" => json!({ "defaultAction": { "forward": { "targetGroups": [
-            { "targetGroupIdentifier": "tg-1", "weight": 100 }] } } }),
+        "/services/svc-1/listeners/listener-1" => {
+            json!({ "lastUpdatedAt": "2026-11-21T08:00:00Z", "defaultAction": { "forward": { "targetGroups": [
+            { "targetGroupIdentifier": "tg-1", "weight": 100 }] } } })
+        }
         "/services/svc-1/listeners/listener-2" => {
-            json!({ "defaultAction": { "fixedResponse": { "statusCode": 404 } } })
+            json!({ "lastUpdatedAt": "2026-11-21T08:00:00Z", "defaultAction": { "fixedResponse": { "statusCode": 404 } } })
         }
         "/targetgroups" => json!({ "items": [
             { "id": "tg-1", "arn": arn("tg-1"), "name": group },
@@ -143,6 +145,7 @@ async fn a_look_sees_ours_and_tells_it_from_others() {
         [(443, true, vec![("tg-1".to_owned(), 100)]), (80, false, vec![])],
         "a vanished one is skipped"
     );
+    assert_eq!(look.listeners[0].changed_at, time::macros::datetime!(2026-11-21 08:00 UTC));
 
     let [ours, old] = look.target_groups.as_slice() else { panic!("{:?}", look.target_groups) };
     assert_eq!(ours.status, Status::CreateFailed("no room".into()));
@@ -272,6 +275,18 @@ async fn each_creation_carries_its_token_and_its_tags() {
     assert_eq!(what, "POST /services/svc-1/listeners");
     let forward = json!({ "targetGroups": [{ "targetGroupIdentifier": "tg-1", "weight": 100 }] });
     assert_eq!((&body["protocol"], &body["defaultAction"]["forward"]), (&json!("TLS_PASSTHROUGH"), &forward));
+
+    let shift = Action::UpdateListener {
+        service_id: "svc-1".into(),
+        listener_id: "listener-1".into(),
+        name: "payments-tls".into(),
+        forwards: vec![("tg-1".into(), 90), ("tg-2".into(), 10)],
+    };
+    let (what, body) = sent(shift).await;
+    assert_eq!(what, "PATCH /services/svc-1/listeners/listener-1");
+    let both =
+        json!([{ "targetGroupIdentifier": "tg-1", "weight": 90 }, { "targetGroupIdentifier": "tg-2", "weight": 10 }]);
+    assert_eq!(body["defaultAction"]["forward"]["targetGroups"], both);
 
     let groups = BTreeSet::from([SecurityGroupId::parse(GROUP).unwrap()]);
     let associate = Action::AssociateVpc {

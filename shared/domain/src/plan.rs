@@ -63,6 +63,8 @@ pub enum BlockCode {
     Unsupported,
     /// An AWS quota would be exceeded.
     Quota,
+    /// Targets fail VPC Lattice's health check where a change would send clients.
+    Unhealthy,
 }
 
 /// A reason code and the sentence for a person.

@@ -42,7 +42,8 @@ pub struct Limits {
     pub concurrency: usize,
     /// How often in a row the same steps may be taken before it counts as no progress.
     pub same_steps: u32,
-    /// The longest single wait, in seconds, whatever a plan or a service asks for.
+    /// The longest single wait, in seconds: a plan that has nothing to do for longer ends the run, a service that
+    /// asks for longer is asked again after this.
     pub longest_wait_s: u32,
 }
 
@@ -158,6 +159,11 @@ impl<W: World, C: Clock, J: FnMut() -> f64 + Send> Run<'_, W, C, J> {
             let due = self.due(std::mem::take(&mut plan.steps));
             let wait_s = if due.is_empty() {
                 match plan.retry_after_s() {
+                    // Nobody sits that long in a function that is paid by the second: whoever called comes again.
+                    Some(wait_s) if wait_s > self.limits.longest_wait_s => {
+                        let kind = if plan.blocks.is_empty() { OutcomeKind::Pending } else { OutcomeKind::Blocked };
+                        return self.end(kind, Some(wait_s), plan);
+                    }
                     Some(wait_s) => wait_s,
                     None if plan.blocks.is_empty() => return self.end(OutcomeKind::Pending, None, plan),
                     None => return self.end(OutcomeKind::Blocked, None, plan),

@@ -174,6 +174,15 @@ async fn the_deadline_makes_it_pending_with_a_time_to_come_back() {
 }
 
 #[tokio::test]
+async fn nobody_sits_through_a_long_wait() {
+    let world = Switches { wait_s: 600, ..Switches::of([("a", Switch { slow: 2, ..Switch::default() })]) };
+    let clock = FakeClock::new();
+    let report = run(&world, &clock, 900).await;
+    assert_eq!((report.outcome.outcome, report.outcome.retry_after_s), (OutcomeKind::Pending, Some(600)));
+    assert_eq!((taken(&report), clock.slept()), (vec![(1, "+ a")], vec![]));
+}
+
+#[tokio::test]
 async fn no_step_begins_after_the_deadline() {
     let world = Switches::of([("a", Switch::default())]);
     let report = run(&world, &FakeClock::new(), 0).await;

@@ -6,6 +6,7 @@ use aws_sdk_vpclattice::types::{
     HealthCheckConfig, HealthCheckProtocolVersion, Matcher, RuleAction, ServiceNetworkServiceAssociationSummary,
     ServiceNetworkVpcAssociationSummary, TargetGroupProtocol, TargetGroupSummary,
 };
+use aws_smithy_types::DateTime;
 use espalier_domain::id::{SecurityGroupId, StackName, VpcId};
 use espalier_domain::network::{
     DnsEntry, Owned, SeenListener, SeenNetwork, SeenService, SeenServiceAssociation, SeenTarget, SeenTargetGroup,
@@ -15,6 +16,7 @@ use espalier_domain::spec::{HealthCheckOn, HealthCheckProtocol, HealthCheckVersi
 use espalier_domain::tag;
 use futures::future::try_join_all;
 use futures::try_join;
+use time::OffsetDateTime;
 
 use super::{Lattice, Look, present};
 use crate::error::{AwsError, during};
@@ -186,6 +188,7 @@ impl Lattice {
                 port: present(LISTENERS, "a listener's port", port)?,
                 is_tls_passthrough: summary.protocol.is_some_and(|protocol| protocol.as_str() == "TLS_PASSTHROUGH"),
                 forwards: forwards(detail.default_action),
+                changed_at: present(LISTENER, "when a listener was changed", moment(detail.last_updated_at))?,
             });
         }
         Ok(seen)
@@ -340,6 +343,10 @@ fn forwards(action: Option<RuleAction>) -> Vec<(String, u32)> {
     let Some(RuleAction::Forward(forward)) = action else { return Vec::new() };
     let weight = |weight: Option<i32>| weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(100);
     forward.target_groups.into_iter().map(|group| (group.target_group_identifier, weight(group.weight))).collect()
+}
+
+fn moment(at: Option<DateTime>) -> Option<OffsetDateTime> {
+    at.and_then(|at| OffsetDateTime::from_unix_timestamp_nanos(at.as_nanos()).ok())
 }
 
 /// A health check as the spec would write it; `None` when it is off.

@@ -37,7 +37,7 @@ pub(super) const DELETE_NETWORK: &str = "vpc-lattice:DeleteServiceNetwork";
 const TARGETS: usize = 100;
 
 /// The one target group a listener of ours forwards to gets all connections, whatever the number.
-const WEIGHT: i32 = 100;
+const WEIGHT: u32 = 100;
 
 type Tags = BTreeMap<String, String>;
 type Done = Result<(), AwsError>;
@@ -77,8 +77,8 @@ impl Lattice {
             Action::CreateListener { service_id, name, port, target_group_id, tags, token } => {
                 self.create_listener(service_id, (name, *port), target_group_id, tags, token).await
             }
-            Action::UpdateListener { service_id, listener_id, target_group_id, .. } => {
-                self.update_listener(service_id, listener_id, target_group_id).await
+            Action::UpdateListener { service_id, listener_id, forwards, .. } => {
+                self.update_listener(service_id, listener_id, forwards).await
             }
             Action::AssociateService { network_id, service_id, tags, token } => {
                 self.associate_service(network_id, service_id, tags, token).await
@@ -186,15 +186,16 @@ impl Lattice {
         tags: &Tags,
         token: &str,
     ) -> Done {
+        let alone = [(group.to_owned(), WEIGHT)];
         let call = self.client.create_listener().service_identifier(service).name(name).port(i32::from(port));
-        let call = call.protocol(ListenerProtocol::TlsPassthrough).default_action(forward(CREATE_LISTENER, group)?);
+        let call = call.protocol(ListenerProtocol::TlsPassthrough).default_action(forward(CREATE_LISTENER, &alone)?);
         let call = call.set_tags(map(tags)).client_token(token);
         call.send().await.map_err(during(CREATE_LISTENER)).map(drop)
     }
 
-    async fn update_listener(&self, service: &str, listener: &str, group: &str) -> Done {
+    async fn update_listener(&self, service: &str, listener: &str, forwards: &[(String, u32)]) -> Done {
         let call = self.client.update_listener().service_identifier(service).listener_identifier(listener);
-        let call = call.default_action(forward(UPDATE_LISTENER, group)?);
+        let call = call.default_action(forward(UPDATE_LISTENER, forwards)?);
         call.send().await.map_err(during(UPDATE_LISTENER)).map(drop)
     }
 
@@ -276,11 +277,15 @@ fn map(tags: &Tags) -> Option<HashMap<String, String>> {
     Some(tags.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
 }
 
-fn forward(operation: &'static str, target_group_id: &str) -> Result<RuleAction, AwsError> {
+fn forward(operation: &'static str, forwards: &[(String, u32)]) -> Result<RuleAction, AwsError> {
     let not_built =
         |error: aws_smithy_types::error::operation::BuildError| AwsError::unexpected(operation, error.to_string());
-    let group = WeightedTargetGroup::builder().target_group_identifier(target_group_id).weight(WEIGHT);
-    let action = ForwardAction::builder().target_groups(group.build().map_err(not_built)?);
+    let mut action = ForwardAction::builder();
+    for (id, weight) in forwards {
+        let weight = i32::try_from(*weight).map_err(|error| AwsError::unexpected(operation, error.to_string()))?;
+        let group = WeightedTargetGroup::builder().target_group_identifier(id).weight(weight);
+        action = action.target_groups(group.build().map_err(not_built)?);
+    }
     Ok(RuleAction::Forward(action.build().map_err(not_built)?))
 }
 

@@ -95,7 +95,8 @@ pub enum Action {
         service_id: String,
         listener_id: String,
         name: String,
-        target_group_id: String,
+        /// Target groups and their weights, all of them.
+        forwards: Vec<(String, u32)>,
     },
     AssociateService {
         network_id: String,
@@ -177,7 +178,10 @@ impl fmt::Display for Action {
                 write!(f, "~ Service {name} idle timeout {idle_timeout_seconds} s")
             }
             Self::CreateListener { name, port, .. } => write!(f, "+ Listener {name} (TLS_PASSTHROUGH, port {port})"),
-            Self::UpdateListener { name, .. } => write!(f, "~ Listener {name}"),
+            Self::UpdateListener { name, forwards, .. } => {
+                let list: Vec<String> = forwards.iter().map(|(id, weight)| format!("{id}:{weight}")).collect();
+                write!(f, "~ Listener {name} -> {}", list.join(" "))
+            }
             Self::AssociateService { .. } => write!(f, "+ ServiceAssociation"),
             Self::UpsertRecord { name, target, .. } => write!(f, "+ Record {name} -> {}", target.domain_name),
             Self::AuthorizeIngress { security_group_id, source, port, .. } => {

@@ -164,6 +164,8 @@ pub struct SeenListener {
     pub is_tls_passthrough: bool,
     /// The ids of the target groups it forwards to, with their weights; empty for any other action.
     pub forwards: Vec<(String, u32)>,
+    /// When it was last changed (`lastUpdatedAt`): how long ago its weights moved.
+    pub changed_at: OffsetDateTime,
 }
 
 /// A service's association with a service network.

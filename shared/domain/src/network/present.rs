@@ -1,6 +1,7 @@
 //! `state: present`: make what is missing, mend what has drifted, retire what is no longer wanted.
 
 mod life;
+mod replace;
 mod service;
 mod service_network;
 mod targets;

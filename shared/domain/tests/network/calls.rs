@@ -144,7 +144,12 @@ impl World {
             }
             Action::DeregisterTargets { target_group_id, targets, .. } => {
                 refuse(!(1..=100).contains(&targets.len()), "1.4: 1 to 100 targets per call")?;
+                let (now, last) = (self.now, self.last_clients.get(target_group_id).copied().unwrap_or_default());
                 let one = find(&mut self.groups, target_group_id)?;
+                let is_emptied = one.of.targets.keys().all(|place| targets.contains(place));
+                // 1.1: a connection lives up to 10 minutes; 1.3: draining is about one.
+                let cuts = is_emptied && now - last < 600;
+                assert!(!cuts, "cuts off clients that came {} s ago", now - last);
                 for place in targets {
                     let status = one.of.targets.get_mut(place).ok_or("not registered")?;
                     *status = TargetStatus::Draining;
@@ -152,7 +157,7 @@ impl World {
                 Ok(())
             }
             Action::DeleteTargetGroup { target_group_id, .. } => {
-                let is_used = self.listeners.iter().any(|one| one.of.group == *target_group_id);
+                let is_used = self.listeners.iter().any(|one| one.of.uses(target_group_id));
                 refuse(is_used, "1.6: used by a listener")?;
                 let is_bad = Self::is_bad(&mut self.bad_deletions);
                 let one = find(&mut self.groups, target_group_id)?;
@@ -173,14 +178,21 @@ impl World {
                 refuse(find(&mut self.groups, target_group_id)?.status != Status::Active, "1.6: group not active")?;
                 let there = self.listeners.iter().any(|one| one.of.service == *service_id && one.of.port == *port);
                 refuse(there, "one listener per port")?;
-                let of = Listener { service: service_id.clone(), port: *port, group: target_group_id.clone() };
+                let (forwards, changed_at) = (vec![(target_group_id.clone(), 100)], self.now);
+                let of = Listener { service: service_id.clone(), port: *port, forwards, changed_at };
                 let id = self.id("listener-");
                 self.listeners.push(Thing { id, tags: tags.clone(), status: Status::Active, of });
                 Ok(())
             }
-            Action::UpdateListener { listener_id, target_group_id, .. } => {
-                refuse(find(&mut self.groups, target_group_id)?.status != Status::Active, "1.6: group not active")?;
-                find(&mut self.listeners, listener_id)?.of.group.clone_from(target_group_id);
+            Action::UpdateListener { listener_id, forwards, .. } => {
+                refuse(!(1..=10).contains(&forwards.len()), "1.1: up to 10 target groups")?;
+                for (group, weight) in forwards {
+                    refuse(find(&mut self.groups, group)?.status != Status::Active, "1.6: group not active")?;
+                    refuse(*weight > 999, "1.1: weight 0 to 999")?;
+                }
+                let now = self.now;
+                let of = &mut find(&mut self.listeners, listener_id)?.of;
+                (of.forwards, of.changed_at) = (forwards.clone(), now);
                 Ok(())
             }
             other => panic!("{other:?} is not about listeners"),

@@ -6,7 +6,7 @@ use espalier_domain::network::{plan, render};
 use espalier_domain::spec::Spec;
 use serde_json::json;
 
-use crate::world::World;
+use crate::world::{Listener, World};
 use crate::{Keep, ONE, THREE, TWO, run, settled, spec};
 
 /// A small generator of its own (xorshift64*), so that a seed in a failure is all it takes to see it again.
@@ -42,7 +42,8 @@ fn shape(world: &World) -> BTreeSet<String> {
     all.extend(world.vpcs.iter().map(|one| format!("{:?} {:?} {:?}", one.of.1, one.of.2, one.status)));
     all.extend(world.groups.iter().map(|one| format!("{:?} {:?} {:?}", one.of, one.status, one.tags)));
     all.extend(world.services.iter().map(|one| format!("{:?} {:?} {:?}", one.of, one.status, one.tags)));
-    all.extend(world.listeners.iter().map(|one| format!("{} {}", one.of.port, name(&one.of.group))));
+    let kinds = |one: &Listener| one.forwards.iter().map(|(id, weight)| (name(id), *weight)).collect::<Vec<_>>();
+    all.extend(world.listeners.iter().map(|one| format!("{} {:?}", one.of.port, kinds(&one.of))));
     all.extend(world.associations.iter().map(|one| format!("{:?}", one.status)));
     all.extend(world.estate.ingress.iter().map(|one| format!("{:?} {:?}", one.source, one.ports)));
     all.insert(format!("serves {}, record {}", world.serves(), world.record.is_some()));
@@ -129,6 +130,7 @@ fn cut_off(world: &mut World, spec: &Spec, calls: usize) -> bool {
         if plan.is_converged() {
             return false;
         }
+        let wait_s = if plan.steps.is_empty() { plan.retry_after_s().unwrap_or(1) } else { 1 };
         for step in plan.steps {
             if made == calls {
                 return true;
@@ -136,7 +138,7 @@ fn cut_off(world: &mut World, spec: &Spec, calls: usize) -> bool {
             world.call(&step.action).unwrap();
             made += 1;
         }
-        world.tick();
+        world.pass(wait_s);
     }
     panic!("no end in sight: {}", render(&plan(spec, &world.look(spec))));
 }

@@ -64,6 +64,47 @@ fn a_new_target_port_moves_without_a_gap() {
 }
 
 #[test]
+fn nobody_is_sent_to_a_new_target_port_that_fails_its_health_check() {
+    let checked = |port: u16| {
+        spec(|it| {
+            it["targets"]["port"] = json!(port);
+            it["healthCheck"] = json!({"enabled": true});
+        })
+    };
+    let mut world = settled(&checked(443), &[ONE, TWO]);
+    world.sick_port = Some(8443);
+    golden("target-port-sick", &run(&mut world, &checked(8443), Keep::Serving));
+    assert_eq!(world.listeners[0].of.forwards.iter().map(|(_, weight)| *weight).collect::<Vec<_>>(), [100, 0]);
+    // It recovers, falls ill again while it has a few clients, and loses them.
+    world.sick_port = None;
+    world.tick();
+    let plan = plan(&checked(8443), &world.look(&checked(8443)));
+    plan.steps.iter().for_each(|step| world.call(&step.action).unwrap());
+    assert_eq!(world.listeners[0].of.forwards.iter().map(|(_, weight)| *weight).collect::<Vec<_>>(), [90, 10]);
+    world.sick_port = Some(8443);
+    world.tick();
+    let text = run(&mut world, &checked(8443), Keep::Serving);
+    assert!(text.contains("fails its health check") && text.contains("! Unhealthy"), "{text}");
+    // Taking the change back ends it at once: no client has to be moved.
+    goes("target-port-back", &mut world, &checked(443), Keep::Serving);
+    assert_eq!(world.groups.len(), 1);
+}
+
+#[test]
+fn a_second_change_during_the_first_moves_everybody_on() {
+    let port = |port: u16| spec(|it| it["targets"]["port"] = json!(port));
+    let mut world = settled(&port(443), &[ONE, TWO]);
+    for _ in 0..4 {
+        let plan = plan(&port(8443), &world.look(&port(8443)));
+        plan.steps.iter().for_each(|step| world.call(&step.action).unwrap());
+        world.tick();
+    }
+    assert_eq!(world.listeners[0].of.forwards.len(), 2, "under way");
+    goes("target-port-twice", &mut world, &port(9443), Keep::Serving);
+    assert_eq!(world.groups.len(), 1);
+}
+
+#[test]
 fn replaced_instances_move_without_a_gap() {
     let spec = spec(|_| {});
     let mut world = settled(&spec, &[ONE, TWO]);

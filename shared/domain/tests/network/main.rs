@@ -52,7 +52,7 @@ fn run(world: &mut World, spec: &Spec, keep: Keep) -> String {
             world.call(&step.action).unwrap_or_else(|why| panic!("{} was refused: {why}\n{text}", step.action));
             assert!(keep == Keep::Nothing || world.serves(), "{} broke the service\n{text}", step.action);
         }
-        world.tick();
+        world.pass(if plan.steps.is_empty() { plan.retry_after_s().unwrap_or(1) } else { 1 });
         assert!(keep == Keep::Nothing || world.serves(), "waiting broke the service\n{text}");
     }
     panic!("no end in sight\n{text}");

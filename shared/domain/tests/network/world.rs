@@ -49,7 +49,14 @@ pub(crate) struct Service {
 pub(crate) struct Listener {
     pub(crate) service: String,
     pub(crate) port: u16,
-    pub(crate) group: String,
+    pub(crate) forwards: Vec<(String, u32)>,
+    pub(crate) changed_at: i64,
+}
+
+impl Listener {
+    pub(crate) fn uses(&self, group: &str) -> bool {
+        self.forwards.iter().any(|(id, _)| id == group)
+    }
 }
 
 /// Everything there is.
@@ -68,6 +75,10 @@ pub(crate) struct World {
     pub(crate) record: Option<SeenRecord>,
     pub(crate) estate: Estate,
     tokens: BTreeMap<String, String>,
+    /// When the last client was sent to each group.
+    pub(crate) last_clients: BTreeMap<String, i64>,
+    /// Where targets fail their health checks.
+    pub(crate) sick_port: Option<u16>,
     /// The next so many creations fail in the end.
     pub(crate) bad_creations: u32,
     /// The next so many deletions fail in the end.
@@ -106,6 +117,8 @@ impl World {
             record: None,
             estate,
             tokens: BTreeMap::new(),
+            last_clients: BTreeMap::new(),
+            sick_port: None,
             bad_creations: 0,
             bad_deletions: 0,
         }
@@ -118,7 +131,17 @@ impl World {
 
     /// Time passes: what was on its way arrives.
     pub(crate) fn tick(&mut self) {
-        self.now += 1;
+        self.pass(1);
+    }
+
+    /// So many seconds pass.
+    pub(crate) fn pass(&mut self, seconds: u32) {
+        self.now += i64::from(seconds);
+        for (group, weight) in self.listeners.iter().flat_map(|listener| &listener.of.forwards) {
+            if *weight > 0 {
+                self.last_clients.insert(group.clone(), self.now);
+            }
+        }
         settle(&mut self.networks);
         settle(&mut self.vpcs);
         settle(&mut self.groups);
@@ -126,7 +149,12 @@ impl World {
         settle(&mut self.associations);
         let there: BTreeSet<_> = self.services.iter().map(|service| service.id.clone()).collect();
         self.listeners.retain(|listener| there.contains(&listener.of.service));
-        let used: BTreeSet<_> = self.listeners.iter().map(|listener| listener.of.group.clone()).collect();
+        if self.listeners.is_empty() {
+            // Nobody is connected to anything any more.
+            self.last_clients.clear();
+        }
+        let used: BTreeSet<_> =
+            self.listeners.iter().flat_map(|one| one.of.forwards.iter().map(|(id, _)| id.clone())).collect();
         for group in &mut self.groups {
             let checked = group.of.check.is_some();
             let steady = match (used.contains(&group.id), checked) {
@@ -135,7 +163,10 @@ impl World {
                 (true, false) => TargetStatus::Unavailable,
             };
             group.of.targets.retain(|_, status| *status != TargetStatus::Draining);
-            group.of.targets.values_mut().for_each(|status| *status = steady);
+            for ((_, port), status) in &mut group.of.targets {
+                let is_sick = steady == TargetStatus::Healthy && self.sick_port == Some(*port);
+                *status = if is_sick { TargetStatus::Unhealthy } else { steady };
+            }
         }
     }
 
@@ -184,7 +215,8 @@ impl World {
                     owned: owned(&one.id, &one.tags),
                     port: one.of.port,
                     is_tls_passthrough: true,
-                    forwards: vec![(one.of.group.clone(), 100)],
+                    forwards: one.of.forwards.clone(),
+                    changed_at: OffsetDateTime::from_unix_timestamp(one.of.changed_at).unwrap(),
                 })
                 .collect(),
             service_associations: self
@@ -204,7 +236,7 @@ impl World {
     }
 
     fn seen_group(&self, group: &Thing<Group>, owned: Owned) -> SeenTargetGroup {
-        let users = self.listeners.iter().filter(|listener| listener.of.group == group.id);
+        let users = self.listeners.iter().filter(|listener| listener.of.uses(&group.id));
         let targets = group.of.targets.iter();
         // VPC Lattice reports defaults as numbers (1.2).
         let check = group.of.check.clone().map(|mut check| {
@@ -233,7 +265,8 @@ impl World {
         let Some(service) = self.services.iter().find(|one| Some(&dns_entry(one)) == points_to) else { return false };
         let is_there = self.associations.iter().any(|one| one.of.1 == service.id && one.status == Status::Active);
         let listener = self.listeners.iter().find(|listener| listener.of.service == service.id);
-        let group = listener.and_then(|listener| self.groups.iter().find(|group| group.id == listener.of.group));
+        let live = listener.into_iter().flat_map(|one| &one.of.forwards).filter(|(_, weight)| *weight > 0);
+        let mut live = live.map(|(id, _)| self.groups.iter().find(|group| group.id == *id)).peekable();
         let is_running = |id: &str| self.estate.instances.iter().any(|one| one.id.as_str() == id && one.is_running);
         let admits = |port: u16| {
             let wanted = Some(IngressSource::PrefixList(PREFIX_LIST.into()));
@@ -241,10 +274,15 @@ impl World {
         };
         is_there
             && self.vpcs.iter().any(|one| matches!(one.status, Status::Active | Status::Updating))
-            && group.is_some_and(|group| {
-                let mut targets = group.of.targets.iter();
-                targets.any(|((id, port), status)| {
-                    !matches!(status, TargetStatus::Draining | TargetStatus::Initial) && is_running(id) && admits(*port)
+            && live.peek().is_some()
+            // Every group that clients are sent to has somebody for them.
+            && live.all(|group| {
+                group.is_some_and(|group| {
+                    let mut targets = group.of.targets.iter();
+                    targets.any(|((id, port), status)| {
+                        let takes = !matches!(status, TargetStatus::Draining | TargetStatus::Initial);
+                        takes && is_running(id) && admits(*port)
+                    })
                 })
             })
     }

@@ -70,20 +70,15 @@ impl<'a> Look<'a> {
         plan: &mut Plan<Action>,
     ) {
         let (name, port) = (listener_name(&self.spec.stack), self.spec.service.port);
-        let (service_id, target_group_id) = (service.owned.id.clone(), group.owned.id.clone());
+        let service_id = service.owned.id.clone();
         if let Some(seen) = self.observed.listeners.iter().find(|listener| listener.port == port) {
             let what = format!("listener on port {port}");
             if !self.accept(&what, &seen.owned, plan) || !is_passthrough(seen, plan) {
                 return;
             }
             self.refresh(&what, &seen.owned, plan);
-            let forwards_there = seen.forwards.iter().map(|(id, _)| id).eq([&target_group_id]);
             let is_ready = !eligible.is_empty() && self.are_registered(group, eligible);
-            if !forwards_there && is_ready {
-                let listener_id = seen.owned.id.clone();
-                let action = Action::UpdateListener { service_id, listener_id, name, target_group_id };
-                plan.step(action, format!("it does not forward to {} alone", group.name));
-            }
+            self.forwards(service_id, seen, group, is_ready, plan);
         } else if let Some(other) = self.observed.listeners.iter().find(|listener| listener.owned.ours) {
             plan.block(
                 BlockCode::Immutable,
@@ -95,6 +90,7 @@ impl<'a> Look<'a> {
         } else {
             let token = self.token("Listener", &format!("{service_id}/{port}"));
             let tags = self.tags();
+            let target_group_id = group.owned.id.clone();
             let action = Action::CreateListener { service_id, name, port, target_group_id, tags, token };
             plan.step(action, "missing");
         }
