@@ -18,6 +18,7 @@ export LC_ALL PATH
 
 FETCH_SECONDS=120  # a failed fetch is retried until then: the quota is shared by the whole fleet
 SERVED_SECONDS=15  # how long a graceful reload may take to show
+SERVED_TIMES=4     # connections in a row that have to show it
 
 reported=''
 swapped=''
@@ -196,9 +197,16 @@ served() {
 }
 
 # serves NAME FINGERPRINT: whether the server shows it before long. New connections only; old ones keep what they have.
+# Several in a row: after a graceful reload a worker of before may still take some of them.
 serves() {
     until_time=$(($(date +%s) + SERVED_SECONDS))
-    while [ "$(served "$1")" != "$2" ]; do
+    shown=0
+    while [ "$shown" -lt "$SERVED_TIMES" ]; do
+        if [ "$(served "$1")" = "$2" ]; then
+            shown=$((shown + 1))
+            continue
+        fi
+        shown=0
         [ "$(date +%s)" -lt "$until_time" ] || return 1
         sleep 0.3 9>&-
     done

@@ -87,7 +87,12 @@ async fn foreign_reloads_at_any_time_do_no_harm() {
                 tokio::time::sleep(Duration::from_millis(40)).await;
             }
             assert!(run.wait().await.unwrap().success(), "{kind:?}");
-            assert_eq!(host.ask().await.unwrap().0, pair.fingerprint, "{kind:?}");
+            // Reloads on top of each other leave several workers of before, each with connections to take to their end.
+            let begun = Instant::now();
+            while host.ask().await.unwrap().0 != pair.fingerprint {
+                assert!(begun.elapsed() < Duration::from_secs(30), "{kind:?}: an older pair is served all the time");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
         }
         assert_tidy(&host);
         host.stop().await;
