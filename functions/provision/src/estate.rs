@@ -1,11 +1,13 @@
 //! The stack's network as something to reconcile: three services to look at, three pairs of hands.
 
+use std::sync::Mutex;
+
 use espalier_aws::AwsError;
 use espalier_aws::lattice::{Lattice, Look};
 use espalier_aws::route53::{Alias, Record, Route53};
 use espalier_aws_ec2::Ec2;
-use espalier_domain::network::{Action, DnsEntry, Observed, SeenRecord, plan};
-use espalier_domain::plan::Plan;
+use espalier_domain::network::{Action, DnsEntry, Observed, SeenRecord, drifted, plan};
+use espalier_domain::plan::{BlockCode, Plan, ReportedStep};
 use espalier_domain::spec::Spec;
 use espalier_reconcile::{Clock, World};
 use futures::try_join;
@@ -18,6 +20,8 @@ pub(crate) struct Network<'a, C> {
     pub(crate) route53: &'a Route53,
     pub(crate) clock: &'a C,
     pub(crate) spec: &'a Spec,
+    /// What was found changed by others in the looks so far.
+    pub(crate) drift: Mutex<Vec<ReportedStep>>,
 }
 
 impl<C: Clock> World for Network<'_, C> {
@@ -54,7 +58,9 @@ impl<C: Clock> World for Network<'_, C> {
     }
 
     fn plan(&self, observed: &Observed, _: OffsetDateTime) -> Plan<Action> {
-        plan(self.spec, observed)
+        let plan = plan(self.spec, observed);
+        self.remember(observed, &plan);
+        plan
     }
 
     async fn apply(&self, action: &Action) -> Result<(), AwsError> {
@@ -76,6 +82,21 @@ impl<C: Clock> World for Network<'_, C> {
 
     fn render(&self, action: &Action) -> String {
         action.to_string()
+    }
+}
+
+impl<C> Network<'_, C> {
+    fn remember(&self, observed: &Observed, plan: &Plan<Action>) {
+        let Ok(mut known) = self.drift.lock() else { return };
+        let undone = drifted(self.spec, observed, plan).into_iter();
+        let undone = undone.map(|step| (step.action.to_string(), step.because.clone()));
+        let held = plan.blocks.iter().filter(|block| block.code == BlockCode::Drifted);
+        let held = held.map(|block| ("nothing".to_owned(), block.because.clone()));
+        for (action, because) in undone.chain(held) {
+            if !known.iter().any(|one| one.action == action && one.because == because) {
+                known.push(ReportedStep { wave: 1, action, because });
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 mod answer;
 mod estate;
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use espalier_aws::SdkConfig;
@@ -19,7 +20,8 @@ use espalier_domain::failure::chain;
 use espalier_domain::id::{StackName, spec_parameter};
 use espalier_domain::network::plan;
 use espalier_domain::plan::{BlockCode, OutcomeKind};
-use espalier_domain::spec::{AllowedDomains, Spec, parse};
+use espalier_domain::spec::{AllowedDomains, Drift, Spec, parse};
+use espalier_edge::metric::{self, Unit};
 use espalier_edge::{Direct, EdgeError, Env, Function, Hint, HintKind, Invocation, Mode, Trigger};
 use espalier_reconcile::{Clock, Limits, SystemClock, World, jitter, reconcile};
 use futures::{StreamExt, stream};
@@ -137,27 +139,46 @@ impl<C: Clock> Provision<C> {
 
     /// The whole loop for one stack, and the event about it.
     async fn converge(&self, stack: &StackName, text: Option<String>, limits: Limits) -> StackAnswer {
-        let (about, answer) = match self.spec(stack, text) {
-            Err(blocked) => (About { stack: stack.clone(), owner: None, notify: Vec::new() }, *blocked),
+        let (about, answer, drift) = match self.spec(stack, text) {
+            Err(blocked) => (About { stack: stack.clone(), owner: None, notify: Vec::new() }, *blocked, None),
             Ok(spec) => {
-                let report = reconcile(&self.network(&spec), &self.clock, limits, jitter).await;
+                let network = self.network(&spec);
+                let report = reconcile(&network, &self.clock, limits, jitter).await;
                 let about =
                     About { stack: stack.clone(), owner: Some(spec.owner.clone()), notify: spec.notify.clone() };
-                (about, StackAnswer::of(stack, report))
+                let found = network.drift.into_inner().unwrap_or_default();
+                let drift = Event::StackDrifted { repaired: spec.drift == Drift::Repair, found };
+                (about, StackAnswer::of(stack, report), Some(drift))
             }
         };
-        let event = match answer.outcome.outcome {
-            OutcomeKind::Converged if !answer.outcome.steps.is_empty() => {
-                Event::StackConverged { steps: answer.outcome.steps.clone() }
-            }
-            OutcomeKind::Blocked => Event::StackBlocked { blocks: answer.outcome.blocks.clone() },
-            OutcomeKind::Converged | OutcomeKind::Pending | OutcomeKind::Work => return answer,
-        };
-        // What was done stays done whether the bus hears of it or not.
-        if let Err(error) = self.bus.put(&about, &[event]).await {
-            tracing::warn!(stack = %stack, error = chain(&error), "the event was not sent");
-        }
+        self.tell(&about, &answer, drift).await;
         answer
+    }
+
+    /// Sends what happened. What was done stays done whether the bus hears of it or not.
+    async fn tell(&self, about: &About, answer: &StackAnswer, drift: Option<Event>) {
+        let mut events = Vec::new();
+        if let Some(Event::StackDrifted { found, .. }) = &drift
+            && !found.is_empty()
+        {
+            let dimensions = [("Function", "provision"), ("Stack", about.stack.as_str())];
+            #[expect(clippy::cast_precision_loss, reason = "a plan has few steps")]
+            metric::emit(self.clock.now(), &dimensions, &[("Drift", Unit::Count, found.len() as f64)]);
+            events.extend(drift);
+        }
+        match answer.outcome.outcome {
+            OutcomeKind::Converged if !answer.outcome.steps.is_empty() => {
+                events.push(Event::StackConverged { steps: answer.outcome.steps.clone() });
+            }
+            OutcomeKind::Blocked => events.push(Event::StackBlocked { blocks: answer.outcome.blocks.clone() }),
+            OutcomeKind::Converged | OutcomeKind::Pending | OutcomeKind::Work => {}
+        }
+        if events.is_empty() {
+            return;
+        }
+        if let Err(error) = self.bus.put(about, &events).await {
+            tracing::warn!(stack = %about.stack, error = chain(&error), "the event was not sent");
+        }
     }
 
     /// What would be done, changing nothing.
@@ -186,6 +207,7 @@ impl<C: Clock> Provision<C> {
     }
 
     fn network<'a>(&'a self, spec: &'a Spec) -> Network<'a, C> {
-        Network { lattice: &self.lattice, ec2: &self.ec2, route53: &self.route53, clock: &self.clock, spec }
+        let Self { lattice, ec2, route53, clock, .. } = self;
+        Network { lattice, ec2, route53, clock, spec, drift: Mutex::default() }
     }
 }

@@ -53,6 +53,13 @@ pub enum Event {
         /// For what.
         blocks: Vec<Block>,
     },
+    /// `Stack Drifted`: somebody else changed what is ours.
+    StackDrifted {
+        /// Whether it is put right; with `drift: report` it stays.
+        repaired: bool,
+        /// What undoes it, and what was found.
+        found: Vec<ReportedStep>,
+    },
     /// `Rotation Started`.
     RotationStarted {
         /// The rotation.
@@ -98,6 +105,7 @@ impl Event {
         match self {
             Self::StackConverged { .. } => "Stack Converged",
             Self::StackBlocked { .. } => "Stack Blocked",
+            Self::StackDrifted { .. } => "Stack Drifted",
             Self::RotationStarted { .. } => "Rotation Started",
             Self::RotationCompleted { .. } => "Rotation Completed",
             Self::RotationHalted { .. } => "Rotation Halted",

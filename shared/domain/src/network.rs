@@ -5,12 +5,14 @@
 
 mod absent;
 mod action;
+mod drift;
 mod estate;
 mod observed;
 mod present;
 mod render;
 
 pub use action::{Action, IngressSource, TargetGroupWant};
+pub use drift::drifted;
 pub use observed::{
     DnsEntry, Estate, Observed, Owned, SeenIngress, SeenInstance, SeenListener, SeenNetwork, SeenRecord, SeenService,
     SeenServiceAssociation, SeenSubnet, SeenTarget, SeenTargetGroup, SeenVpc, SeenVpcAssociation, Status, TargetStatus,
@@ -39,13 +41,17 @@ pub fn plan(spec: &Spec, observed: &Observed) -> Plan<Action> {
         }
     }
     match spec.state {
-        State::Present => present::plan(spec, observed, &mut plan),
+        State::Present => {
+            present::plan(spec, observed, &mut plan);
+            drift::hold_back(spec, observed, &mut plan);
+        }
         State::Absent if spec.deletion_protection => plan.block(
             BlockCode::DeletionProtected,
             "state is absent but deletionProtection is on; set deletionProtection to false to tear the stack down",
         ),
         State::Absent => absent::plan(spec, observed, &mut plan),
     }
+    drift::forget(spec, observed, &mut plan);
     plan
 }
 

@@ -63,6 +63,8 @@ pub enum BlockCode {
     Unsupported,
     /// An AWS quota would be exceeded.
     Quota,
+    /// Somebody changed what is ours, and the spec wants that told and not repaired.
+    Drifted,
     /// Targets fail VPC Lattice's health check where a change would send clients.
     Unhealthy,
 }

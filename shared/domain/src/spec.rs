@@ -33,6 +33,9 @@ pub struct Spec {
     /// Whether the stack shall exist.
     #[serde(default)]
     pub state: State,
+    /// What becomes of drift.
+    #[serde(default)]
+    pub drift: Drift,
     /// Whether `state: absent` is refused.
     #[serde(default = "yes")]
     pub deletion_protection: bool,
@@ -78,6 +81,17 @@ pub enum State {
     Present,
     /// It shall be torn down; refused while deletion protection is on.
     Absent,
+}
+
+/// What becomes of a difference that nobody asked for in the spec.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Drift {
+    /// It is repaired.
+    #[default]
+    Repair,
+    /// It is told, as event and metric, and stays.
+    Report,
 }
 
 /// The VPCs the stack lives in. They belong to the user; Espalier reads them.
@@ -274,6 +288,16 @@ pub struct HealthCheckOn {
     /// Status codes that are good, within 200 to 499.
     #[serde(default = "code_200")]
     pub codes: String,
+}
+
+impl HealthCheck {
+    /// The check, if there is one.
+    pub fn on(&self) -> Option<&HealthCheckOn> {
+        match self {
+            Self::Off => None,
+            Self::On(check) => Some(check),
+        }
+    }
 }
 
 impl HealthCheckOn {

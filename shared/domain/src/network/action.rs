@@ -115,7 +115,7 @@ pub enum Action {
         port: u16,
         description: String,
     },
-    /// Brings the `espalier:spec-hash` tag up to date.
+    /// Writes down, in the `espalier:spec-hash` tag, under which spec nothing was left to do.
     Tag {
         arn: String,
         what: String,

@@ -30,6 +30,19 @@ pub struct Observed {
     pub estate: Estate,
 }
 
+impl Observed {
+    /// What is seen of VPC Lattice's resources, whoever's they are.
+    pub(super) fn owned(&self) -> impl Iterator<Item = &Owned> {
+        let network = self.network.iter().map(|one| &one.owned);
+        let vpcs = self.vpc_associations.iter().map(|one| &one.owned);
+        let groups = self.target_groups.iter().map(|one| &one.owned);
+        let service = self.service.iter().map(|one| &one.owned);
+        let listeners = self.listeners.iter().map(|one| &one.owned);
+        let associations = self.service_associations.iter().map(|one| &one.owned);
+        network.chain(vpcs).chain(groups).chain(service).chain(listeners).chain(associations)
+    }
+}
+
 /// What every resource of VPC Lattice tells of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owned {
@@ -39,7 +52,7 @@ pub struct Owned {
     pub arn: String,
     /// Whether it carries the stack's `espalier:stack` tag.
     pub ours: bool,
-    /// Its `espalier:spec-hash` tag.
+    /// Its `espalier:spec-hash` tag: the spec under which it was last settled.
     pub spec_hash: Option<String>,
 }
 

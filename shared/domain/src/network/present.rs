@@ -52,11 +52,14 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
     if look.has_moved(group, plan) {
         estate::revoke(spec, &observed.estate, plan);
     }
+    if plan.is_converged() {
+        look.settle(group, plan);
+    }
 }
 
 impl<'a> Look<'a> {
     fn tags(&self) -> std::collections::BTreeMap<String, String> {
-        tag::tags(&self.spec.stack, self.spec.hash())
+        tag::tags(&self.spec.stack)
     }
 
     fn token(&self, kind: &str, name: &str) -> String {
@@ -75,11 +78,18 @@ impl<'a> Look<'a> {
         owned.ours
     }
 
-    /// Refreshes the spec hash of a resource of ours that is there to stay.
-    fn refresh(&self, what: &str, owned: &Owned, plan: &mut Plan<Action>) {
-        if owned.spec_hash.as_deref() != Some(self.spec.hash()) {
-            let action = Action::Tag { arn: owned.arn.clone(), what: what.to_owned(), tags: self.tags() };
-            plan.step(action, "the spec has changed since it was tagged");
+    /// Writes down that nothing is left to do under this spec: in several places, so that it is still known when
+    /// somebody takes one of them away.
+    fn settle(&self, group: Option<&SeenTargetGroup>, plan: &mut Plan<Action>) {
+        let network = self.observed.network.as_ref().map(|network| ("service network", &network.owned));
+        let service = self.observed.service.as_ref().map(|service| ("service", &service.owned));
+        let group = group.map(|group| ("target group", &group.owned));
+        for (what, owned) in [network, group, service].into_iter().flatten().filter(|(_, owned)| owned.ours) {
+            if owned.spec_hash.as_deref() != Some(self.spec.hash()) {
+                let tags = tag::settled(&self.spec.stack, self.spec.hash());
+                let action = Action::Tag { arn: owned.arn.clone(), what: what.to_owned(), tags };
+                plan.step(action, "everything is as the spec wants it");
+            }
         }
     }
 

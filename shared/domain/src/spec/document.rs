@@ -64,6 +64,11 @@ const SPEC: Shape = Shape::Object(&[
     optional("notify", Shape::List { of: &WORDS, count: 0..=10 }, "whom to notify beside the owner"),
     optional("manage", Shape::Word { now: &["stack", "rotation", "nothing"], later: &[] }, "how much is Espalier's"),
     optional("state", Shape::Word { now: &["present", "absent"], later: &[] }, "whether the stack shall exist"),
+    optional(
+        "drift",
+        Shape::Word { now: &["repair", "report"], later: &[] },
+        "what becomes of changes that others make to what is Espalier's; repaired if left out",
+    ),
     optional("deletionProtection", Shape::Truth, "whether state absent is refused; true if left out"),
     needed("network", NETWORK, "the existing VPCs the stack lives in"),
     needed("service", SERVICE, "what clients see"),

@@ -3,6 +3,7 @@
 
 mod calls;
 mod chaos;
+mod drift;
 mod histories;
 mod strangers;
 mod world;

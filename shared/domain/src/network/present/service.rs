@@ -40,7 +40,6 @@ impl<'a> Look<'a> {
         if !ready {
             return None;
         }
-        self.refresh(&what, &seen.owned, plan);
         if seen.custom_domain_name.as_deref() != Some(wanted.domain_name.as_str()) {
             plan.block(
                 BlockCode::Immutable,
@@ -76,7 +75,6 @@ impl<'a> Look<'a> {
             if !self.accept(&what, &seen.owned, plan) || !is_passthrough(seen, plan) {
                 return;
             }
-            self.refresh(&what, &seen.owned, plan);
             let is_ready = !eligible.is_empty() && self.are_registered(group, eligible);
             self.forwards(service_id, seen, group, is_ready, plan);
         } else if let Some(other) = self.observed.listeners.iter().find(|listener| listener.owned.ours) {
@@ -113,7 +111,6 @@ impl<'a> Look<'a> {
             plan.step(Action::DeleteServiceAssociation { association_id }, because);
         });
         if ready {
-            self.refresh("association of the service", &seen.owned, plan);
             self.record(service, plan);
         }
     }

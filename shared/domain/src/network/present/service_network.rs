@@ -24,7 +24,6 @@ impl<'a> Look<'a> {
                 if !self.accept(&what, &network.owned, plan) {
                     return None;
                 }
-                self.refresh(&what, &network.owned, plan);
                 Some(network.owned.id.as_str())
             }
         }
@@ -78,9 +77,6 @@ impl<'a> Look<'a> {
         }
         let ready =
             settled(&what, &seen.status, plan, |plan, because| plan.step(delete_vpc_association(seen), because));
-        if ready {
-            self.refresh(&what, &seen.owned, plan);
-        }
         if ready && seen.security_group_ids != *wanted {
             let action = Action::UpdateVpcAssociation {
                 association_id: seen.owned.id.clone(),

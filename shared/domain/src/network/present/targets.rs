@@ -36,9 +36,6 @@ impl<'a> Look<'a> {
         let ready = settled(&what, &seen.status, plan, |plan, because| {
             plan.step(Action::DeleteTargetGroup { target_group_id: id, name: name.clone() }, because);
         });
-        if ready {
-            self.refresh(&what, &seen.owned, plan);
-        }
         let port = self.spec.targets.port;
         let in_force = |check: Option<&HealthCheckOn>| check.map(|check| check.with_defaults(port));
         if ready && in_force(seen.health_check.as_ref()) != in_force(health_check.as_ref()) {

@@ -1,0 +1,85 @@
+//! Drift: what differs from a spec under which nothing was left to do once.
+//!
+//! The spec did not change, so somebody else changed what is ours. A fleet that grows and shrinks is no drift: who is
+//! selected is registered whatever the spec says of drift.
+
+use super::action::Action;
+use super::observed::{Observed, Owned};
+use crate::plan::{BlockCode, Plan, Step};
+use crate::spec::{Drift, Spec, State};
+use crate::tag;
+
+/// The steps of the plan that undo what others did.
+pub fn drifted<'a>(spec: &Spec, observed: &Observed, plan: &'a Plan<Action>) -> Vec<&'a Step<Action>> {
+    if spec.state == State::Absent || !was_settled(spec, observed) {
+        return Vec::new();
+    }
+    plan.steps.iter().filter(|step| undoes(&step.action)).collect()
+}
+
+/// With `drift: report`, takes such steps out of the plan and says what they would have done.
+pub(super) fn hold_back(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
+    match spec.drift {
+        Drift::Repair => return,
+        Drift::Report if !was_settled(spec, observed) => return,
+        Drift::Report => {}
+    }
+    let (held, kept): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut plan.steps).into_iter().partition(|step| undoes(&step.action));
+    plan.steps = kept;
+    for Step { action, because } in held {
+        let remedy = "undo it, write it into the spec, or set drift to repair";
+        plan.block(BlockCode::Drifted, format!("would be done: {action} ({because}); {remedy}"));
+    }
+}
+
+/// Before the first step that another spec wants, forgets that nothing was left to do under the former one: should the
+/// former come back half way, what is undone then is no drift.
+pub(super) fn forget(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
+    if !plan.steps.iter().any(|step| undoes(&step.action)) {
+        return;
+    }
+    let is_stale = |hash: &str| hash != spec.hash() && hash != tag::CHANGING;
+    let stale = observed.owned().filter(|owned| owned.ours && owned.spec_hash.as_deref().is_some_and(is_stale));
+    let tags = tag::settled(&spec.stack, tag::CHANGING);
+    let forget = |owned: &Owned| Step {
+        action: Action::Tag { arn: owned.arn.clone(), what: owned.id.clone(), tags: tags.clone() },
+        because: "the spec has changed".to_owned(),
+    };
+    let steps: Vec<_> = stale.map(forget).collect();
+    if !steps.is_empty() {
+        plan.steps = steps;
+    }
+}
+
+/// Whether nothing was left to do under this very spec at some time.
+fn was_settled(spec: &Spec, observed: &Observed) -> bool {
+    observed.owned().any(|owned| owned.ours && owned.spec_hash.as_deref() == Some(spec.hash()))
+}
+
+fn undoes(action: &Action) -> bool {
+    match action {
+        // The fleet, and our own memory.
+        Action::RegisterTargets { .. } | Action::DeregisterTargets { .. } | Action::Tag { .. } => false,
+        Action::CreateServiceNetwork { .. }
+        | Action::AssociateVpc { .. }
+        | Action::UpdateVpcAssociation { .. }
+        | Action::CreateTargetGroup { .. }
+        | Action::UpdateHealthCheck { .. }
+        | Action::CreateService { .. }
+        | Action::UpdateIdleTimeout { .. }
+        | Action::CreateListener { .. }
+        | Action::UpdateListener { .. }
+        | Action::AssociateService { .. }
+        | Action::UpsertRecord { .. }
+        | Action::AuthorizeIngress { .. }
+        | Action::DeleteRecord { .. }
+        | Action::DeleteServiceAssociation { .. }
+        | Action::DeleteListener { .. }
+        | Action::DeleteService { .. }
+        | Action::DeleteTargetGroup { .. }
+        | Action::DeleteVpcAssociation { .. }
+        | Action::DeleteServiceNetwork { .. }
+        | Action::RevokeIngress { .. } => true,
+    }
+}
