@@ -65,9 +65,10 @@ pub fn service_name(stack: &StackName) -> String {
     stack.to_string()
 }
 
-/// The listener's name.
-pub fn listener_name(stack: &StackName) -> String {
-    format!("{stack}-tls")
+/// The name of the listener on this port. The port cannot be changed in place, so a change makes a new listener beside
+/// the old one.
+pub fn listener_name(stack: &StackName, port: u16) -> String {
+    format!("{stack}-tls-{port}")
 }
 
 /// The target group's name. It holds a hash of everything that cannot be changed in place, so that a change makes a

@@ -66,6 +66,11 @@ impl<'a> Look<'a> {
         token(&self.spec.stack, kind, name, self.observed.looked_at)
     }
 
+    /// How many seconds ago that was.
+    fn since_s(&self, moment: time::OffsetDateTime) -> u32 {
+        u32::try_from((self.observed.looked_at - moment).whole_seconds().max(0)).unwrap_or(u32::MAX)
+    }
+
     /// Whether the resource may be used; blocks if it is foreign.
     fn accept(&self, what: &str, owned: &Owned, plan: &mut Plan<Action>) -> bool {
         if !owned.ours {

@@ -82,7 +82,11 @@ impl World {
                 let is_bad = Self::is_bad(&mut self.bad_deletions);
                 delete(find(&mut self.associations, association_id)?, is_bad)
             }
-            Action::DeleteListener { .. } => panic!("listeners go with their service"),
+            Action::DeleteListener { listener_id, .. } => {
+                find(&mut self.listeners, listener_id)?;
+                self.listeners.retain(|one| one.id != *listener_id);
+                Ok(())
+            }
             Action::DeleteService { service_id, .. } => {
                 refuse(self.associations.iter().any(|one| one.of.1 == *service_id), "1.6: still associated")?;
                 let is_bad = Self::is_bad(&mut self.bad_deletions);

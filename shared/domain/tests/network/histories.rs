@@ -147,10 +147,16 @@ fn what_failed_is_deleted_and_made_again() {
 }
 
 #[test]
-fn what_cannot_change_in_place_is_said() {
+fn a_new_listener_port_is_opened_before_the_old_one_closes() {
     let mut world = settled(&spec(|_| {}), &[ONE]);
     let port = spec(|it| it["service"]["port"] = json!(8443));
-    golden("listener-port", &run(&mut world, &port, Keep::Serving));
+    goes("listener-port", &mut world, &port, Keep::Serving);
+    assert_eq!(world.listeners.iter().map(|one| one.of.port).collect::<Vec<_>>(), [8443]);
+}
+
+#[test]
+fn what_cannot_change_in_place_is_said() {
+    let mut world = settled(&spec(|_| {}), &[ONE]);
     let domain = spec(|it| {
         it["service"]["domainName"] = json!("other.example.com");
         it["certificate"]["dnsNames"] = json!(["other.example.com"]);

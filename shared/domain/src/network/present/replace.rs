@@ -18,7 +18,7 @@ const CANARY_S: u32 = 60;
 
 /// A connection through a TLS listener lives at most 10 minutes (VPC Lattice user guide, TLS listeners). So long after
 /// the last one was sent to a group, none is left, and deregistering its targets cuts nobody off.
-const CONNECTION_S: u32 = 600;
+pub(super) const CONNECTION_S: u32 = 600;
 
 /// How long to wait for the first result of a health check. A group of weight 0 is "used in a service" and should be
 /// checked (API reference, `TargetSummary`); should it not be, the few clients are the check.
@@ -69,21 +69,20 @@ impl Look<'_> {
             Next::Wait(on, retry_after_s) => plan.wait(on, retry_after_s),
             Next::Block(because) => plan.block(BlockCode::Unhealthy, because),
             Next::Shift(forwards, because) => {
-                let (listener_id, name) = (listener.owned.id.clone(), listener_name(&self.spec.stack));
+                let (listener_id, name) = (listener.owned.id.clone(), listener_name(&self.spec.stack, listener.port));
                 plan.step(Action::UpdateListener { service_id, listener_id, name, forwards }, because);
             }
         }
     }
 
     fn stand<'a>(&'a self, listener: &SeenListener, wanted: &'a SeenTargetGroup) -> Stand<'a> {
-        let age_s = (self.observed.looked_at - listener.changed_at).whole_seconds();
         let mut stand = Stand {
             wanted,
             weight: None,
             live: Vec::new(),
             parked: Vec::new(),
             has_strangers: false,
-            age_s: u32::try_from(age_s.max(0)).unwrap_or(u32::MAX),
+            age_s: self.since_s(listener.changed_at),
         };
         for (id, weight) in &listener.forwards {
             let group = self.observed.target_groups.iter().find(|group| group.owned.id == *id);

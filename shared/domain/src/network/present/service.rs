@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Look;
 use super::life::settled;
+use super::replace::CONNECTION_S;
 use crate::id::InstanceId;
 use crate::network::action::Action;
 use crate::network::observed::{DnsEntry, SeenListener, SeenService, SeenTargetGroup};
@@ -68,29 +69,38 @@ impl<'a> Look<'a> {
         eligible: &BTreeSet<InstanceId>,
         plan: &mut Plan<Action>,
     ) {
-        let (name, port) = (listener_name(&self.spec.stack), self.spec.service.port);
+        let port = self.spec.service.port;
         let service_id = service.owned.id.clone();
-        if let Some(seen) = self.observed.listeners.iter().find(|listener| listener.port == port) {
-            let what = format!("listener on port {port}");
-            if !self.accept(&what, &seen.owned, plan) || !is_passthrough(seen, plan) {
-                return;
-            }
-            let is_ready = !eligible.is_empty() && self.are_registered(group, eligible);
-            self.forwards(service_id, seen, group, is_ready, plan);
-        } else if let Some(other) = self.observed.listeners.iter().find(|listener| listener.owned.ours) {
-            plan.block(
-                BlockCode::Immutable,
-                format!(
-                    "the listener is on port {}; VPC Lattice cannot move it to {port} in place: tear the stack down first",
-                    other.port
-                ),
-            );
-        } else {
+        let Some(seen) = self.observed.listeners.iter().find(|listener| listener.port == port) else {
             let token = self.token("Listener", &format!("{service_id}/{port}"));
+            let (name, target_group_id) = (listener_name(&self.spec.stack, port), group.owned.id.clone());
             let tags = self.tags();
-            let target_group_id = group.owned.id.clone();
             let action = Action::CreateListener { service_id, name, port, target_group_id, tags, token };
             plan.step(action, "missing");
+            return;
+        };
+        let what = format!("listener on port {port}");
+        if !self.accept(&what, &seen.owned, plan) || !is_passthrough(seen, plan) {
+            return;
+        }
+        let is_ready = !eligible.is_empty() && self.are_registered(group, eligible);
+        self.forwards(service_id, seen, group, is_ready, plan);
+        self.former_listeners(service, seen, plan);
+    }
+
+    /// Listeners of ours on other ports: left behind by a change. Clients get as long to come to the new one as a
+    /// connection lives.
+    fn former_listeners(&self, service: &SeenService, current: &SeenListener, plan: &mut Plan<Action>) {
+        let left_s = CONNECTION_S.saturating_sub(self.since_s(current.changed_at));
+        let (port, service_id) = (current.port, &service.owned.id);
+        for former in self.observed.listeners.iter().filter(|one| one.owned.ours && one.port != port) {
+            if left_s > 0 {
+                plan.wait(format!("clients of port {} to come to port {port}; then it closes", former.port), left_s);
+            } else {
+                let (service_id, listener_id) = (service_id.clone(), former.owned.id.clone());
+                let because = format!("port {port} has taken the place of port {}", former.port);
+                plan.step(Action::DeleteListener { service_id, listener_id }, because);
+            }
         }
     }
 
