@@ -4,6 +4,7 @@
 //! Schema is printed from the same table), the typed document below, and the `rules` that compare fields.
 
 mod allowed;
+mod change;
 mod document;
 mod rules;
 mod shape;
@@ -13,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use std::net::SocketAddr;
 
 pub use allowed::{AllowedDomains, NotADomain};
+pub use change::{CHANGES, Change, FieldChange, page as changes_page};
 
 use crate::id::{AcmArn, HostName, HostedZoneId, InstanceId, SecurityGroupId, StackName, SubnetId, VpcId};
 
@@ -390,6 +392,11 @@ pub fn parse(text: &str, allowed: &AllowedDomains) -> Result<Spec, SpecErrors> {
 /// The published JSON Schema (draft 2020-12), printed from the table that [`parse`] checks with.
 pub fn schema() -> serde_json::Value {
     document::schema()
+}
+
+/// Every field that holds a value and not further fields, as JSON pointers (`*` for any place of a list).
+pub fn fields() -> Vec<String> {
+    document::fields()
 }
 
 impl Spec {

@@ -202,6 +202,10 @@ pub(super) fn parse(text: &str, allowed: &AllowedDomains) -> Result<Spec, SpecEr
     Ok(spec.with_hash_of(&document))
 }
 
+pub(super) fn fields() -> Vec<String> {
+    shape::leaves(&SPEC)
+}
+
 pub(super) fn schema() -> Value {
     let mut schema = shape::schema(&SPEC);
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");

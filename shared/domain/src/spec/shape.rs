@@ -149,6 +149,25 @@ pub(super) fn schema(shape: &Shape) -> Value {
     }
 }
 
+/// The paths of everything that holds a value, in the table's order.
+pub(super) fn leaves(shape: &Shape) -> Vec<String> {
+    match shape {
+        Shape::Object(fields) | Shape::OneOf(fields) => fields
+            .iter()
+            .flat_map(|field| leaves(&field.shape).into_iter().map(|below| format!("/{}{below}", field.name)))
+            .collect(),
+        Shape::List { of: Shape::Object(fields), .. } => {
+            leaves(&Shape::Object(fields)).into_iter().map(|below| format!("/*{below}")).collect()
+        }
+        Shape::Text { .. }
+        | Shape::Word { .. }
+        | Shape::Refusing { .. }
+        | Shape::Number(_)
+        | Shape::Truth
+        | Shape::List { .. } => vec![String::new()],
+    }
+}
+
 fn properties(fields: &[Field]) -> Map<String, Value> {
     fields
         .iter()

@@ -2,6 +2,7 @@
 //! wherever a run was cut off.
 
 mod calls;
+mod changes;
 mod chaos;
 mod drift;
 mod histories;
@@ -12,7 +13,7 @@ use espalier_domain::network::{plan, render};
 use espalier_domain::spec::{self, AllowedDomains, Spec};
 use serde_json::Value;
 
-use world::World;
+use world::{World, instance as instance_in};
 
 const ONE: &str = "i-0a1b2c3d4e5f60711";
 const TWO: &str = "i-0a1b2c3d4e5f60712";

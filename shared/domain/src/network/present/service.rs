@@ -45,8 +45,8 @@ impl<'a> Look<'a> {
             plan.block(
                 BlockCode::Immutable,
                 format!(
-                    "service {name} answers for {:?}; VPC Lattice cannot change that to {:?} in place: tear the stack \
-                     down first, or use another stack name",
+                    "service {name} answers for {:?}; VPC Lattice cannot change that to {:?} in place: make a second \
+                     stack for the new name, move the clients, and take this one down",
                     seen.custom_domain_name.as_deref().unwrap_or_default(),
                     wanted.domain_name.as_str()
                 ),

@@ -1,0 +1,149 @@
+//! What becomes of a change, field by field. `docs/changes.md` is printed from this table, and a test holds it to the
+//! spec's fields and to what the planner does when each of them is changed.
+
+use std::fmt::Write as _;
+
+use Change::{InPlace, Refused, Replaced};
+
+/// What becomes of a changed field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It takes effect on what is there.
+    InPlace,
+    /// AWS cannot change it in place: a new resource takes the place of the old one, which goes last.
+    Replaced,
+    /// Nothing is done; a block or a mistake in the spec says what to do.
+    Refused,
+}
+
+/// A field and what becomes of its change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FieldChange {
+    /// The field, as a JSON pointer; `*` is any place of a list.
+    pub field: &'static str,
+    /// What becomes of its change.
+    pub change: Change,
+    /// How, and at what cost.
+    pub how: &'static str,
+}
+
+const fn row(field: &'static str, change: Change, how: &'static str) -> FieldChange {
+    FieldChange { field, change, how }
+}
+
+/// Every field of the spec, in its order.
+pub const CHANGES: &[FieldChange] = &[
+    row("/$schema", InPlace, "ignored"),
+    row("/version", Refused, "there is one version of the format"),
+    row(
+        "/stack",
+        Refused,
+        "it is the last segment of the parameter's name: a spec under another name is another stack",
+    ),
+    row("/owner", InPlace, "named in the next event"),
+    row("/notify", InPlace, "named in the next event"),
+    row(
+        "/manage",
+        InPlace,
+        "decides what is looked at and changed from the next look on; nothing is deleted when it is narrowed",
+    ),
+    row("/state", InPlace, "`absent` takes the stack down, `present` makes it again"),
+    row("/drift", InPlace, "decides what becomes of the next difference"),
+    row("/deletionProtection", InPlace, "decides whether `state: absent` is obeyed"),
+    row(
+        "/network/vpcId",
+        Replaced,
+        "target group: a new one beside the old one, clients moved by weight, no gap; the selected instances must be in the new VPC",
+    ),
+    row("/network/subnetIds", InPlace, "checked at the next look"),
+    row(
+        "/network/consumers/*/vpcId",
+        InPlace,
+        "a new VPC is associated, one that is gone is dissociated: its clients lose the service",
+    ),
+    row(
+        "/network/consumers/*/securityGroupIds",
+        InPlace,
+        "`UpdateServiceNetworkVpcAssociation`; the list cannot be emptied (VPC Lattice), so a spec has 1 to 5",
+    ),
+    row(
+        "/service/domainName",
+        Refused,
+        "VPC Lattice cannot change a service's custom domain. Make a second stack with the new name, move the clients, take this one down; or take this one down first, at the cost of an outage",
+    ),
+    row(
+        "/service/port",
+        Replaced,
+        "listener: the new port opens beside the old one, which closes ten minutes later; clients that still use it then fail",
+    ),
+    row("/service/idleTimeoutSeconds", InPlace, "`UpdateService`; left out again, it is set back to 60"),
+    row(
+        "/service/dns/hostedZoneId",
+        InPlace,
+        "the record is written in the new zone; the one in the former zone is not looked for any more: remove it",
+    ),
+    row(
+        "/targets/port",
+        Replaced,
+        "target group: a new one beside the old one, clients moved by weight, no gap; targets serve both ports meanwhile",
+    ),
+    row(
+        "/targets/securityGroupId",
+        InPlace,
+        "rules are added to the new group; instances have to carry it before, or clients cannot reach them",
+    ),
+    row(
+        "/targets/select/instanceIds",
+        InPlace,
+        "who is new is registered, then who is left out is deregistered; the last target stays",
+    ),
+    row("/targets/select/tag/key", InPlace, "as a changed list of instances"),
+    row("/targets/select/tag/value", InPlace, "as a changed list of instances"),
+    row("/certificate/issuer/kind", InPlace, "one kind so far"),
+    row("/certificate/custody/kind", InPlace, "one kind so far"),
+    row("/certificate/dnsNames", InPlace, "new leaves are minted and rolled out; nothing in VPC Lattice changes"),
+    row("/certificate/keyType", InPlace, "one type so far"),
+    row("/certificate/validityHours", InPlace, "of the next leaf"),
+    row("/certificate/renewBeforeHours", InPlace, "may make leaves due at the next look"),
+    row("/certificate/follow/certificateArn", InPlace, "may make leaves due at the next look"),
+    row("/certificate/follow/expiringDays", InPlace, "may make leaves due at the next look"),
+    row("/rollout/canary", InPlace, "of the next rotation"),
+    row("/rollout/waveSize", InPlace, "of the next wave"),
+    row("/rollout/failureBudget", InPlace, "of the next wave"),
+    row("/healthCheck/enabled", InPlace, "`UpdateTargetGroup`"),
+    row("/healthCheck/protocol", InPlace, "`UpdateTargetGroup`"),
+    row("/healthCheck/protocolVersion", InPlace, "`UpdateTargetGroup`"),
+    row("/healthCheck/port", InPlace, "`UpdateTargetGroup`; the new port is opened first, the old one closed last"),
+    row("/healthCheck/path", InPlace, "`UpdateTargetGroup`"),
+    row("/healthCheck/intervalSeconds", InPlace, "`UpdateTargetGroup`"),
+    row("/healthCheck/timeoutSeconds", InPlace, "`UpdateTargetGroup`"),
+    row("/healthCheck/healthyThreshold", InPlace, "`UpdateTargetGroup`"),
+    row("/healthCheck/unhealthyThreshold", InPlace, "`UpdateTargetGroup`"),
+    row("/healthCheck/codes", InPlace, "`UpdateTargetGroup`"),
+    row(
+        "/prober/securityGroupId",
+        InPlace,
+        "the new group is admitted to the targets first, the old one shut out last",
+    ),
+    row("/prober/samples", InPlace, "of the next verification"),
+    row("/prober/resolver", InPlace, "of the next verification"),
+];
+
+/// The table as a page.
+pub fn page() -> String {
+    let mut page = String::from(
+        "# What becomes of a change\n\nPrinted from `shared/domain/src/spec/change.rs` (`just generate`); a test holds the \
+         table to the spec's fields and to\nwhat is really planned when each is changed. *In place* takes effect on what \
+         is there; *replaced* makes a new resource\nbeside the old one, which goes last; *refused* does nothing and says \
+         what to do.\n\n| field | a change is | how, and at what cost |\n| --- | --- | --- |\n",
+    );
+    for FieldChange { field, change, how } in CHANGES {
+        let word = match change {
+            InPlace => "in place",
+            Replaced => "**replaced**",
+            Refused => "**refused**",
+        };
+        let _ = writeln!(page, "| `{field}` | {word} | {how} |");
+    }
+    page
+}

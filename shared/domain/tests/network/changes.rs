@@ -1,0 +1,144 @@
+//! Every field of the spec, changed once: the table says what becomes of it, and the planner does that.
+
+use espalier_domain::network::{Action, plan};
+use espalier_domain::plan::BlockCode;
+use espalier_domain::spec::{self, AllowedDomains, CHANGES, Change, Spec};
+use serde_json::{Value, json};
+
+use crate::world::World;
+use crate::{ONE, TWO, instance_in, run, settled};
+
+const OTHER_VPC: &str = "vpc-2a1b2c3d4e5f60718";
+const OTHER_GROUP: &str = "sg-0a1b2c3d4e5f6071f";
+
+/// Another value for a field.
+fn other(field: &str) -> Value {
+    match field {
+        "/$schema" | "/owner" => json!("someone else"),
+        "/version" => json!(2),
+        "/stack" => json!("other-service"),
+        "/notify" => json!(["someone@example.com"]),
+        "/manage" => json!("rotation"),
+        "/state" => json!("absent"),
+        "/drift" => json!("report"),
+        "/deletionProtection" => json!(false),
+        "/network/vpcId" | "/network/consumers/*/vpcId" => json!(OTHER_VPC),
+        "/network/subnetIds" => json!(["subnet-0a1b2c3d4e5f60718"]),
+        "/network/consumers/*/securityGroupIds" => json!([OTHER_GROUP]),
+        "/service/domainName" => json!("other.example.com"),
+        "/service/port" | "/targets/port" | "/healthCheck/port" => json!(8443),
+        "/service/idleTimeoutSeconds" => json!(300),
+        "/service/dns/hostedZoneId" => json!("Z0FFFFFFFFFFFF"),
+        "/targets/securityGroupId" | "/prober/securityGroupId" => json!(OTHER_GROUP),
+        "/targets/select/instanceIds" => json!([ONE]),
+        "/targets/select/tag/key" => json!("role"),
+        "/targets/select/tag/value" => json!("other"),
+        "/certificate/issuer/kind" => json!("authority"),
+        "/certificate/custody/kind" => json!("parameterStore"),
+        "/certificate/dnsNames" => json!(["api-service.example.com", "more.example.com"]),
+        "/certificate/keyType" => json!("EC_prime256v1"),
+        "/certificate/validityHours" => json!(120),
+        "/certificate/renewBeforeHours" => json!(40),
+        "/certificate/follow/certificateArn" => {
+            json!("arn:aws:acm:eu-west-1:111122223333:certificate/71f50cd4-45b9-4259-b049-d0a53682fa4b")
+        }
+        "/certificate/follow/expiringDays" => json!(30),
+        "/rollout/canary" | "/rollout/waveSize" | "/rollout/failureBudget" => json!(2),
+        "/healthCheck/enabled" => json!(false),
+        "/healthCheck/protocol" => json!("HTTP"),
+        "/healthCheck/protocolVersion" => json!("HTTP2"),
+        "/healthCheck/path" => json!("/other"),
+        "/healthCheck/intervalSeconds" => json!(60),
+        "/healthCheck/timeoutSeconds" => json!(10),
+        "/healthCheck/healthyThreshold" => json!(3),
+        "/healthCheck/unhealthyThreshold" => json!(3),
+        "/healthCheck/codes" => json!("204"),
+        "/prober/samples" => json!(1),
+        "/prober/resolver" => json!("10.0.0.2:53"),
+        field => panic!("{field} is new: write down in spec/change.rs what its change becomes, and another value here"),
+    }
+}
+
+fn document() -> Value {
+    let mut document: Value = serde_json::from_str(include_str!("../../../../examples/recipe.json")).unwrap();
+    document["healthCheck"] = json!({"enabled": true});
+    document
+}
+
+fn parsed(document: &Value) -> Result<Spec, spec::SpecErrors> {
+    spec::parse(&document.to_string(), &AllowedDomains::parse("example.com").unwrap())
+}
+
+/// The recipe with this field changed.
+fn changed(field: &str) -> Value {
+    let mut document = document();
+    match field {
+        "/targets/select/instanceIds" => document["targets"]["select"] = json!({}),
+        // A domain is one of the certificate's names.
+        "/service/domainName" => document["certificate"]["dnsNames"] = json!(["other.example.com"]),
+        _ => {}
+    }
+    // The second consumer: the first is the targets' own VPC.
+    let path = field.replace('*', "1");
+    let (parent, name) = path.rsplit_once('/').unwrap();
+    document.pointer_mut(parent).unwrap()[name] = other(field);
+    document
+}
+
+/// What the planner makes of it, until it has nothing more to do.
+fn outcome(before: &Spec, after: &Spec) -> Change {
+    let mut world = settled(before, &[ONE, TWO]);
+    world.estate.vpcs.push(espalier_domain::network::SeenVpc {
+        id: espalier_domain::id::VpcId::parse(OTHER_VPC).unwrap(),
+        resolves_private_zones: true,
+    });
+    if after.network.vpc_id != before.network.vpc_id {
+        world.estate.subnets.iter_mut().for_each(|subnet| subnet.vpc_id = after.network.vpc_id.clone());
+        // The instances of the new VPC are others.
+        world.estate.instances = vec![instance_in(after, "i-0a1b2c3d4e5f60714")];
+    }
+    let ids = |world: &World| {
+        let groups = world.groups.iter().map(|one| one.id.clone());
+        let services = world.services.iter().map(|one| one.id.clone());
+        let listeners = world.listeners.iter().map(|one| one.id.clone());
+        let networks = world.networks.iter().map(|one| one.id.clone());
+        groups.chain(services).chain(listeners).chain(networks).collect::<Vec<_>>()
+    };
+    let former = ids(&world);
+    let is_refused = |world: &World| {
+        let plan = plan(after, &world.look(after));
+        plan.blocks.iter().any(|block| block.code == BlockCode::Immutable)
+    };
+    if is_refused(&world) {
+        let steps = plan(after, &world.look(after)).steps;
+        assert!(steps.iter().all(|step| matches!(step.action, Action::Tag { .. })), "refused, and yet {steps:?}");
+        return Change::Refused;
+    }
+    run(&mut world, after, crate::Keep::Nothing);
+    if ids(&world) == former { Change::InPlace } else { Change::Replaced }
+}
+
+#[test]
+fn every_field_is_in_the_table_and_nothing_else() {
+    let table: Vec<&str> = CHANGES.iter().map(|row| row.field).collect();
+    assert_eq!(table, spec::fields());
+}
+
+#[test]
+fn each_field_changed_once_becomes_what_the_table_says() {
+    let before = parsed(&document()).unwrap();
+    for row in CHANGES {
+        let became = match parsed(&changed(row.field)) {
+            Err(_) => Change::Refused,
+            // `provision` compares the spec's stack with the parameter's name.
+            Ok(after) if after.stack != before.stack => Change::Refused,
+            Ok(after) => outcome(&before, &after),
+        };
+        assert_eq!(became, row.change, "{}", row.field);
+    }
+}
+
+#[test]
+fn the_page_is_printed_from_the_table() {
+    expectorate::assert_contents("../../docs/changes.md", &spec::changes_page());
+}
