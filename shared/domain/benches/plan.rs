@@ -6,9 +6,10 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use espalier_domain::id::{Epoch, Generation, HostName, InstanceId, Scope, StackName};
 use espalier_domain::record::{AttemptEnd, AttemptRecord, AuthorityRecord, GenerationRecord, SightingRecord};
+use espalier_domain::rotation::calendar::Calendar;
 use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
 use espalier_domain::rotation::plan::plan;
-use espalier_domain::rotation::policy::Policy;
+use espalier_domain::rotation::policy::{Policy, Wave};
 use espalier_domain::verdict::Verdict;
 use espalier_domain::work::DeliveryAction;
 use time::macros::datetime;
@@ -77,9 +78,13 @@ fn evidence(targets: u32) -> Evidence {
             dns_names: vec![name],
             validity_hours: 168,
             renew_before_hours: 56,
+            renew_spread_percent: 0,
             follow: None,
             canary: 1,
-            wave_size: 50,
+            bake_minutes: 0,
+            wave: Wave::Targets(50),
+            calendar: Calendar::default(),
+            safety_margin_hours: 28,
             failure_budget: 0,
             samples: 6,
             resolver: None,

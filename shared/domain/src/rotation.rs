@@ -6,8 +6,10 @@
 //!
 //! [`settle`] and [`sighting`] turn what the hands report into the records that are evidence next time.
 
+pub mod calendar;
 pub mod due;
 pub mod evidence;
+mod hold;
 pub mod phase;
 pub mod plan;
 pub mod policy;
@@ -15,3 +17,4 @@ pub mod render;
 pub mod rollout;
 pub mod settle;
 pub mod sighting;
+pub mod slack;

@@ -17,6 +17,7 @@ pub use allowed::{AllowedDomains, NotADomain};
 pub use change::{CHANGES, Change, FieldChange, page as changes_page};
 
 use crate::id::{AcmArn, HostName, HostedZoneId, InstanceId, SecurityGroupId, StackName, SubnetId, VpcId};
+use crate::rotation::calendar::{Freeze, Window};
 
 /// A stack as its writer wants it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -188,6 +189,9 @@ pub struct Certificate {
     pub validity_hours: u32,
     /// How long before its end a leaf is replaced, in hours.
     pub renew_before_hours: u32,
+    /// Up to which part of its life earlier, in percent, 0 to 25: stacks made together shall not renew together.
+    #[serde(default = "five")]
+    pub renew_spread_percent: u32,
     /// An ACM certificate whose renewal or approaching expiry makes the leaves due.
     #[serde(default)]
     pub follow: Option<Follow>,
@@ -232,20 +236,40 @@ pub struct Follow {
 }
 
 /// How a new certificate reaches the targets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rollout {
     /// How many targets prove it first.
     pub canary: u32,
+    /// How long the canary has to have served it before others follow, in minutes, up to a week.
+    pub bake_minutes: u32,
     /// How many follow at a time, 1 to 50.
     pub wave_size: u32,
+    /// The same in percent of all targets, 1 to 100.
+    pub wave_percent: Option<u32>,
     /// How many may fail before nothing new starts.
     pub failure_budget: u32,
+    /// When rollouts may begin and go on; none means always.
+    pub windows: Vec<Window>,
+    /// When they may not.
+    pub freezes: Vec<Freeze>,
+    /// How long before the end of what is served windows and freezes no longer count, in hours; half of
+    /// `renew_before_hours` if absent.
+    pub safety_margin_hours: Option<u32>,
 }
 
 impl Default for Rollout {
     fn default() -> Self {
-        Self { canary: 1, wave_size: 10, failure_budget: 0 }
+        Self {
+            canary: 1,
+            bake_minutes: 0,
+            wave_size: 10,
+            wave_percent: None,
+            failure_budget: 0,
+            windows: Vec::new(),
+            freezes: Vec::new(),
+            safety_margin_hours: None,
+        }
     }
 }
 
@@ -433,6 +457,10 @@ fn yes() -> bool {
 
 fn forty_five() -> u32 {
     45
+}
+
+fn five() -> u32 {
+    5
 }
 
 fn six() -> u32 {

@@ -125,8 +125,7 @@ pub(crate) fn due(evidence: &Evidence, followed: &Followed) -> Option<Due> {
     {
         return Some(Due::Acm { leaf: newest.follows.clone(), acm: mark.clone() });
     }
-    (evidence.now >= renew_at(evidence.policy.renew_before(), newest))
-        .then_some(Due::Age { not_after: newest.not_after })
+    (evidence.now >= renew_at(&evidence.policy, newest)).then_some(Due::Age { not_after: newest.not_after })
 }
 
 /// Whether a leaf that answers `leaf` does not answer `acm`.

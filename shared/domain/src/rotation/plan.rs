@@ -3,6 +3,8 @@
 //! In this order: is a new leaf due; who has to be looked at; who may be given the newest leaf (canary, then one wave
 //! at a time, nothing new past the failure budget); what is awaited; what needs a person.
 
+mod deliver;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -13,10 +15,11 @@ use crate::plan::{BlockCode, Plan};
 use crate::record::GenerationRecord;
 use crate::rotation::due::{self, Due, Followed};
 use crate::rotation::evidence::{Evidence, TargetEvidence};
+use crate::rotation::hold::{Hold, may_mint_later};
 use crate::rotation::phase::{self, Phase, is_short, phase};
-use crate::rotation::policy::{COMMAND_POLL_S, LOOK_AGAIN, REVERIFY, window_s};
+use crate::rotation::policy::{COMMAND_POLL_S, LOOK_AGAIN, REVERIFY};
 use crate::rotation::rollout::{Rollout, renew_at};
-use crate::work::{DeliverItem, DeliveryAction, MintItem, PAGE, Through, VerifyItem, VerifyTarget, WorkItem};
+use crate::work::{MintItem, PAGE, Through, VerifyItem, VerifyTarget, WorkItem};
 
 /// How many instances a sentence names before it only counts them.
 const NAMED: usize = 5;
@@ -43,12 +46,13 @@ pub fn plan(evidence: &Evidence) -> Plan<WorkItem> {
     }
     let failed = looks.iter().filter(|look| look.failed).count();
     let halted = failed > usize::try_from(evidence.policy.failure_budget).unwrap_or(usize::MAX);
-    let minting = mint(&mut plan, &rollout, &looks, &followed, halted);
+    let hold = Hold::of(evidence);
+    let minting = mint(&mut plan, &rollout, &looks, &followed, halted, hold.as_ref());
     if let Followed::Unusable(block) = followed {
         plan.blocks.push(block);
     }
     if let Some(newest) = rollout.newest {
-        let busy = minting || deliver(&mut plan, &rollout, newest, &looks, halted);
+        let busy = minting || deliver::deliver(&mut plan, &rollout, newest, &looks, halted, hold.as_ref());
         verify(&mut plan, evidence, newest, &looks, !busy);
     }
     waits(&mut plan, evidence, &looks);
@@ -83,6 +87,7 @@ fn mint(
     looks: &[Look<'_>],
     followed: &Followed,
     halted: bool,
+    hold: Option<&Hold>,
 ) -> bool {
     let evidence = rollout.evidence;
     let reverted = || reverted(rollout, looks, halted);
@@ -90,6 +95,12 @@ fn mint(
     let Some(due) = due::due(evidence, followed).or_else(reverted).or_else(overdue) else { return false };
     if let Some(block) = due::unmintable(evidence, &due) {
         plan.blocks.push(block);
+        return false;
+    }
+    if let Some(hold) = hold
+        && may_mint_later(evidence, &due)
+    {
+        hold.note(&due.because(rollout.newest), evidence.now, plan);
         return false;
     }
     let follows = match followed {
@@ -139,7 +150,7 @@ fn overdue(rollout: &Rollout<'_>, looks: &[Look<'_>], halted: bool) -> Option<Du
     }
     looks.iter().filter(|look| !look.failed).find_map(|look| {
         let served = rollout.evidence.generation(look.target.floor()?)?;
-        let renew_at = renew_at(rollout.evidence.policy.renew_before(), served);
+        let renew_at = renew_at(&rollout.evidence.policy, served);
         let runs_out =
             served.generation < newest.generation && rollout.evidence.now >= renew_at && newest.minted_at < renew_at;
         runs_out.then(|| Due::Overdue {
@@ -148,125 +159,6 @@ fn overdue(rollout: &Rollout<'_>, looks: &[Look<'_>], halted: bool) -> Option<Du
             target: look.target.target.clone(),
         })
     })
-}
-
-/// A target that may be given the newest generation now.
-struct Candidate<'a> {
-    target: &'a InstanceId,
-    attempt: u32,
-    /// It had used up its attempts.
-    again: bool,
-    because: &'a str,
-}
-
-impl Candidate<'_> {
-    fn is_retry(&self) -> bool {
-        self.attempt > 1 && !self.again
-    }
-}
-
-/// Plans the deliveries that may begin now; says whether anything is under way or about to be.
-fn deliver(
-    plan: &mut Plan<WorkItem>,
-    rollout: &Rollout<'_>,
-    newest: &GenerationRecord,
-    looks: &[Look<'_>],
-    halted: bool,
-) -> bool {
-    // A target between two attempts is as undecided as one that is being worked on.
-    let undecided = looks.iter().any(|look| {
-        matches!(look.phase, Phase::Delivering { .. } | Phase::Presenting { .. } | Phase::Pausing { short: true, .. })
-    });
-    let mut candidates = candidates(rollout, newest, looks, halted);
-    if undecided || candidates.is_empty() {
-        return undecided;
-    }
-    let policy = &rollout.evidence.policy;
-    let proven = looks.iter().filter(|look| matches!(look.phase, Phase::Current { .. })).count();
-    let canary = usize::try_from(policy.canary).unwrap_or(usize::MAX);
-    let (stage, size) = if halted {
-        ("tried again after a long pause".to_owned(), 1)
-    } else if proven < canary {
-        (format!("canary, {proven} of {canary} proven"), canary - proven)
-    } else {
-        let wanted = looks.len();
-        (format!("wave, {proven} of {wanted} proven"), usize::try_from(policy.wave_size).unwrap_or(usize::MAX).max(1))
-    };
-    candidates.truncate(size);
-    let window = window_s(candidates.len());
-    let mut commands: BTreeMap<(u32, &str), Vec<InstanceId>> = BTreeMap::new();
-    for candidate in &candidates {
-        commands.entry((candidate.attempt, candidate.because)).or_default().push(candidate.target.clone());
-    }
-    for ((attempt, because), mut targets) in commands {
-        targets.sort();
-        for page in targets.chunks(PAGE) {
-            let item = DeliverItem {
-                stack: policy.stack.clone(),
-                epoch: rollout.evidence.epoch_number(),
-                action: DeliveryAction::Install,
-                scope: newest.scope.clone(),
-                generation: newest.generation,
-                targets: page.to_vec(),
-                attempt,
-                window_s: window,
-            };
-            plan.step(WorkItem::Deliver(item), format!("{stage}; {because}"));
-        }
-    }
-    true
-}
-
-/// Who may be given the newest generation now, in the order in which they should be.
-fn candidates<'a>(
-    rollout: &Rollout<'_>,
-    newest: &GenerationRecord,
-    looks: &'a [Look<'_>],
-    halted: bool,
-) -> Vec<Candidate<'a>> {
-    let quarantined = looks
-        .iter()
-        .any(|look| rollout.newest_reverted_by(&look.target.target) && !matches!(look.phase, Phase::Current { .. }));
-    let mut candidates: Vec<Candidate<'a>> = looks
-        .iter()
-        .filter_map(|look| match &look.phase {
-            // A generation that was reverted is still taken back to where it was proven, never to a new target.
-            Phase::Issued { .. } if quarantined && look.target.floor() < Some(newest.generation) => None,
-            Phase::Issued { again: false, .. } if halted => None,
-            Phase::Issued { attempt, again, because } => {
-                Some(Candidate { target: &look.target.target, attempt: *attempt, again: *again, because })
-            }
-            Phase::Unwanted
-            | Phase::NotOptedIn { .. }
-            | Phase::Unmanaged { .. }
-            | Phase::Unverifiable
-            | Phase::Due
-            | Phase::Delivering { .. }
-            | Phase::Presenting { .. }
-            | Phase::Drifted { .. }
-            | Phase::Pausing { .. }
-            | Phase::Stuck { .. }
-            | Phase::Current { .. } => None,
-        })
-        .collect();
-    // Second attempts come before anybody's first: whether the generation is any good is still open.
-    if candidates.iter().any(Candidate::is_retry) {
-        candidates.retain(Candidate::is_retry);
-    }
-    candidates.sort_by_cached_key(|candidate| (precedence(rollout, looks, candidate.target), candidate.target));
-    candidates
-}
-
-/// Who goes first. In a replacement the target that reverted its predecessor, because only there is it put to the
-/// test; otherwise those whose latest delivery failed go last, so that a broken host is never the canary for others.
-fn precedence(rollout: &Rollout<'_>, looks: &[Look<'_>], target: &InstanceId) -> u8 {
-    if rollout.reverted_by(target) {
-        return 0;
-    }
-    let look = looks.binary_search_by(|look| look.target.target.cmp(target)).ok().map(|index| &looks[index]);
-    let latest = look.and_then(|look| look.target.attempts.iter().max_by_key(|a| (a.generation, a.attempt)));
-    let failed = latest.and_then(|attempt| attempt.ended.as_ref()).is_some_and(|end| !end.installed);
-    if failed { 2 } else { 1 }
 }
 
 /// Plans the handshakes that are worth making now.

@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use time::Duration;
 
 use crate::id::{AcmArn, HostName, StackName};
+use crate::record::GenerationRecord;
+use crate::rotation::calendar::Calendar;
 use crate::spec::Spec;
+use crate::token::short_hash;
 
 /// The part of a spec that decides about certificates on targets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,18 +27,47 @@ pub struct Policy {
     pub validity_hours: u32,
     /// How long before its end a leaf is replaced, in hours.
     pub renew_before_hours: u32,
+    /// Up to which part of its life earlier, in percent.
+    pub renew_spread_percent: u32,
     /// The ACM certificate whose renewal or approaching expiry makes the leaves due.
     pub follow: Option<FollowPolicy>,
     /// How many targets prove a generation before the first wave; 0 for none.
     pub canary: u32,
+    /// How long the canary has to have served it before others follow, in minutes.
+    pub bake_minutes: u32,
     /// How many targets are changed at a time.
-    pub wave_size: u32,
+    pub wave: Wave,
+    /// When a rollout may begin and go on.
+    pub calendar: Calendar,
+    /// How long before the end of what is served the calendar no longer counts, in hours.
+    pub safety_margin_hours: u32,
     /// How many targets may fail in a rollout before nothing new starts.
     pub failure_budget: u32,
     /// How many connections through the service are sampled; 0 for none.
     pub samples: u32,
     /// A resolver the probe through the service asks in place of the VPC's own.
     pub resolver: Option<SocketAddr>,
+}
+
+/// How many targets are changed at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wave {
+    /// So many.
+    Targets(u32),
+    /// So many of a hundred, at least one.
+    Percent(u32),
+}
+
+impl Wave {
+    /// How many of this many targets.
+    pub fn of(self, targets: usize) -> usize {
+        let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        match self {
+            Self::Targets(number) => count(number),
+            Self::Percent(percent) => targets.saturating_mul(count(percent)).div_ceil(100),
+        }
+        .max(1)
+    }
 }
 
 /// An ACM certificate that is followed.
@@ -58,12 +90,19 @@ impl Policy {
             dns_names: spec.certificate.dns_names.clone(),
             validity_hours: spec.certificate.validity_hours,
             renew_before_hours: spec.certificate.renew_before_hours,
+            renew_spread_percent: spec.certificate.renew_spread_percent,
             follow: spec.certificate.follow.as_ref().map(|follow| FollowPolicy {
                 certificate: follow.certificate_arn.clone(),
                 expiring_days: follow.expiring_days,
             }),
             canary: spec.rollout.canary,
-            wave_size: spec.rollout.wave_size,
+            bake_minutes: spec.rollout.bake_minutes,
+            wave: spec.rollout.wave_percent.map_or(Wave::Targets(spec.rollout.wave_size), Wave::Percent),
+            calendar: Calendar { windows: spec.rollout.windows.clone(), freezes: spec.rollout.freezes.clone() },
+            safety_margin_hours: spec
+                .rollout
+                .safety_margin_hours
+                .unwrap_or_else(|| spec.certificate.renew_before_hours.div_ceil(2)),
             failure_budget: spec.rollout.failure_budget,
             samples: spec.prober.samples,
             resolver: spec.prober.resolver,
@@ -83,9 +122,24 @@ impl Policy {
         Duration::hours(i64::from(self.validity_hours))
     }
 
-    /// How long before its end a leaf is replaced.
+    /// How long before its end a leaf is replaced, without its spread.
     pub fn renew_before(&self) -> Duration {
         Duration::hours(i64::from(self.renew_before_hours))
+    }
+
+    /// How long before the end of what is served the calendar no longer counts.
+    pub fn safety_margin(&self) -> Duration {
+        Duration::hours(i64::from(self.safety_margin_hours))
+    }
+
+    /// How much earlier this generation is replaced: a part of the allowed part of its life that is always the same for
+    /// it, so that neither stacks nor a stack's certificates that were made together come due together.
+    pub fn renew_spread(&self, record: &GenerationRecord) -> Duration {
+        let digits = short_hash(&[self.stack.as_str(), &record.scope.to_string(), &record.generation.to_string()], 4);
+        let part = i32::from_str_radix(&digits, 16).unwrap_or_default();
+        let life = (record.not_after - record.not_before).max(Duration::ZERO);
+        let percent = i32::try_from(self.renew_spread_percent).unwrap_or_default();
+        life / 100_i32 * percent / 0x1_0000_i32 * part
     }
 }
 

@@ -9,7 +9,7 @@ use crate::id::{Generation, InstanceId};
 use crate::record::{AttemptRecord, GenerationRecord};
 use crate::rotation::evidence::{Evidence, TargetEvidence};
 use crate::rotation::policy::{
-    ATTEMPTS, BACKOFF, BACKOFF_CAP, COMMAND_DEADLINE, CONSENT_RETRY, LOST_AFTER, PROOF_GRACE, STUCK_RETRY,
+    ATTEMPTS, BACKOFF, BACKOFF_CAP, COMMAND_DEADLINE, CONSENT_RETRY, LOST_AFTER, PROOF_GRACE, Policy, STUCK_RETRY,
 };
 use crate::rotation::settle::{Weight, weigh};
 
@@ -128,15 +128,16 @@ fn deadline(evidence: &Evidence, served: &BTreeSet<Generation>, known: &[&Genera
     let begun_at = first.minted_at;
     let relevant =
         known.iter().filter(|record| record.generation == first.generation || served.contains(&record.generation));
-    let renewals = relevant.map(|record| renew_at(evidence.policy.renew_before(), record));
+    let renewals = relevant.map(|record| renew_at(&evidence.policy, record));
     renewals.filter(|at| *at > begun_at).min()
 }
 
 /// When a generation has to be replaced: so long before its end as the policy says, but not before a third of its life.
 /// (A leaf clipped by its authority may live for less than that time.)
-pub fn renew_at(renew_before: Duration, record: &GenerationRecord) -> OffsetDateTime {
+pub fn renew_at(policy: &Policy, record: &GenerationRecord) -> OffsetDateTime {
     let life = (record.not_after - record.not_before).max(Duration::ZERO);
-    record.not_after.saturating_sub(renew_before.min(life * 2_i32 / 3_i32))
+    let before = policy.renew_before().saturating_add(policy.renew_spread(record));
+    record.not_after.saturating_sub(before.min(life * 2_i32 / 3_i32))
 }
 
 /// A target's deliveries in a rollout.
@@ -173,7 +174,7 @@ impl Tally<'_> {
     }
 }
 
-fn backoff(times: u32) -> Duration {
+pub(crate) fn backoff(times: u32) -> Duration {
     BACKOFF.saturating_mul(4_i32.saturating_pow(times.saturating_sub(1).min(10)))
 }
 

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::shape::{Shape, check, needed, optional};
 use super::{AllowedDomains, Spec, SpecError, SpecErrors, rules, shape};
 use crate::id::{AcmArn, HostName, HostedZoneId, InstanceId, SecurityGroupId, StackName, SubnetId, VpcId};
+use crate::rotation::calendar::TimeOfDay;
 
 macro_rules! id {
     ($type:ident, $expected:literal, $pattern:literal) => {
@@ -144,6 +145,11 @@ const LEAF: Shape = Shape::Object(&[
     needed("validityHours", Shape::Number(1..=720), "how long a leaf lives"),
     needed("renewBeforeHours", Shape::Number(1..=719), "how long before its end a leaf is replaced"),
     optional(
+        "renewSpreadPercent",
+        Shape::Number(0..=25),
+        "up to which part of its life earlier, so that stacks do not all renew at once; 5 if left out",
+    ),
+    optional(
         "follow",
         Shape::Object(&[
             needed("certificateArn", CERTIFICATE, "the ACM certificate"),
@@ -158,9 +164,44 @@ const WHERE: &str = "parameterStore";
 
 const ROLLOUT: Shape = Shape::Object(&[
     optional("canary", Shape::Number(1..=50), "how many targets prove a new certificate first; 1 if left out"),
+    optional("bakeMinutes", Shape::Number(0..=10_080), "how long the canary has to have served it; 0 if left out"),
     optional("waveSize", Shape::Number(1..=50), "how many targets follow at a time; 10 if left out"),
+    optional("wavePercent", Shape::Number(1..=100), "the same in percent of all targets; not beside waveSize"),
     optional("failureBudget", Shape::Number(0..=1000), "how many may fail before nothing new starts; 0 if left out"),
+    optional(
+        "windows",
+        Shape::List { of: &WINDOW, count: 0..=20 },
+        "when rollouts may begin and go on, in UTC; always if left out",
+    ),
+    optional("freezes", Shape::List { of: &FREEZE, count: 0..=20 }, "when they may not"),
+    optional(
+        "safetyMarginHours",
+        Shape::Number(1..=718),
+        "how long before the end of what is served windows and freezes no longer count; half of renewBeforeHours if left out",
+    ),
 ]);
+
+const WINDOW: Shape = Shape::Object(&[
+    optional("days", Shape::List { of: &DAY, count: 1..=7 }, "on which days it opens; every day if left out"),
+    needed("from", TIME_OF_DAY, "when it opens"),
+    needed("to", TIME_OF_DAY, "when it closes; not later than from means on the next day"),
+]);
+
+const DAY: Shape = Shape::Word { now: &["mon", "tue", "wed", "thu", "fri", "sat", "sun"], later: &[] };
+
+const FREEZE: Shape =
+    Shape::Object(&[needed("from", MOMENT, "its first moment"), needed("to", MOMENT, "the moment after it")]);
+
+const TIME_OF_DAY: Shape = Shape::Text {
+    accepts: |text| TimeOfDay::parse(text).is_some(),
+    expected: "a time of day in UTC from 00:00 to 23:59",
+    pattern: "^([01][0-9]|2[0-3]):[0-5][0-9]$",
+};
+const MOMENT: Shape = Shape::Text {
+    accepts: rules::is_moment,
+    expected: "a moment in UTC such as 2026-12-20T00:00:00Z",
+    pattern: "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$",
+};
 
 const HEALTH: Shape = Shape::Object(&[
     needed("enabled", Shape::Truth, "whether VPC Lattice checks"),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use super::{AllowedDomains, SpecError};
 use crate::id::HostName;
@@ -14,6 +15,7 @@ pub(super) fn check(document: &Value, allowed: &AllowedDomains, errors: &mut Vec
     };
     names(document, allowed, &mut report);
     lifetime(document, &mut report);
+    rollout(document, &mut report);
     unique(document, &mut report);
     health(document, &mut report);
 }
@@ -48,6 +50,37 @@ fn lifetime(document: &Value, report: &mut Report<'_>) {
         let problem = format!("{renew} is not less than validityHours, {validity}");
         report("/certificate/renewBeforeHours", problem, "a leaf would be due when it is born: use about a third");
     }
+}
+
+fn rollout(document: &Value, report: &mut Report<'_>) {
+    let number = |path: &str| document.pointer(path).and_then(Value::as_u64);
+    if let (Some(_), Some(percent)) = (number("/rollout/waveSize"), number("/rollout/wavePercent")) {
+        let problem = format!("{percent} stands beside waveSize");
+        report("/rollout/wavePercent", problem, "say how many or how many percent, not both");
+    }
+    if let (Some(margin), Some(renew)) = (number("/rollout/safetyMarginHours"), number("/certificate/renewBeforeHours"))
+        && margin >= renew
+    {
+        let problem = format!("{margin} is not less than certificate.renewBeforeHours, {renew}");
+        report("/rollout/safetyMarginHours", problem, "no window would ever count: use about half of it");
+    }
+    let freezes = document.pointer("/rollout/freezes").and_then(Value::as_array);
+    for (index, freeze) in freezes.into_iter().flatten().enumerate() {
+        if let (Some(from), Some(to)) = (freeze["from"].as_str(), freeze["to"].as_str())
+            && is_moment(from)
+            && is_moment(to)
+            && to <= from
+        {
+            report(&format!("/rollout/freezes/{index}/to"), format!("{to} is not after {from}"), "let it end later");
+        }
+    }
+}
+
+/// A moment in UTC as RFC 3339 writes it, to the second: of two such texts the later moment is the greater.
+pub(super) fn is_moment(text: &str) -> bool {
+    text.len() == 20
+        && text.ends_with('Z')
+        && OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).is_ok()
 }
 
 fn unique(document: &Value, report: &mut Report<'_>) {

@@ -1,8 +1,11 @@
 //! Histories as text: what was planned when, and why. `EXPECTORATE=overwrite` writes them anew.
 
 use espalier_domain::acm::AcmStatus;
-use espalier_domain::id::{Generation, HostName};
+use espalier_domain::id::{Generation, HostName, StackName};
 use espalier_domain::plan::BlockCode;
+use espalier_domain::rotation::calendar::{Freeze, TimeOfDay, Window};
+use espalier_domain::rotation::policy::Wave;
+use espalier_domain::rotation::rollout::renew_at;
 use espalier_domain::verdict::Fault;
 use espalier_domain::work::WorkItem;
 use time::Duration;
@@ -38,7 +41,7 @@ fn the_first_rollout_goes_by_canary_and_waves() {
 #[test]
 fn an_acm_renewal_makes_every_leaf_follow() {
     let mut world = World::new(2);
-    world.policy.wave_size = 10;
+    world.policy.wave = Wave::Targets(10);
     converge(&mut world);
     world.now += Duration::hours(1);
     world.note("ACM renews the certificate");
@@ -246,7 +249,7 @@ fn names_age_and_authority_make_a_leaf_due() {
 #[test]
 fn a_fleet_is_verified_in_pages() {
     let mut world = World::new(120);
-    world.policy.wave_size = 100;
+    world.policy.wave = Wave::Targets(100);
     converge(&mut world);
     keep("pages", &world);
 }
@@ -298,7 +301,7 @@ fn a_clock_that_is_wrong_is_never_a_panic() {
 #[test]
 fn the_same_evidence_in_another_order_is_the_same_plan() {
     let mut world = World::new(5);
-    world.policy.wave_size = 3;
+    world.policy.wave = Wave::Targets(3);
     world.host(2).opted_in = false;
     for _ in 0..30 {
         let evidence = world.evidence();
@@ -335,7 +338,7 @@ fn a_reverted_generation_that_cannot_be_replaced_goes_to_nobody() {
 #[test]
 fn a_halted_rollout_lets_nobodys_leaf_run_out() {
     let mut world = World::new(3);
-    world.policy.wave_size = 1;
+    world.policy.wave = Wave::Targets(1);
     converge(&mut world);
     world.now = START + Duration::hours(100);
     world.host(2).ill = Ill::CannotFetch;
@@ -376,4 +379,95 @@ fn a_delivery_that_ended_after_the_last_sighting_is_looked_at() {
     world.attempts.insert((again.target.clone(), again.generation, 2), again);
     let plan = world.look();
     assert!(matches!(plan.steps.as_slice(), [step] if matches!(step.action, WorkItem::Verify(_))), "{plan:?}");
+}
+
+fn nightly(from: &str, to: &str) -> Window {
+    let at = |text| TimeOfDay::parse(text).unwrap();
+    Window { days: Vec::new(), from: at(from), to: at(to) }
+}
+
+#[test]
+fn a_rollout_waits_for_its_window_and_what_is_broken_does_not() {
+    let mut world = World::new(3);
+    world.policy.calendar.windows = vec![nightly("02:00", "04:00")];
+    world.policy.wave = Wave::Percent(50);
+    converge(&mut world);
+    assert!(world.now < START + Duration::hours(1), "the first leaf waits for nothing");
+    world.note("ACM renews at noon");
+    world.now = START + Duration::hours(12);
+    world.acm = Some(acm("0b:02", START + Duration::days(198)));
+    assert!(world.look().steps.iter().all(|step| matches!(step.action, WorkItem::Verify(_))));
+    world.note("meanwhile somebody puts another certificate on i-00000002");
+    world.host(2).serves = None;
+    world.look_since = Some(world.now);
+    converge(&mut world);
+    assert!((START + Duration::hours(26)..START + Duration::hours(28)).contains(&world.now), "{}", world.now);
+    keep("window", &world);
+}
+
+#[test]
+fn a_rollout_that_outlasts_its_window_goes_on_in_the_next() {
+    let mut world = World::new(3);
+    world.policy.wave = Wave::Targets(1);
+    converge(&mut world);
+    world.policy.calendar.windows = vec![nightly("02:00", "02:01")];
+    world.policy.bake_minutes = 30;
+    world.acm = Some(acm("0b:02", START + Duration::days(198)));
+    converge(&mut world);
+    assert!((START + Duration::hours(26)..START + Duration::hours(27)).contains(&world.now), "{}", world.now);
+    keep("window-again", &world);
+}
+
+#[test]
+fn a_freeze_never_outlives_a_leaf() {
+    let mut world = World::new(2);
+    converge(&mut world);
+    world.policy.calendar.freezes = vec![Freeze { from: START + Duration::hours(1), to: START + Duration::days(60) }];
+    world.now = START + Duration::hours(113);
+    world.note("the leaf is due, and everything is frozen");
+    assert!(world.look().steps.iter().all(|step| matches!(step.action, WorkItem::Verify(_))));
+    // 168 hours of life, 28 of safety margin.
+    converge(&mut world);
+    let begun = world.generations[1].minted_at;
+    assert!((START + Duration::hours(140)..START + Duration::hours(141)).contains(&begun), "{begun}");
+    keep("freeze", &world);
+}
+
+#[test]
+fn the_canary_bakes_before_others_follow() {
+    let mut world = World::new(4);
+    world.policy.bake_minutes = 45;
+    world.policy.wave = Wave::Percent(100);
+    converge(&mut world);
+    // Nobody who serves nothing is kept waiting for a canary's proof of time.
+    assert!(world.now < START + Duration::minutes(5), "{}", world.now);
+    world.trace.clear();
+    let renewed_at = world.now;
+    world.acm = Some(acm("0b:02", START + Duration::days(198)));
+    converge(&mut world);
+    assert!(world.now > renewed_at + Duration::minutes(45), "{}", world.now);
+    keep("bake", &world);
+}
+
+#[test]
+fn stacks_made_together_do_not_renew_together() {
+    let mut world = World::new(1);
+    converge(&mut world);
+    let record = world.generations[0].clone();
+    let due = |stack: &str, percent| {
+        let mut policy = world.policy.clone();
+        (policy.stack, policy.renew_spread_percent) = (StackName::parse(stack).unwrap(), percent);
+        renew_at(&policy, &record)
+    };
+    let latest = record.not_after - Duration::hours(56);
+    assert_eq!(due("payments", 0), latest);
+    let spread: std::collections::BTreeSet<_> = (0..100).map(|n| due(&format!("stack-{n}"), 10)).collect();
+    assert!(spread.len() > 95, "{}", spread.len());
+    let earliest = latest - Duration::minutes(1009);
+    assert!(spread.iter().all(|at| (earliest..=latest).contains(at)));
+    assert!(
+        *spread.first().unwrap() < latest - Duration::hours(15)
+            && *spread.last().unwrap() > latest - Duration::hours(2)
+    );
+    assert_eq!(due("stack-7", 10), due("stack-7", 10), "always the same");
 }

@@ -5,6 +5,7 @@
 //! `ESPALIER_SEEDS=<n>` plays that many.
 
 use espalier_domain::plan::{BlockCode, Plan};
+use espalier_domain::rotation::policy::Wave;
 use espalier_domain::work::{SeenTarget, SeenThrough, WorkItem};
 use time::Duration;
 
@@ -59,7 +60,7 @@ fn storm(seed: u64) -> (usize, usize) {
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut world = World::new(1 + dice.roll(6) as u32);
     world.policy.canary = dice.roll(3) as u32;
-    world.policy.wave_size = 1 + dice.roll(3) as u32;
+    world.policy.wave = Wave::Targets(1 + dice.roll(3) as u32);
     world.policy.failure_budget = dice.roll(3) as u32;
     let mut post = Post::default();
     let (mut passes, mut renewals) = (0, 0);
@@ -173,7 +174,7 @@ fn check(world: &World, plan: &Plan<WorkItem>) {
     assert!(minted <= 1 && (minted == 0 || delivered == 0), "what is about to be replaced is not handed out");
     let proven = world.sightings.values().filter(|s| s.floor == newest && s.verdict.is_good()).count();
     let canary = world.policy.canary as usize;
-    let most = if proven < canary { canary } else { world.policy.wave_size as usize };
+    let most = if proven < canary { canary } else { world.policy.wave.of(world.hosts.len()) };
     assert!(delivered <= most, "{delivered} at once, {proven} proven");
     if plan.blocks.iter().any(|block| block.code == BlockCode::Halted) {
         assert!(delivered <= 1, "halted, and {delivered} are started");

@@ -8,9 +8,10 @@ use espalier_domain::acm::{AcmEvidence, AcmStatus};
 use espalier_domain::id::{AcmArn, Epoch, Generation, HostName, InstanceId, Scope, StackName};
 use espalier_domain::plan::Plan;
 use espalier_domain::record::{AttemptRecord, AuthorityRecord, GenerationRecord, SightingRecord, ThroughRecord};
+use espalier_domain::rotation::calendar::Calendar;
 use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
 use espalier_domain::rotation::plan::plan;
-use espalier_domain::rotation::policy::{FollowPolicy, Policy};
+use espalier_domain::rotation::policy::{FollowPolicy, Policy, Wave};
 use espalier_domain::rotation::render::render;
 use espalier_domain::rotation::settle::{CommandSeen, settle};
 use espalier_domain::rotation::sighting;
@@ -109,9 +110,13 @@ impl World {
                 dns_names: vec![HostName::parse("pay.example.com").unwrap()],
                 validity_hours: 168,
                 renew_before_hours: 56,
+                renew_spread_percent: 0,
                 follow: Some(FollowPolicy { certificate: AcmArn::parse(ACM).unwrap(), expiring_days: 45 }),
                 canary: 1,
-                wave_size: 2,
+                bake_minutes: 0,
+                wave: Wave::Targets(2),
+                calendar: Calendar::default(),
+                safety_margin_hours: 28,
                 failure_budget: 0,
                 samples: 6,
                 resolver: None,

@@ -1,0 +1,179 @@
+//! Who may be given the newest leaf now: canary, then one wave at a time, nothing new past the failure budget, and
+//! nothing outside the calendar that can wait for it.
+
+use std::collections::BTreeMap;
+
+use time::OffsetDateTime;
+
+use super::{Look, seconds};
+use crate::id::InstanceId;
+use crate::plan::Plan;
+use crate::record::GenerationRecord;
+use crate::rotation::evidence::{Evidence, TargetEvidence};
+use crate::rotation::hold::{Hold, may_install_later};
+use crate::rotation::phase::Phase;
+use crate::rotation::policy::window_s;
+use crate::rotation::rollout::Rollout;
+use crate::work::{DeliverItem, DeliveryAction, PAGE, WorkItem};
+
+/// A target that may be given the newest generation now.
+struct Candidate<'a> {
+    target: &'a TargetEvidence,
+    attempt: u32,
+    /// It had used up its attempts.
+    again: bool,
+    because: &'a str,
+}
+
+impl Candidate<'_> {
+    fn is_retry(&self) -> bool {
+        self.attempt > 1 && !self.again
+    }
+}
+
+/// Plans the deliveries that may begin now; says whether anything is under way or about to be.
+pub(super) fn deliver(
+    plan: &mut Plan<WorkItem>,
+    rollout: &Rollout<'_>,
+    newest: &GenerationRecord,
+    looks: &[Look<'_>],
+    halted: bool,
+    hold: Option<&Hold>,
+) -> bool {
+    // A target between two attempts is as undecided as one that is being worked on.
+    let undecided = looks.iter().any(|look| {
+        matches!(look.phase, Phase::Delivering { .. } | Phase::Presenting { .. } | Phase::Pausing { short: true, .. })
+    });
+    let mut candidates = candidates(rollout, newest, looks, halted);
+    if undecided || candidates.is_empty() {
+        return undecided;
+    }
+    let evidence = rollout.evidence;
+    if let Some(hold) = hold {
+        candidates = without_the_patient(plan, evidence, newest, candidates, hold);
+    }
+    let policy = &evidence.policy;
+    let proven = looks.iter().filter(|look| matches!(look.phase, Phase::Current { .. })).count();
+    let canary = usize::try_from(policy.canary).unwrap_or(usize::MAX);
+    let (stage, size) = if halted {
+        ("tried again after a long pause".to_owned(), 1)
+    } else if proven < canary {
+        (format!("canary, {proven} of {canary} proven"), canary - proven)
+    } else {
+        let wanted = looks.len();
+        if let Some(until) = bakes(rollout, looks, canary).filter(|until| *until > evidence.now) {
+            candidates.retain(|candidate| !may_install_later(evidence, candidate.target));
+            if candidates.is_empty() {
+                plan.wait("the canary, which is to serve it for a while first", seconds(until - evidence.now));
+            }
+        }
+        (format!("wave, {proven} of {wanted} proven"), policy.wave.of(wanted))
+    };
+    if candidates.is_empty() {
+        return false;
+    }
+    candidates.truncate(size);
+    let window = window_s(candidates.len());
+    let mut commands: BTreeMap<(u32, &str), Vec<InstanceId>> = BTreeMap::new();
+    for candidate in &candidates {
+        commands.entry((candidate.attempt, candidate.because)).or_default().push(candidate.target.target.clone());
+    }
+    for ((attempt, because), mut targets) in commands {
+        targets.sort();
+        for page in targets.chunks(PAGE) {
+            let item = DeliverItem {
+                stack: policy.stack.clone(),
+                epoch: rollout.evidence.epoch_number(),
+                action: DeliveryAction::Install,
+                scope: newest.scope.clone(),
+                generation: newest.generation,
+                targets: page.to_vec(),
+                attempt,
+                window_s: window,
+            };
+            plan.step(WorkItem::Deliver(item), format!("{stage}; {because}"));
+        }
+    }
+    true
+}
+
+/// Those whom the calendar does not keep waiting; the others are noted.
+fn without_the_patient<'a>(
+    plan: &mut Plan<WorkItem>,
+    evidence: &Evidence,
+    newest: &GenerationRecord,
+    candidates: Vec<Candidate<'a>>,
+    hold: &Hold,
+) -> Vec<Candidate<'a>> {
+    let (patient, urgent): (Vec<_>, Vec<_>) =
+        candidates.into_iter().partition(|candidate| may_install_later(evidence, candidate.target));
+    if !patient.is_empty() {
+        let what = format!("generation {} on {} more", newest.generation, patient.len());
+        hold.note(&what, evidence.now, plan);
+    }
+    urgent
+}
+
+/// Until when the canary is to serve the newest generation before others follow.
+fn bakes(rollout: &Rollout<'_>, looks: &[Look<'_>], canary: usize) -> Option<OffsetDateTime> {
+    let bake = time::Duration::minutes(i64::from(rollout.evidence.policy.bake_minutes));
+    let current = looks.iter().filter(|look| matches!(look.phase, Phase::Current { .. }));
+    // Whom a person gave it has no delivery and proves nothing about ours.
+    let installed =
+        |look: &Look<'_>| rollout.tally(look.target).last.and_then(|last| last.ended.as_ref()).map(|end| end.at);
+    let mut since: Vec<OffsetDateTime> = current.filter_map(installed).collect();
+    since.sort();
+    let begun = since.get(canary.checked_sub(1)?)?;
+    Some(begun.saturating_add(bake))
+}
+
+/// Who may be given the newest generation now, in the order in which they should be.
+fn candidates<'a>(
+    rollout: &Rollout<'_>,
+    newest: &GenerationRecord,
+    looks: &'a [Look<'_>],
+    halted: bool,
+) -> Vec<Candidate<'a>> {
+    let quarantined = looks
+        .iter()
+        .any(|look| rollout.newest_reverted_by(&look.target.target) && !matches!(look.phase, Phase::Current { .. }));
+    let mut candidates: Vec<Candidate<'a>> = looks
+        .iter()
+        .filter_map(|look| match &look.phase {
+            // A generation that was reverted is still taken back to where it was proven, never to a new target.
+            Phase::Issued { .. } if quarantined && look.target.floor() < Some(newest.generation) => None,
+            Phase::Issued { again: false, .. } if halted => None,
+            Phase::Issued { attempt, again, because } => {
+                Some(Candidate { target: look.target, attempt: *attempt, again: *again, because })
+            }
+            Phase::Unwanted
+            | Phase::NotOptedIn { .. }
+            | Phase::Unmanaged { .. }
+            | Phase::Unverifiable
+            | Phase::Due
+            | Phase::Delivering { .. }
+            | Phase::Presenting { .. }
+            | Phase::Drifted { .. }
+            | Phase::Pausing { .. }
+            | Phase::Stuck { .. }
+            | Phase::Current { .. } => None,
+        })
+        .collect();
+    // Second attempts come before anybody's first: whether the generation is any good is still open.
+    if candidates.iter().any(Candidate::is_retry) {
+        candidates.retain(Candidate::is_retry);
+    }
+    candidates.sort_by_cached_key(|candidate| (precedence(rollout, candidate.target), &candidate.target.target));
+    candidates
+}
+
+/// Who goes first. In a replacement the target that reverted its predecessor, because only there is it put to the
+/// test; otherwise those whose latest delivery failed go last, so that a broken host is never the canary for others.
+fn precedence(rollout: &Rollout<'_>, target: &TargetEvidence) -> u8 {
+    if rollout.reverted_by(&target.target) {
+        return 0;
+    }
+    let latest = target.attempts.iter().max_by_key(|a| (a.generation, a.attempt));
+    let failed = latest.and_then(|attempt| attempt.ended.as_ref()).is_some_and(|end| !end.installed);
+    if failed { 2 } else { 1 }
+}
