@@ -85,9 +85,9 @@ impl<C: Clock> Provision<C> {
     pub async fn answer(&self, request: Trigger, limits: Limits) -> Result<Answer, EdgeError> {
         match request {
             Trigger::Direct(Direct { stack, mode, spec }) => {
-                if mode == Mode::Verify {
-                    let text =
-                        "direct request, field `mode`: `verify` is for `rotate`; `provision` takes `apply` and `plan`";
+                if matches!(mode, Mode::Verify | Mode::Check { .. }) {
+                    let text = "direct request, field `mode`: `verify` and `check` are for `rotate`; `provision` takes \
+                                `apply` and `plan`";
                     return Err(EdgeError::invalid(text));
                 }
                 let text = match spec {
@@ -96,7 +96,7 @@ impl<C: Clock> Provision<C> {
                 };
                 let one = match mode {
                     Mode::Plan => self.plan_only(&stack, text).await?,
-                    Mode::Apply | Mode::Verify => self.converge(&stack, text, limits).await,
+                    Mode::Apply | Mode::Verify | Mode::Check { .. } => self.converge(&stack, text, limits).await,
                 };
                 Answer::one(one)
             }

@@ -134,7 +134,7 @@ pub(crate) fn together(outcomes: Vec<RotateOutcome>) -> RotateOutcome {
     whole
 }
 
-fn empty(stack: &StackName, outcome: OutcomeKind) -> RotateOutcome {
+pub(crate) fn empty(stack: &StackName, outcome: OutcomeKind) -> RotateOutcome {
     RotateOutcome {
         outcome,
         stack: Some(stack.to_string()),

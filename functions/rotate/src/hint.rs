@@ -4,13 +4,16 @@ use espalier_aws::ledger::EpochSeen;
 use espalier_aws::states::StateMachine;
 use espalier_domain::id::StackName;
 use espalier_domain::plan::{OutcomeKind, Plan};
+use espalier_domain::rotation::evidence::Evidence;
 use espalier_domain::rotation::plan::plan;
 use espalier_domain::work::{RotateOutcome, WorkItem};
+use espalier_edge::metric::{self, Unit};
 use espalier_edge::{Direct, EdgeError, Hint, Mode};
 use time::OffsetDateTime;
 
 use crate::answer::{self, LONGEST_WAIT_S, Reader};
 use crate::concern::{self, Concern};
+use crate::forecast::{Answer, Forecast};
 use crate::gather::{Hands, Look, Sources};
 use crate::start;
 
@@ -50,23 +53,30 @@ pub(crate) async fn direct(
     machine: &StateMachine,
     direct: Direct,
     now: OffsetDateTime,
-) -> Result<RotateOutcome, EdgeError> {
+) -> Result<Answer, EdgeError> {
+    let stack = &direct.stack;
     match direct.mode {
-        Mode::Apply => apply(sources, machine, &direct.stack, now).await,
+        Mode::Apply => apply(sources, machine, stack, now).await.map(Answer::from),
         Mode::Verify => {
             // Nothing is written down for a stack that nobody ever specified.
-            if sources.specs.get(&direct.stack).await?.is_some() {
-                sources.ledger.ask_for_a_look(&direct.stack, now).await?;
+            if sources.specs.get(stack).await?.is_some() {
+                sources.ledger.ask_for_a_look(stack, now).await?;
             }
-            apply(sources, machine, &direct.stack, now).await
+            apply(sources, machine, stack, now).await.map(Answer::from)
         }
-        Mode::Plan => match sources.look(&direct.stack, direct.spec.as_ref(), Hands::Tied, now).await? {
-            Look::Evidence(evidence, _) => {
-                Ok(answer::to_plan(&direct.stack, plan(&evidence), Reader::Person { started: None }))
+        Mode::Plan | Mode::Check { .. } => {
+            let evidence = match sources.look(stack, direct.spec.as_ref(), Hands::Tied, now).await? {
+                Look::Evidence(evidence, _) => evidence,
+                Look::Nothing => return Ok(answer::nothing(stack).into()),
+                Look::Blocked(block) => return Ok(answer::blocked(stack, block).into()),
+            };
+            let forecast = Forecast::of(&evidence);
+            if let Mode::Check { min_slack_days } = direct.mode {
+                return Ok(forecast.check(stack, min_slack_days));
             }
-            Look::Nothing => Ok(answer::nothing(&direct.stack)),
-            Look::Blocked(block) => Ok(answer::blocked(&direct.stack, block)),
-        },
+            let outcome = answer::to_plan(stack, plan(&evidence), Reader::Person { started: None });
+            Ok(Answer { outcome, forecast: Some(forecast) })
+        }
     }
 }
 
@@ -86,6 +96,7 @@ async fn apply(
         Look::Nothing => return Ok(answer::nothing(stack)),
         Look::Blocked(block) => return Ok(answer::blocked(stack, block)),
     };
+    note_slack(stack, &evidence, now);
     let plan = plan(&evidence);
     if !is_worth_an_execution(&plan, epoch.as_ref().is_some_and(EpochSeen::is_open)) {
         let outcome = answer::to_plan(stack, plan, Reader::Person { started: None });
@@ -98,6 +109,14 @@ async fn apply(
     let execution = start::start(&sources.ledger, machine, stack, epoch, now).await?;
     tracing::info!(%stack, execution, "execution started");
     Ok(answer::to_plan(stack, plan, Reader::Person { started: Some(execution) }))
+}
+
+/// The number to watch: how much time is left between a replacement that goes badly and the end of what is served.
+fn note_slack(stack: &StackName, evidence: &Evidence, now: OffsetDateTime) {
+    let Some(slack_s) = Forecast::of(evidence).min_slack_s else { return };
+    #[expect(clippy::cast_precision_loss, reason = "a span of years in seconds is exact in 53 bits")]
+    let slack_s = slack_s as f64;
+    metric::emit(now, &[("Stack", stack.as_str())], &[("Slack", Unit::Seconds, slack_s)]);
 }
 
 /// Whether there is anything for an execution to do: a step; or, in a rotation that was begun and whose execution is

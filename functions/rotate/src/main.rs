@@ -6,6 +6,7 @@
 
 mod answer;
 mod concern;
+mod forecast;
 mod gather;
 mod hint;
 mod pass;
@@ -18,9 +19,9 @@ use espalier_aws::ledger::Ledger;
 use espalier_aws::specs::Specs;
 use espalier_aws::states::StateMachine;
 use espalier_domain::spec::AllowedDomains;
-use espalier_domain::work::RotateOutcome;
 use espalier_edge::{EdgeError, Env, Function, Invocation, Trigger, serve};
 
+use forecast::Answer;
 use gather::Sources;
 
 struct Rotate {
@@ -31,7 +32,7 @@ struct Rotate {
 impl Function for Rotate {
     const NAME: &'static str = "rotate";
     type Request = Trigger;
-    type Answer = RotateOutcome;
+    type Answer = Answer;
 
     async fn start(env: &Env) -> Result<Self, EdgeError> {
         let table = env.required("ESPALIER_LEDGER_TABLE")?;
@@ -49,11 +50,11 @@ impl Function for Rotate {
         Ok(Self { sources, machine: StateMachine::new(&sdk, machine) })
     }
 
-    async fn handle(&self, request: Trigger, _: &Invocation) -> Result<RotateOutcome, EdgeError> {
+    async fn handle(&self, request: Trigger, _: &Invocation) -> Result<Answer, EdgeError> {
         let now = espalier_edge::now();
         match request {
-            Trigger::Pass(pass) => pass::handle(&self.sources, &pass, now).await,
-            Trigger::Hint(hint) => hint::handle(&self.sources, &self.machine, &hint, now).await,
+            Trigger::Pass(pass) => pass::handle(&self.sources, &pass, now).await.map(Answer::from),
+            Trigger::Hint(hint) => hint::handle(&self.sources, &self.machine, &hint, now).await.map(Answer::from),
             Trigger::Direct(direct) => hint::direct(&self.sources, &self.machine, direct, now).await,
             Trigger::Work(_) => Err(EdgeError::invalid("rotate hands work out and takes none")),
         }

@@ -53,6 +53,8 @@ pub enum BlockCode {
     Halted,
     /// A target's deliveries failed, within the rollout's failure budget; it keeps what it serves.
     Stuck,
+    /// What is served would not be replaced early enough before its end, as much as can be foreseen.
+    SlackTooShort,
     /// The authority ends too soon for a leaf that would live longer than the one there is.
     AuthorityExpiring,
     /// A DNS name is outside the control plane's `AllowedDomains`.

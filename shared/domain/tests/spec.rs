@@ -1,5 +1,6 @@
 //! The spec: the recipe parses, every mistake is reported at once with its path, and the published schema is current.
 
+use espalier_domain::rotation::policy::{Policy, Wave};
 use espalier_domain::spec::{self, AllowedDomains, Issuer, Manage, Select, SpecErrors};
 use serde_json::{Value, json};
 
@@ -113,4 +114,37 @@ fn not_json_is_one_error() {
 fn the_published_schema_is_the_table() {
     let text = serde_json::to_string_pretty(&spec::schema()).unwrap() + "\n";
     expectorate::assert_contents("../../schemas/stack.schema.json", &text);
+}
+
+#[test]
+fn windows_and_freezes_are_read_and_their_mistakes_named() {
+    let mut good = recipe();
+    good["rollout"] = json!({"canary": 1, "wavePercent": 25, "bakeMinutes": 30, "safetyMarginHours": 24,
+        "windows": [{"days": ["sat", "sun"], "from": "22:00", "to": "04:00"}, {"from": "02:00", "to": "02:30"}],
+        "freezes": [{"from": "2026-12-20T00:00:00Z", "to": "2027-01-04T00:00:00Z"}]});
+    let spec = spec::parse(&good.to_string(), &allowed()).unwrap();
+    assert_eq!((spec.rollout.windows.len(), spec.rollout.freezes.len()), (2, 1));
+    let policy = Policy::from_spec(&spec);
+    assert_eq!((policy.wave, policy.bake_minutes, policy.safety_margin_hours), (Wave::Percent(25), 30, 24));
+    assert_eq!(Policy::from_spec(&spec::parse(RECIPE, &allowed()).unwrap()).safety_margin_hours, 28);
+
+    let mut bad = good;
+    bad["rollout"]["waveSize"] = json!(5);
+    bad["rollout"]["safetyMarginHours"] = json!(56);
+    bad["rollout"]["windows"] = json!([{"days": ["monday"], "from": "24:00", "to": "2:00"}, {"from": "01:00"}]);
+    bad["rollout"]["freezes"] = json!([{"from": "2026-12-20T00:00:00Z", "to": "2026-12-20T00:00:00Z"},
+        {"from": "2026-02-30T00:00:00Z", "to": "2027-01-04T00:00:00+01:00"}]);
+    let paths: Vec<String> = refusals(&bad).into_iter().map(|(path, _)| path).collect();
+    let expected = [
+        "/rollout/freezes/0/to",
+        "/rollout/freezes/1/from",
+        "/rollout/freezes/1/to",
+        "/rollout/safetyMarginHours",
+        "/rollout/wavePercent",
+        "/rollout/windows/0/days/0",
+        "/rollout/windows/0/from",
+        "/rollout/windows/0/to",
+        "/rollout/windows/1/to",
+    ];
+    assert_eq!(paths, expected);
 }

@@ -62,30 +62,30 @@ pub enum Trigger {
 }
 
 /// A request for one stack.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Direct {
     /// The stack.
     pub stack: StackName,
     /// Whether to act.
-    #[serde(default)]
     pub mode: Mode,
     /// A spec to plan with in place of the stored one; only with [`Mode::Plan`].
-    #[serde(default)]
     pub spec: Option<Value>,
 }
 
 /// Whether to act or only to say what would be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Do it.
-    #[default]
     Apply,
     /// Say what would be done and why; change nothing.
     Plan,
     /// Do it, and take nothing for seen: dial every target now (`rotate` only).
     Verify,
+    /// Say whether there is at least so much slack (`rotate` only).
+    Check {
+        /// In days.
+        min_slack_days: u32,
+    },
 }
 
 impl Request for Trigger {
@@ -106,14 +106,47 @@ impl Request for Trigger {
         if has("epoch") || has("wave") {
             return Pass::parse(payload).map(Self::Pass);
         }
-        let direct: Direct = strict(payload, "direct request")?;
-        if direct.spec.is_some() && direct.mode != Mode::Plan {
-            return Err(EdgeError::invalid(
-                "direct request, field `spec`: an inline spec is accepted only with mode `plan`",
-            ));
-        }
-        Ok(Self::Direct(direct))
+        direct(strict(payload, "direct request")?).map(Self::Direct)
     }
+}
+
+/// A direct request as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    stack: StackName,
+    #[serde(default)]
+    mode: Word,
+    #[serde(default)]
+    spec: Option<Value>,
+    #[serde(default)]
+    min_slack_days: Option<u32>,
+}
+
+#[derive(Default, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Word {
+    #[default]
+    Apply,
+    Plan,
+    Verify,
+    Check,
+}
+
+fn direct(written: Written) -> Result<Direct, EdgeError> {
+    let invalid = |text: &str| Err(EdgeError::invalid(format!("direct request, {text}")));
+    if written.spec.is_some() && written.mode != Word::Plan {
+        return invalid("field `spec`: an inline spec is accepted only with mode `plan`");
+    }
+    let mode = match (written.mode, written.min_slack_days) {
+        (Word::Check, Some(min_slack_days)) => Mode::Check { min_slack_days },
+        (Word::Check, None) => return invalid("field `min_slack_days` is missing: mode `check` compares with it"),
+        (_, Some(_)) => return invalid("field `min_slack_days`: it is accepted only with mode `check`"),
+        (Word::Apply, None) => Mode::Apply,
+        (Word::Plan, None) => Mode::Plan,
+        (Word::Verify, None) => Mode::Verify,
+    };
+    Ok(Direct { stack: written.stack, mode, spec: written.spec })
 }
 
 /// Deserialises and names the field that is wrong.

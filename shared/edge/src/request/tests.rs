@@ -198,7 +198,13 @@ fn a_direct_request_is_strict() {
     let planned = direct(json!({ "stack": "payments", "mode": "plan", "spec": { "version": 1 } }));
     assert_eq!((planned.mode, planned.spec), (Mode::Plan, Some(json!({ "version": 1 }))));
 
+    let checked = direct(json!({ "stack": "payments", "mode": "check", "min_slack_days": 3 }));
+    assert_eq!(checked.mode, Mode::Check { min_slack_days: 3 });
+
     for (payload, named) in [
+        (json!({ "stack": "payments", "mode": "check" }), "`min_slack_days`"),
+        (json!({ "stack": "payments", "mode": "check", "min_slack_days": -1 }), "`min_slack_days`"),
+        (json!({ "stack": "payments", "min_slack_days": 1 }), "`min_slack_days`"),
         (json!({ "stack": "payments", "mode": "destroy" }), "`mode`"),
         (json!({ "stack": "payments", "spec": { "version": 1 } }), "`spec`"),
         (json!({ "stack": "payments", "mode": "apply", "spec": {} }), "`spec`"),
