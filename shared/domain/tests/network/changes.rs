@@ -43,7 +43,14 @@ fn other(field: &str) -> Value {
             json!("arn:aws:acm:eu-west-1:111122223333:certificate/71f50cd4-45b9-4259-b049-d0a53682fa4b")
         }
         "/certificate/follow/expiringDays" => json!(30),
-        "/rollout/canary" | "/rollout/waveSize" | "/rollout/failureBudget" => json!(2),
+        "/certificate/renewSpreadPercent" => json!(0),
+        "/rollout/canary" | "/rollout/waveSize" | "/rollout/wavePercent" | "/rollout/failureBudget" => json!(2),
+        "/rollout/bakeMinutes" => json!(30),
+        "/rollout/windows/*/days" => json!(["sat"]),
+        "/rollout/windows/*/from" | "/rollout/windows/*/to" => json!("12:00"),
+        "/rollout/freezes/*/from" => json!("2026-12-21T00:00:00Z"),
+        "/rollout/freezes/*/to" => json!("2027-01-05T00:00:00Z"),
+        "/rollout/safetyMarginHours" => json!(12),
         "/healthCheck/enabled" => json!(false),
         "/healthCheck/protocol" => json!("HTTP"),
         "/healthCheck/protocolVersion" => json!("HTTP2"),
@@ -62,6 +69,10 @@ fn other(field: &str) -> Value {
 fn document() -> Value {
     let mut document: Value = serde_json::from_str(include_str!("../../../../examples/recipe.json")).unwrap();
     document["healthCheck"] = json!({"enabled": true});
+    let window = json!({"from": "02:00", "to": "04:00"});
+    document["rollout"]["windows"] = json!([window, window]);
+    let freeze = json!({"from": "2026-12-20T00:00:00Z", "to": "2027-01-04T00:00:00Z"});
+    document["rollout"]["freezes"] = json!([freeze, freeze]);
     document
 }
 
@@ -76,6 +87,7 @@ fn changed(field: &str) -> Value {
         "/targets/select/instanceIds" => document["targets"]["select"] = json!({}),
         // A domain is one of the certificate's names.
         "/service/domainName" => document["certificate"]["dnsNames"] = json!(["other.example.com"]),
+        "/rollout/wavePercent" => drop(document["rollout"].as_object_mut().unwrap().remove("waveSize")),
         _ => {}
     }
     // The second consumer: the first is the targets' own VPC.
