@@ -8,7 +8,7 @@ use espalier_aws::specs::Specs;
 use espalier_domain::failure::chain;
 use espalier_domain::id::{Generation, leaf_parameter};
 use espalier_domain::record::GenerationRecord;
-use espalier_domain::spec::{self, AllowedDomains, Spec};
+use espalier_domain::spec::{self, AllowedDomains, Manage, Spec};
 use espalier_domain::work::{MintItem, WorkResult};
 use espalier_edge::EdgeError;
 use espalier_pki::authority::Authority;
@@ -84,8 +84,12 @@ impl Minter {
             .get(&item.stack)
             .await?
             .ok_or_else(|| EdgeError::refused(format!("the stack {} has no spec", item.stack)))?;
-        spec::parse(&text, &self.allowed)
-            .map_err(|errors| EdgeError::refused(format!("the spec of {} is not acceptable: {errors}", item.stack)))
+        let spec = spec::parse(&text, &self.allowed)
+            .map_err(|errors| EdgeError::refused(format!("the spec of {} is not acceptable: {errors}", item.stack)))?;
+        if spec.manage == Manage::Nothing {
+            return Err(EdgeError::refused(format!("`manage` of {} is `nothing`: no leaf is minted", item.stack)));
+        }
+        Ok(spec)
     }
 
     /// The record of the leaf another mint stored under our generation's name.

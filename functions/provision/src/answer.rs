@@ -75,6 +75,12 @@ impl StackAnswer {
         Self { outcome, plan: None, failures: Vec::new() }
     }
 
+    /// A stack of which nothing is ours: nobody looks, and nothing is done.
+    pub(crate) fn untouched(stack: &StackName) -> Self {
+        let outcome = outcome(OutcomeKind::Converged, Some(stack.to_string()), None);
+        Self { outcome, plan: None, failures: Vec::new() }
+    }
+
     /// What would be done.
     pub(crate) fn planned(stack: &StackName, plan: &Plan<Action>) -> Self {
         let kind = if plan.is_converged() {

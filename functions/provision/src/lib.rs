@@ -19,8 +19,8 @@ use espalier_aws_ec2::Ec2;
 use espalier_domain::failure::chain;
 use espalier_domain::id::{StackName, spec_parameter};
 use espalier_domain::network::plan;
-use espalier_domain::plan::{BlockCode, OutcomeKind};
-use espalier_domain::spec::{AllowedDomains, Drift, Spec, parse};
+use espalier_domain::plan::{BlockCode, OutcomeKind, Plan};
+use espalier_domain::spec::{AllowedDomains, Drift, Manage, Spec, parse};
 use espalier_edge::metric::{self, Unit};
 use espalier_edge::{Direct, EdgeError, Env, Function, Hint, HintKind, Invocation, Mode, Trigger};
 use espalier_reconcile::{Clock, Limits, SystemClock, World, jitter, reconcile};
@@ -141,6 +141,7 @@ impl<C: Clock> Provision<C> {
     async fn converge(&self, stack: &StackName, text: Option<String>, limits: Limits) -> StackAnswer {
         let (about, answer, drift) = match self.spec(stack, text) {
             Err(blocked) => (About { stack: stack.clone(), owner: None, notify: Vec::new() }, *blocked, None),
+            Ok(spec) if spec.manage == Manage::Nothing => return StackAnswer::untouched(stack),
             Ok(spec) => {
                 let network = self.network(&spec);
                 let report = reconcile(&network, &self.clock, limits, jitter).await;
@@ -187,6 +188,9 @@ impl<C: Clock> Provision<C> {
             Ok(spec) => spec,
             Err(blocked) => return Ok(*blocked),
         };
+        if spec.manage == Manage::Nothing {
+            return Ok(StackAnswer::planned(stack, &Plan::default()));
+        }
         let plan = plan(&spec, &self.network(&spec).observe().await?);
         Ok(StackAnswer::planned(stack, &plan))
     }

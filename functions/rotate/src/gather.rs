@@ -15,7 +15,7 @@ use espalier_domain::record::{AttemptRecord, GenerationRecord, SightingRecord};
 use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
 use espalier_domain::rotation::policy::Policy;
 use espalier_domain::rotation::settle::{CommandSeen, settle};
-use espalier_domain::spec::{self, AllowedDomains, Manage, Select, Spec, State};
+use espalier_domain::spec::{self, AllowedDomains, Select, Spec, State};
 use espalier_edge::EdgeError;
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
@@ -234,12 +234,9 @@ fn usable(stack: &StackName, text: Option<&str>, allowed: &AllowedDomains) -> Us
     if spec.stack != *stack {
         return block(BlockCode::SpecInvalid, format!("the spec under the name {stack} is for {}", spec.stack));
     }
-    match (spec.state, spec.manage) {
-        (State::Absent, _) => Usable::Nothing,
-        (State::Present, Manage::Stack) => Usable::Spec(Box::new(spec)),
-        (State::Present, Manage::Rotation | Manage::Nothing) => {
-            block(BlockCode::NotYetSupported, format!("`manage` of {stack} is not yet supported"))
-        }
+    match spec.state {
+        State::Absent => Usable::Nothing,
+        State::Present => Usable::Spec(Box::new(spec)),
     }
 }
 

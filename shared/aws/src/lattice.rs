@@ -3,6 +3,7 @@
 //! Looking reads what carries the stack's names; whose it is, is the tag's word. Taking a step makes no choice: the
 //! action holds every parameter. What AWS does asynchronously is not awaited here; the next look sees it.
 
+mod given;
 mod look;
 mod step;
 
@@ -20,6 +21,7 @@ use crate::error::{AwsError, during};
 /// first use in an account, and reads the VPC, the groups and the instances it is handed.
 pub const ACTIONS: &[&str] = &[
     look::NETWORKS,
+    given::NETWORK,
     look::SERVICES,
     look::SERVICE,
     look::GROUPS,
@@ -63,13 +65,13 @@ const TAGS: &str = "vpc-lattice:ListTagsForResource";
 /// Everything of VPC Lattice one look saw; the rest of [`espalier_domain::network::Observed`] is EC2's and Route 53's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look {
-    /// The service network with the stack's name.
+    /// The service network with the stack's name, or the one that the spec names.
     pub network: Option<SeenNetwork>,
     /// All associations of that network, and whatever else the consumers' VPCs are associated with.
     pub vpc_associations: Vec<SeenVpcAssociation>,
-    /// The stack's target groups, and the one with the wanted name whoever's it is.
+    /// The stack's target groups, and the one with the wanted name whoever's it is; or those given by id.
     pub target_groups: Vec<SeenTargetGroup>,
-    /// The service with the stack's name.
+    /// The service with the stack's name, or the one given by id.
     pub service: Option<SeenService>,
     /// All listeners of that service.
     pub listeners: Vec<SeenListener>,

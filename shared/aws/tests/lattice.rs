@@ -82,11 +82,13 @@ fn account(seen: &Seen) -> (u16, Value) {
             { "id": "tg-foreign", "arn": arn("tg-foreign"), "name": "payments-foreign" },
             { "id": "tg-2", "arn": arn("tg-2"), "name": "paymentsx" }] }),
         "/targetgroups/tg-1" => json!({
-            "id": "tg-1", "status": "CREATE_FAILED", "failureMessage": "no room", "serviceArns": [arn("svc-1")],
+            "id": "tg-1", "arn": arn("tg-1"), "name": group, "status": "CREATE_FAILED", "failureMessage": "no room", "serviceArns": [arn("svc-1")],
             "config": { "protocol": "TCP", "port": 8443, "healthCheck": { "enabled": false, "protocol": "HTTPS" } } }),
-        "/targetgroups/tg-old" => json!({ "id": "tg-old", "status": "ACTIVE", "serviceArns": [],
+        "/targetgroups/tg-old" => {
+            json!({ "id": "tg-old", "arn": arn("tg-old"), "name": "payments-000000", "status": "ACTIVE", "serviceArns": [],
             "config": { "healthCheck": { "enabled": true, "protocol": "HTTP", "protocolVersion": "HTTP2", "path": "/healthz",
-                "healthCheckIntervalSeconds": 15, "matcher": { "httpCode": "200-299" } } } }),
+                "healthCheckIntervalSeconds": 15, "matcher": { "httpCode": "200-299" } } } })
+        }
         "/targetgroups/tg-1/listtargets" => json!({ "items": [
             { "id": "i-0123456789abcdef0", "port": 8443, "status": "UNAVAILABLE" },
             { "id": "i-0123456789abcdef9", "port": 8443, "status": "DRAINING" }] }),
@@ -163,6 +165,63 @@ async fn a_look_sees_ours_and_tells_it_from_others() {
     let asked = wire.asked();
     let never = ["snva-2", "svc-2", "tg-2", "sn-else"];
     assert!(never.iter().all(|id| !asked.iter().any(|path| path.contains(id))), "{asked:?}");
+}
+
+/// The same account seen by a spec that gives everything by id.
+fn theirs(seen: &Seen) -> (u16, Value) {
+    let path = seen.path.replace("%3A", ":").replace("%2F", "/");
+    let body = match path.split('?').next().unwrap() {
+        "/servicenetworks/arn:aws:vpc-lattice:eu-west-1:111122223333:servicenetwork/sn-0123456789abcdef0" => {
+            json!({ "id": "sn-0123456789abcdef0", "arn": arn("sn-0123456789abcdef0"), "name": "shared" })
+        }
+        "/services/svc-0123456789abcdef0" => json!({
+            "id": "svc-0123456789abcdef0", "arn": arn("svc-0123456789abcdef0"), "name": "any", "status": "ACTIVE",
+            "customDomainName": "pay.example.com" }),
+        "/targetgroups/tg-0123456789abcdef0" => json!({
+            "id": "tg-0123456789abcdef0", "arn": arn("tg"), "name": "any", "status": "ACTIVE",
+            "config": { "protocol": "TCP" } }),
+        "/targetgroups/tg-0123456789abcdef1" => {
+            return (403, json!({ "__type": "AccessDeniedException", "message": "no" }));
+        }
+        "/servicenetworkvpcassociations" => json!({ "items": [
+            { "id": "snva-1", "arn": arn("snva-1"), "serviceNetworkId": "sn-0123456789abcdef0", "vpcId": CONSUMER,
+              "createdBy": "999999999999", "status": "ACTIVE" },
+            { "id": "snva-mine", "arn": arn("snva-mine"), "serviceNetworkId": "sn-0123456789abcdef0",
+              "vpcId": "vpc-0123456789abcdef8", "createdBy": "123456789012", "status": "ACTIVE" },
+            { "id": "snva-spoke", "arn": arn("snva-spoke"), "serviceNetworkId": "sn-0123456789abcdef0",
+              "vpcId": "vpc-0123456789abcdef9", "createdBy": "999999999999", "status": "ACTIVE" }] }),
+        "/servicenetworkvpcassociations/snva-1" | "/servicenetworkvpcassociations/snva-mine" => {
+            json!({ "status": "ACTIVE", "securityGroupIds": [GROUP] })
+        }
+        path if path.starts_with("/tags/") => json!({ "tags": { "espalier:stack": "payments" } }),
+        path if path.starts_with("/servicenetworks/") || path.starts_with("/targetgroups/tg-0123456789abcdef2") => {
+            return missing();
+        }
+        _ => json!({ "items": [] }),
+    };
+    (200, body)
+}
+
+#[tokio::test]
+async fn what_is_given_by_id_is_read_by_id_and_is_never_ours() {
+    let wire = wired(theirs).await;
+    let mut document = document();
+    document["manage"] = json!("rotation");
+    document["lattice"] = json!({ "serviceId": "svc-0123456789abcdef0", "targetGroupIds":
+        ["tg-0123456789abcdef0", "tg-0123456789abcdef1", "tg-0123456789abcdef2"] });
+    document["network"]["serviceNetworkId"] =
+        json!("arn:aws:vpc-lattice:eu-west-1:111122223333:servicenetwork/sn-0123456789abcdef0");
+    let look = Lattice::new(&wire.sdk()).look(&spec_of(&document)).await.unwrap();
+    let (network, service) = (look.network.unwrap().owned, look.service.unwrap().owned);
+    assert_eq!((network.id.as_str(), network.ours, service.ours), ("sn-0123456789abcdef0", false, false));
+    let [group] = look.target_groups.as_slice() else { panic!("{:?}", look.target_groups) };
+    assert!(group.is_tcp && !group.owned.ours);
+    let seen: Vec<&str> = look.vpc_associations.iter().map(|one| one.owned.id.as_str()).collect();
+    assert_eq!(seen, ["snva-1", "snva-mine"], "of the others nothing is asked");
+    let asked = wire.asked();
+    assert!(!asked.iter().any(|path| path.contains("snva-spoke")), "{asked:?}");
+    let by_network = |path: &&String| path.contains("serviceassociations") && path.contains("serviceNetworkIdentifier");
+    assert_eq!(asked.iter().filter(by_network).count(), 0, "a shared network may hold hundreds of services");
 }
 
 #[tokio::test]

@@ -87,6 +87,7 @@ fn evidence(targets: u32) -> Evidence {
             safety_margin_hours: 28,
             failure_budget: 0,
             samples: 6,
+            observes: false,
             resolver: None,
         },
         generations: vec![generation(1), generation(2)],

@@ -122,6 +122,47 @@ text_id!(
 );
 
 text_id!(
+    /// A VPC Lattice service.
+    ServiceId, "a VPC Lattice service id (svc- and 17 lower-case letters or digits)", |v| lattice_id(v, "svc-")
+);
+
+text_id!(
+    /// A VPC Lattice target group.
+    TargetGroupId, "a VPC Lattice target group id (tg- and 17 lower-case letters or digits)",
+    |v| lattice_id(v, "tg-")
+);
+
+text_id!(
+    /// A VPC Lattice service network: its id, or its ARN where another account shares it.
+    ServiceNetworkRef, "a VPC Lattice service network's id (sn- and 17 lower-case letters or digits) or ARN",
+    |v| {
+        let parts: Vec<&str> = v.splitn(6, ':').collect();
+        match parts.as_slice() {
+            [id] => lattice_id(id, "sn-"),
+            ["arn", partition, "vpc-lattice", region, account, resource] => {
+                let is_word = |word: &str| {
+                    word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                };
+                partition.strip_prefix("aws").is_some_and(is_word)
+                    && !region.is_empty()
+                    && is_word(region)
+                    && account.len() == 12
+                    && account.bytes().all(|b| b.is_ascii_digit())
+                    && resource.strip_prefix("servicenetwork/").is_some_and(|id| lattice_id(id, "sn-"))
+            }
+            _ => false,
+        }
+    }
+);
+
+impl ServiceNetworkRef {
+    /// The id, whichever way it is referred to.
+    pub fn id(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+}
+
+text_id!(
     /// Which of a stack's targets share one leaf: `shared`, or one instance's id.
     Scope, "`shared` or an EC2 instance id", |v| v == "shared" || prefixed_hex(v, "i-", &[8, 17])
 );
@@ -179,6 +220,13 @@ fn prefixed_hex(value: &str, prefix: &str, lengths: &[usize]) -> bool {
     value.strip_prefix(prefix).is_some_and(|hex| {
         lengths.contains(&hex.len()) && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     })
+}
+
+/// VPC Lattice's own ids (`ServiceId`, `TargetGroupId`, `ServiceNetworkId` in its API reference).
+fn lattice_id(value: &str, prefix: &str) -> bool {
+    value
+        .strip_prefix(prefix)
+        .is_some_and(|id| id.len() == 17 && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()))
 }
 
 fn is_host_name(value: &str) -> bool {

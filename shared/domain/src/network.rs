@@ -7,6 +7,7 @@ mod absent;
 mod action;
 mod drift;
 mod estate;
+mod given;
 mod observed;
 mod present;
 mod render;
@@ -30,15 +31,17 @@ const SOON_S: u32 = 2;
 /// What can be done now to bring the estate to what the spec wants.
 pub fn plan(spec: &Spec, observed: &Observed) -> Plan<Action> {
     let mut plan = Plan::default();
-    match spec.manage {
-        Manage::Stack => {}
-        Manage::Rotation | Manage::Nothing => {
-            plan.block(
-                BlockCode::NotYetSupported,
-                "manage: only `stack` is supported by this version; `rotation` and `nothing` come later",
-            );
+    match (spec.manage, &spec.lattice) {
+        (Manage::Stack, _) => {}
+        (Manage::Rotation, Some(ids)) => {
+            // What is not ours is not torn down either.
+            if spec.state == State::Present {
+                given::plan(spec, ids, observed, &mut plan);
+            }
             return plan;
         }
+        // The parser lets no `rotation` through without its estate.
+        (Manage::Rotation, None) | (Manage::Nothing, _) => return plan,
     }
     match spec.state {
         State::Present => {

@@ -63,6 +63,8 @@ pub enum BlockCode {
     AcmUnusable,
     /// Something exists but VPC Lattice (or this version) cannot work with it as it is.
     Unsupported,
+    /// Something that somebody else manages is not as the spec says; it is theirs to change.
+    Differs,
     /// An AWS quota would be exceeded.
     Quota,
     /// Somebody changed what is ours, and the spec wants that told and not repaired.

@@ -16,7 +16,10 @@ use std::net::SocketAddr;
 pub use allowed::{AllowedDomains, NotADomain};
 pub use change::{CHANGES, Change, FieldChange, page as changes_page};
 
-use crate::id::{AcmArn, HostName, HostedZoneId, InstanceId, SecurityGroupId, StackName, SubnetId, VpcId};
+use crate::id::{
+    AcmArn, HostName, HostedZoneId, InstanceId, SecurityGroupId, ServiceId, ServiceNetworkRef, StackName, SubnetId,
+    TargetGroupId, VpcId,
+};
 use crate::rotation::calendar::{Freeze, Window};
 
 /// A stack as its writer wants it.
@@ -33,6 +36,9 @@ pub struct Spec {
     /// How much is Espalier's.
     #[serde(default)]
     pub manage: Manage,
+    /// The estate that somebody else manages; there exactly with `manage: rotation`.
+    #[serde(default)]
+    pub lattice: Option<Given>,
     /// Whether the stack shall exist.
     #[serde(default)]
     pub state: State,
@@ -69,10 +75,20 @@ pub enum Manage {
     /// Lattice, DNS and rotation.
     #[default]
     Stack,
-    /// Only the rotation; the Lattice estate is given by id. Comes later.
+    /// Only the rotation; the Lattice estate is somebody else's, is given by id, and is only read.
     Rotation,
-    /// Observe only. Comes later.
+    /// Nothing: targets are dialled and judged, and nothing is changed anywhere.
     Nothing,
+}
+
+/// A Lattice estate that belongs to somebody else.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Given {
+    /// The service.
+    pub service_id: ServiceId,
+    /// The target groups that its TLS listener forwards to, all of them.
+    pub target_group_ids: Vec<TargetGroupId>,
 }
 
 /// Whether the stack shall exist.
@@ -105,7 +121,11 @@ pub struct Network {
     pub vpc_id: VpcId,
     /// The targets' subnets.
     pub subnet_ids: Vec<SubnetId>,
-    /// The VPCs whose clients may use the service.
+    /// A service network that is somebody else's, or shared to us: used, never changed. Else the stack has its own.
+    #[serde(default)]
+    pub service_network_id: Option<ServiceNetworkRef>,
+    /// The VPCs whose clients may use the service; with a network of somebody else's there may be none.
+    #[serde(default)]
     pub consumers: Vec<Consumer>,
 }
 

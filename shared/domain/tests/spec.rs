@@ -83,10 +83,43 @@ fn what_comes_later_says_so() {
         let found = refusals(&later);
         assert_eq!(found, [(pointer.to_owned(), format!("{value:?} is not supported by this version"))]);
     }
-    for manage in ["rotation", "nothing"] {
-        let mut later = recipe();
-        later["manage"] = json!(manage);
-        assert_eq!(refusals(&later), [], "{manage} parses; the planner answers that it comes later");
+}
+
+#[test]
+fn the_estate_of_somebody_else_is_given_exactly_with_rotation() {
+    let given = json!({"serviceId": "svc-0123456789abcdef0", "targetGroupIds": ["tg-0123456789abcdef0"]});
+    let with = |manage: &str, lattice: Option<&Value>| {
+        let mut document = recipe();
+        document["manage"] = json!(manage);
+        if let Some(lattice) = lattice {
+            document["lattice"] = lattice.clone();
+        }
+        refusals(&document)
+    };
+    assert_eq!(with("rotation", Some(&given)), []);
+    assert_eq!(with("nothing", None), []);
+    assert_eq!(with("rotation", None), [("/lattice".to_owned(), "is missing".to_owned())]);
+    for manage in ["stack", "nothing"] {
+        assert_eq!(with(manage, Some(&given))[0].0, "/lattice");
+    }
+}
+
+#[test]
+fn only_with_a_network_of_somebody_else_there_may_be_no_consumers() {
+    let mut document = recipe();
+    document["network"].as_object_mut().unwrap().remove("consumers");
+    assert_eq!(refusals(&document), [("/network/consumers".to_owned(), "is missing".to_owned())]);
+    document["network"]["consumers"] = json!([]);
+    assert_eq!(refusals(&document), [("/network/consumers".to_owned(), "has 0 entries".to_owned())]);
+    for good in
+        ["sn-0123456789abcdef0", "arn:aws:vpc-lattice:eu-west-1:111122223333:servicenetwork/sn-0123456789abcdef0"]
+    {
+        document["network"]["serviceNetworkId"] = json!(good);
+        assert_eq!(refusals(&document), [], "{good}");
+    }
+    for bad in ["sn-1", "tg-0123456789abcdef0", "arn:aws:vpc-lattice:eu-west-1:1:servicenetwork/sn-0123456789abcdef0"] {
+        document["network"]["serviceNetworkId"] = json!(bad);
+        assert_eq!(refusals(&document)[0].0, "/network/serviceNetworkId", "{bad}");
     }
 }
 

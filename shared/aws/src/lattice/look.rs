@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use aws_sdk_vpclattice::operation::get_service::GetServiceOutput;
 use aws_sdk_vpclattice::types::{
     HealthCheckConfig, HealthCheckProtocolVersion, Matcher, RuleAction, ServiceNetworkServiceAssociationSummary,
     ServiceNetworkVpcAssociationSummary, TargetGroupProtocol, TargetGroupSummary,
@@ -18,6 +19,7 @@ use futures::future::try_join_all;
 use futures::try_join;
 use time::OffsetDateTime;
 
+use super::given::may_matter;
 use super::{Lattice, Look, present};
 use crate::error::{AwsError, during};
 
@@ -41,12 +43,17 @@ impl Lattice {
     /// When VPC Lattice cannot be asked, or answers without a field it always sends.
     pub async fn look(&self, spec: &Spec) -> Result<Look, AwsError> {
         let (network, service, target_groups) =
-            try_join!(self.network(&spec.stack), self.service(&spec.stack), self.target_groups(spec))?;
+            try_join!(self.wanted_network(spec), self.wanted_service(spec), self.wanted_groups(spec))?;
         let network_id = network.as_ref().map(|network| network.owned.id.as_str());
         let service_id = service.as_ref().map(|service| service.owned.id.as_str());
         let (vpc_associations, service_associations, listeners) = try_join!(
-            self.vpc_associations(spec, network_id),
-            self.service_associations(&spec.stack, network_id, service_id),
+            self.vpc_associations(spec, network_id, service.as_ref()),
+            // Of a network that is not ours only our own association matters; it may hold hundreds.
+            self.service_associations(
+                &spec.stack,
+                network_id.filter(|_| spec.network.service_network_id.is_none()),
+                service_id
+            ),
             self.listeners(&spec.stack, service_id),
         )?;
         Ok(Look { network, vpc_associations, target_groups, service, listeners, service_associations })
@@ -57,7 +64,7 @@ impl Lattice {
         Ok(Owned { id, arn, ours: tag::is_ours(stack, &tags), spec_hash: tags.remove(tag::SPEC_HASH) })
     }
 
-    async fn network(&self, stack: &StackName) -> Result<Option<SeenNetwork>, AwsError> {
+    pub(super) async fn network(&self, stack: &StackName) -> Result<Option<SeenNetwork>, AwsError> {
         let name = network_name(stack);
         let list = self.client.list_service_networks().into_paginator().items().send();
         let list = list.try_collect().await.map_err(during(NETWORKS))?;
@@ -74,7 +81,7 @@ impl Lattice {
         Ok(found)
     }
 
-    async fn service(&self, stack: &StackName) -> Result<Option<SeenService>, AwsError> {
+    pub(super) async fn service(&self, stack: &StackName) -> Result<Option<SeenService>, AwsError> {
         let name = service_name(stack);
         let list = self.client.list_services().into_paginator().items().send();
         let list = list.try_collect().await.map_err(during(SERVICES))?;
@@ -93,24 +100,12 @@ impl Lattice {
                     error => return Err(error),
                 },
             };
-            let dns_entry = detail.dns_entry.and_then(|entry| {
-                Some(DnsEntry {
-                    domain_name: entry.domain_name?.trim_end_matches('.').to_ascii_lowercase(),
-                    hosted_zone_id: entry.hosted_zone_id?,
-                })
-            });
-            found = Some(SeenService {
-                owned,
-                status: status(detail.status.as_ref().map(|s| s.as_str()), detail.failure_message),
-                custom_domain_name: detail.custom_domain_name,
-                idle_timeout_seconds: detail.idle_timeout_seconds.and_then(|s| u16::try_from(s).ok()),
-                dns_entry,
-            });
+            found = Some(seen_service(owned, detail));
         }
         Ok(found)
     }
 
-    async fn target_groups(&self, spec: &Spec) -> Result<Vec<SeenTargetGroup>, AwsError> {
+    pub(super) async fn target_groups(&self, spec: &Spec) -> Result<Vec<SeenTargetGroup>, AwsError> {
         let wanted = target_group_name(spec);
         // Every group we ever made for the stack has this prefix; only then are its tags worth a call.
         let prefix = format!("{}-", spec.stack);
@@ -132,9 +127,11 @@ impl Lattice {
         let arn = present(GROUPS, "a target group's ARN", summary.arn)?;
         let name = present(GROUPS, "a target group's name", summary.name)?;
         let owned = self.owned(stack, id, arn).await?;
-        if !owned.ours && name != wanted {
-            return Ok(None);
-        }
+        if owned.ours || name == wanted { self.group_detail(owned).await } else { Ok(None) }
+    }
+
+    /// A target group with its targets; `None` if it is gone.
+    pub(super) async fn group_detail(&self, mut owned: Owned) -> Result<Option<SeenTargetGroup>, AwsError> {
         let get = self.client.get_target_group().target_group_identifier(&owned.id).send();
         let list = self.client.list_targets().target_group_identifier(&owned.id).into_paginator().items().send();
         let both = try_join!(async { get.await.map_err(during(GROUP)) }, async {
@@ -145,6 +142,7 @@ impl Lattice {
             Err(gone) if gone.is_not_found() => return Ok(None),
             Err(error) => return Err(error),
         };
+        owned.arn = present(GROUP, "a target group's ARN", detail.arn)?;
         let mut targets = Vec::with_capacity(list.len());
         for target in list {
             let port = target.port.and_then(|port| u16::try_from(port).ok());
@@ -156,8 +154,9 @@ impl Lattice {
         }
         Ok(Some(SeenTargetGroup {
             owned,
-            name,
+            name: present(GROUP, "a target group's name", detail.name)?,
             status: status(detail.status.as_ref().map(|s| s.as_str()), detail.failure_message),
+            is_tcp: detail.config.as_ref().is_some_and(|config| config.protocol == Some(TargetGroupProtocol::Tcp)),
             health_check: detail.config.and_then(|config| config.health_check).and_then(health_check),
             service_arns: detail.service_arns.unwrap_or_default(),
             targets,
@@ -198,6 +197,7 @@ impl Lattice {
         &self,
         spec: &Spec,
         network_id: Option<&str>,
+        service: Option<&SeenService>,
     ) -> Result<Vec<SeenVpcAssociation>, AwsError> {
         let list = || self.client.list_service_network_vpc_associations();
         let mut calls: Vec<_> =
@@ -208,7 +208,7 @@ impl Lattice {
             list.map_err(during(VPC_ASSOCIATIONS))
         });
         let mut unique: BTreeMap<String, ServiceNetworkVpcAssociationSummary> = BTreeMap::new();
-        for summary in try_join_all(lists).await?.into_iter().flatten() {
+        for summary in try_join_all(lists).await?.into_iter().flatten().filter(|one| may_matter(spec, service, one)) {
             unique.insert(present(VPC_ASSOCIATIONS, "an association's id", summary.id.clone())?, summary);
         }
         let seen = unique.into_iter().map(|(id, summary)| self.vpc_association(&spec.stack, network_id, id, summary));
@@ -302,6 +302,22 @@ impl Lattice {
             service_id: present(SERVICE_ASSOCIATIONS, "an association's service", summary.service_id)?,
             status: state,
         }))
+    }
+}
+
+pub(super) fn seen_service(owned: Owned, detail: GetServiceOutput) -> SeenService {
+    let dns_entry = detail.dns_entry.and_then(|entry| {
+        Some(DnsEntry {
+            domain_name: entry.domain_name?.trim_end_matches('.').to_ascii_lowercase(),
+            hosted_zone_id: entry.hosted_zone_id?,
+        })
+    });
+    SeenService {
+        owned,
+        status: status(detail.status.as_ref().map(|s| s.as_str()), detail.failure_message),
+        custom_domain_name: detail.custom_domain_name,
+        idle_timeout_seconds: detail.idle_timeout_seconds.and_then(|s| u16::try_from(s).ok()),
+        dns_entry,
     }
 }
 

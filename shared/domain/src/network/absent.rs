@@ -76,14 +76,15 @@ fn target_groups(observed: &Observed, plan: &mut Plan<Action>) -> bool {
 }
 
 fn vpc_associations(observed: &Observed, plan: &mut Plan<Action>) -> bool {
-    let network = observed.network.as_ref().map(|network| &network.owned);
+    let Some(network) = observed.network.as_ref().map(|network| &network.owned) else { return true };
     let mut gone = true;
-    for seen in observed.vpc_associations.iter().filter(|seen| is(&seen.network_id, network)) {
-        gone = false;
+    for seen in observed.vpc_associations.iter().filter(|seen| seen.network_id == network.id) {
         if seen.owned.ours {
+            gone = false;
             let what = format!("association of {}", seen.vpc_id);
             leave(&what, &seen.status, GONE, plan, delete_vpc_association(seen));
-        } else {
+        } else if network.ours {
+            gone = false;
             in_use(&format!("the association of {} ({})", seen.vpc_id, seen.owned.id), plan);
         }
     }

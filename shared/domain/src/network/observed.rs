@@ -12,13 +12,14 @@ use crate::id::{HostedZoneId, InstanceId, SecurityGroupId, SubnetId, VpcId};
 pub struct Observed {
     /// When the look began; goes into client tokens.
     pub looked_at: OffsetDateTime,
-    /// The service network with our name.
+    /// The service network with our name, or the one that the spec names. The latter is never ours.
     pub network: Option<SeenNetwork>,
     /// All associations of that network, and whatever else the consumers' VPCs are associated with.
     pub vpc_associations: Vec<SeenVpcAssociation>,
-    /// All target groups that carry our tag, and the one with the wanted name whoever's it is.
+    /// All target groups that carry our tag, and the one with the wanted name whoever's it is; or those that the spec
+    /// gives by id.
     pub target_groups: Vec<SeenTargetGroup>,
-    /// The service with our name.
+    /// The service with our name, or the one that the spec gives by id.
     pub service: Option<SeenService>,
     /// All listeners of that service.
     pub listeners: Vec<SeenListener>,
@@ -106,6 +107,8 @@ pub struct SeenTargetGroup {
     pub name: String,
     /// Its state.
     pub status: Status,
+    /// Whether its protocol is TCP, which alone a TLS listener forwards to.
+    pub is_tcp: bool,
     /// Its health check; `None` when disabled. Compared with [`TargetGroupWant::health_check`](super::TargetGroupWant).
     pub health_check: Option<crate::spec::HealthCheckOn>,
     /// Services that use it (`serviceArns`).

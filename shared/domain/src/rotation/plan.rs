@@ -51,6 +51,9 @@ pub fn plan(evidence: &Evidence) -> Plan<WorkItem> {
     if let Followed::Unusable(block) = followed {
         plan.blocks.push(block);
     }
+    if evidence.policy.observes {
+        observe(&mut plan, &rollout, &looks);
+    }
     if let Some(newest) = rollout.newest {
         let busy = minting || deliver::deliver(&mut plan, &rollout, newest, &looks, halted, hold.as_ref());
         verify(&mut plan, evidence, newest, &looks, !busy);
@@ -109,6 +112,12 @@ fn mint(
         Followed::Unusable(_) => rollout.newest.and_then(|newest| newest.follows.clone()),
     };
     let because = due.because(rollout.newest);
+    if evidence.policy.observes {
+        if rollout.newest.is_some() {
+            plan.block(BlockCode::Drifted, format!("a new leaf is due ({because}) and manage is `nothing`"));
+        }
+        return false;
+    }
     let item = MintItem {
         stack: evidence.policy.stack.clone(),
         scope: Scope::shared(),
@@ -159,6 +168,25 @@ fn overdue(rollout: &Rollout<'_>, looks: &[Look<'_>], halted: bool) -> Option<Du
             target: look.target.target.clone(),
         })
     })
+}
+
+/// With `manage: nothing`, says what would have been done about targets.
+fn observe(plan: &mut Plan<WorkItem>, rollout: &Rollout<'_>, looks: &[Look<'_>]) {
+    let Some(newest) = rollout.newest else {
+        let because = "manage is `nothing` and no leaf was ever minted for this stack; certificates that others issued are \
+                       not judged by this version";
+        plan.block(BlockCode::NotYetSupported, because);
+        return;
+    };
+    let behind: Vec<&Look<'_>> =
+        looks.iter().filter(|look| matches!(look.phase, Phase::Due | Phase::Issued { .. })).collect();
+    if !behind.is_empty() {
+        let (names, generation) = (name(behind.into_iter()), newest.generation);
+        plan.block(
+            BlockCode::Drifted,
+            format!("{names}: generation {generation} is not served and manage is `nothing`"),
+        );
+    }
 }
 
 /// Plans the handshakes that are worth making now.

@@ -7,7 +7,7 @@ use time::Duration;
 use crate::id::{AcmArn, HostName, StackName};
 use crate::record::GenerationRecord;
 use crate::rotation::calendar::Calendar;
-use crate::spec::Spec;
+use crate::spec::{Manage, Spec};
 use crate::token::short_hash;
 
 /// The part of a spec that decides about certificates on targets.
@@ -45,6 +45,8 @@ pub struct Policy {
     pub failure_budget: u32,
     /// How many connections through the service are sampled; 0 for none.
     pub samples: u32,
+    /// Targets are only dialled: no leaf is minted, none is delivered (`manage: nothing`).
+    pub observes: bool,
     /// A resolver the probe through the service asks in place of the VPC's own.
     pub resolver: Option<SocketAddr>,
 }
@@ -105,6 +107,7 @@ impl Policy {
                 .unwrap_or_else(|| spec.certificate.renew_before_hours.div_ceil(2)),
             failure_budget: spec.rollout.failure_budget,
             samples: spec.prober.samples,
+            observes: spec.manage == Manage::Nothing,
             resolver: spec.prober.resolver,
         }
     }

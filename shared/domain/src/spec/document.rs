@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 
 use super::shape::{Shape, check, needed, optional};
 use super::{AllowedDomains, Spec, SpecError, SpecErrors, rules, shape};
-use crate::id::{AcmArn, HostName, HostedZoneId, InstanceId, SecurityGroupId, StackName, SubnetId, VpcId};
+use crate::id::{
+    AcmArn, HostName, HostedZoneId, InstanceId, SecurityGroupId, ServiceId, ServiceNetworkRef, StackName, SubnetId,
+    TargetGroupId, VpcId,
+};
 use crate::rotation::calendar::TimeOfDay;
 
 macro_rules! id {
@@ -22,6 +25,13 @@ const VPC: Shape = id!(VpcId, "a VPC id", "^vpc-([0-9a-f]{8}|[0-9a-f]{17})$");
 const SUBNET: Shape = id!(SubnetId, "a subnet id", "^subnet-([0-9a-f]{8}|[0-9a-f]{17})$");
 const GROUP: Shape = id!(SecurityGroupId, "a security group id", "^sg-([0-9a-f]{8}|[0-9a-f]{17})$");
 const INSTANCE: Shape = id!(InstanceId, "an EC2 instance id", "^i-([0-9a-f]{8}|[0-9a-f]{17})$");
+const SERVICE_ID: Shape = id!(ServiceId, "a VPC Lattice service id", "^svc-[0-9a-z]{17}$");
+const TARGET_GROUP: Shape = id!(TargetGroupId, "a VPC Lattice target group id", "^tg-[0-9a-z]{17}$");
+const SERVICE_NETWORK: Shape = id!(
+    ServiceNetworkRef,
+    "a VPC Lattice service network's id or ARN",
+    "^(arn:aws[a-z0-9-]*:vpc-lattice:[a-z0-9-]+:[0-9]{12}:servicenetwork/)?sn-[0-9a-z]{17}$"
+);
 const ZONE: Shape = id!(HostedZoneId, "a hosted zone id", "^[A-Z0-9]{1,32}$");
 const HOST: Shape = id!(
     HostName,
@@ -64,6 +74,7 @@ const SPEC: Shape = Shape::Object(&[
     needed("owner", WORDS, "who answers for the stack; named in every event"),
     optional("notify", Shape::List { of: &WORDS, count: 0..=10 }, "whom to notify beside the owner"),
     optional("manage", Shape::Word { now: &["stack", "rotation", "nothing"], later: &[] }, "how much is Espalier's"),
+    optional("lattice", GIVEN, "the Lattice estate that somebody else manages; exactly with manage rotation"),
     optional("state", Shape::Word { now: &["present", "absent"], later: &[] }, "whether the stack shall exist"),
     optional(
         "drift",
@@ -83,7 +94,15 @@ const SPEC: Shape = Shape::Object(&[
 const NETWORK: Shape = Shape::Object(&[
     needed("vpcId", VPC, "the targets' VPC"),
     needed("subnetIds", Shape::List { of: &SUBNET, count: 1..=50 }, "the targets' subnets"),
-    needed("consumers", Shape::List { of: &CONSUMER, count: 1..=50 }, "the VPCs whose clients may use the service"),
+    optional("serviceNetworkId", SERVICE_NETWORK, "a service network to use in place of one of the stack's own"),
+    optional("consumers", Shape::List { of: &CONSUMER, count: 0..=50 }, CONSUMERS),
+]);
+
+const CONSUMERS: &str = "the VPCs whose clients may use the service; may be left out with serviceNetworkId";
+
+const GIVEN: Shape = Shape::Object(&[
+    needed("serviceId", SERVICE_ID, "the service"),
+    needed("targetGroupIds", Shape::List { of: &TARGET_GROUP, count: 1..=10 }, "its TLS listener's target groups"),
 ]);
 
 const CONSUMER: Shape = Shape::Object(&[
@@ -250,6 +269,13 @@ pub(super) fn fields() -> Vec<String> {
 pub(super) fn schema() -> Value {
     let mut schema = shape::schema(&SPEC);
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    // What `rules::presence` says, in the schema's words.
+    schema["if"] = json!({"properties": {"manage": {"const": "rotation"}}, "required": ["manage"]});
+    schema["then"] = json!({"required": ["lattice"]});
+    schema["else"] = json!({"not": {"required": ["lattice"]}});
+    let network = &mut schema["properties"]["network"];
+    network["if"] = json!({"required": ["serviceNetworkId"]});
+    network["else"] = json!({"required": ["consumers"], "properties": {"consumers": {"minItems": 1}}});
     schema["title"] = json!("Espalier stack");
     schema["description"] = json!("One VPC Lattice TLS-passthrough stack and the life of its targets' certificates.");
     schema

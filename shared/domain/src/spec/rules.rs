@@ -13,6 +13,7 @@ pub(super) fn check(document: &Value, allowed: &AllowedDomains, errors: &mut Vec
     let mut report = |path: &str, problem: String, remedy: &str| {
         errors.push(SpecError { path: path.to_owned(), problem, remedy: remedy.to_owned() });
     };
+    presence(document, &mut report);
     names(document, allowed, &mut report);
     lifetime(document, &mut report);
     rollout(document, &mut report);
@@ -21,6 +22,27 @@ pub(super) fn check(document: &Value, allowed: &AllowedDomains, errors: &mut Vec
 }
 
 type Report<'a> = dyn FnMut(&str, String, &str) + 'a;
+
+/// What must be there because of something else, or must not.
+fn presence(document: &Value, report: &mut Report<'_>) {
+    let is_rotation = document["manage"] == "rotation";
+    let has_estate = document.get("lattice").is_some();
+    if is_rotation && !has_estate {
+        let remedy = "add it: serviceId and targetGroupIds of the estate that somebody else manages";
+        report("/lattice", "is missing".to_owned(), remedy);
+    } else if has_estate && !is_rotation {
+        let remedy = "remove it, or write \"manage\": \"rotation\"";
+        report("/lattice", "is only for an estate that somebody else manages".to_owned(), remedy);
+    }
+    let Some(network) = document["network"].as_object() else { return };
+    let there = network.get("consumers").map(|consumers| consumers.as_array().map(Vec::len));
+    if !network.contains_key("serviceNetworkId") && matches!(there, None | Some(Some(0))) {
+        let problem = if there.is_none() { "is missing" } else { "has 0 entries" };
+        let remedy =
+            "list the VPCs whose clients may use the service, or name a serviceNetworkId that others associate";
+        report("/network/consumers", problem.to_owned(), remedy);
+    }
+}
 
 fn names(document: &Value, allowed: &AllowedDomains, report: &mut Report<'_>) {
     let domain = document.pointer("/service/domainName").and_then(Value::as_str);
@@ -86,7 +108,8 @@ pub(super) fn is_moment(text: &str) -> bool {
 fn unique(document: &Value, report: &mut Report<'_>) {
     let consumers = document.pointer("/network/consumers").and_then(Value::as_array);
     let vpcs = consumers.into_iter().flatten().map(|one| one["vpcId"].as_str().unwrap_or_default()).collect();
-    let lists: [(&str, &str, Vec<&str>); 5] = [
+    let lists: [(&str, &str, Vec<&str>); 6] = [
+        ("/lattice/targetGroupIds", "", list(document, "/lattice/targetGroupIds")),
         ("/network/consumers", "/vpcId", vpcs),
         ("/network/subnetIds", "", list(document, "/network/subnetIds")),
         ("/targets/select/instanceIds", "", list(document, "/targets/select/instanceIds")),

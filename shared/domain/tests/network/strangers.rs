@@ -110,14 +110,6 @@ fn what_the_spec_refers_to_and_is_missing_blocks_before_anything_is_made() {
     assert_eq!(plan.blocks.len(), 7, "{:#?}", plan.blocks);
 }
 
-#[test]
-fn what_comes_later_blocks() {
-    let world = World::new(&spec(|_| {}), &[ONE]);
-    for manage in ["rotation", "nothing"] {
-        assert_eq!(codes(&world, &spec(|it| it["manage"] = json!(manage))), [BlockCode::NotYetSupported]);
-    }
-}
-
-fn stranger<T>(id: &str, of: T) -> Thing<T> {
+pub(crate) fn stranger<T>(id: &str, of: T) -> Thing<T> {
     Thing { id: id.to_owned(), tags: Tags::new(), status: Status::Active, of }
 }

@@ -172,8 +172,15 @@ impl World {
 
     /// What an adapter would fill in.
     pub(crate) fn look(&self, spec: &Spec) -> Observed {
-        let network = self.networks.iter().find(|network| network.of == format!("{}-network", spec.stack));
-        let service = self.services.iter().find(|service| service.of.name == spec.stack.as_str());
+        let given_network = spec.network.service_network_id.as_ref();
+        let network = self.networks.iter().find(|network| match given_network {
+            Some(given) => network.id == given.id(),
+            None => spec.lattice.is_none() && network.of == format!("{}-network", spec.stack),
+        });
+        let service = self.services.iter().find(|service| match &spec.lattice {
+            Some(given) => service.id == given.service_id.as_str(),
+            None => service.of.name == spec.stack.as_str(),
+        });
         let network_id = network.map(|network| &network.id);
         let service_id = service.map(|service| &service.id);
         let wanted = espalier_domain::network::target_group_name(spec);
@@ -181,7 +188,11 @@ impl World {
         let owned = |id: &str, tags: &Tags| owned(spec, id, tags);
         Observed {
             looked_at: OffsetDateTime::from_unix_timestamp(self.now).unwrap(),
-            network: network.map(|network| SeenNetwork { owned: owned(&network.id, &network.tags) }),
+            network: network.map(|network| {
+                // What is given by id is never ours.
+                let tags = if given_network.is_some() { &Tags::new() } else { &network.tags };
+                SeenNetwork { owned: owned(&network.id, tags) }
+            }),
             vpc_associations: self
                 .vpcs
                 .iter()
@@ -197,7 +208,10 @@ impl World {
             target_groups: self
                 .groups
                 .iter()
-                .filter(|one| one.of.name == wanted || tag::is_ours(&spec.stack, &one.tags))
+                .filter(|one| match &spec.lattice {
+                    Some(given) => given.target_group_ids.iter().any(|id| id.as_str() == one.id),
+                    None => one.of.name == wanted || tag::is_ours(&spec.stack, &one.tags),
+                })
                 .map(|one| self.seen_group(one, owned(&one.id, &one.tags)))
                 .collect(),
             service: service.map(|one| SeenService {
@@ -251,6 +265,7 @@ impl World {
             owned,
             name: group.of.name.clone(),
             status: group.status.clone(),
+            is_tcp: true,
             health_check: check,
             service_arns: users.map(|listener| listener.of.service.clone()).collect(),
             targets: targets

@@ -39,6 +39,31 @@ fn the_first_rollout_goes_by_canary_and_waves() {
 }
 
 #[test]
+fn with_manage_nothing_targets_are_dialled_and_nothing_else_is_planned() {
+    let mut world = World::new(2);
+    world.policy.observes = true;
+    let first = world.look();
+    assert_eq!((first.steps.len(), first.blocks[0].code), (0, BlockCode::NotYetSupported), "{first:?}");
+    world.policy.observes = false;
+    converge(&mut world);
+    world.policy.observes = true;
+    world.now += Duration::hours(7);
+    let stale = world.look();
+    assert!(!stale.steps.is_empty(), "seen long ago");
+    assert!(stale.steps.iter().all(|step| matches!(step.action, WorkItem::Verify(_))), "{stale:?}");
+    converge(&mut world);
+    // Into the time in which a leaf is replaced.
+    world.now += Duration::hours(120);
+    world.run();
+    let due = world.look();
+    assert!(due.steps.is_empty() && due.blocks.iter().all(|block| block.code == BlockCode::Drifted), "{due:?}");
+    assert_eq!((due.blocks.len(), world.generations.len()), (1, 1));
+    world.policy.observes = false;
+    converge(&mut world);
+    assert_eq!(world.generations.len(), 2);
+}
+
+#[test]
 fn an_acm_renewal_makes_every_leaf_follow() {
     let mut world = World::new(2);
     world.policy.wave = Wave::Targets(10);

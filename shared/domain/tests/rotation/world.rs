@@ -119,6 +119,7 @@ impl World {
                 safety_margin_hours: 28,
                 failure_budget: 0,
                 samples: 6,
+                observes: false,
                 resolver: None,
             },
             hosts: (1..=hosts).map(|n| (instance(n), host.clone())).collect(),

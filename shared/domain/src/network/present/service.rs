@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Look;
-use super::life::settled;
+use super::life::{is_leaving, settled};
 use super::replace::CONNECTION_S;
 use crate::id::InstanceId;
 use crate::network::action::Action;
@@ -106,6 +106,16 @@ impl<'a> Look<'a> {
 
     pub(super) fn service_association(&self, network_id: &str, service: &SeenService, plan: &mut Plan<Action>) {
         let service_id = &service.owned.id;
+        if let Some(elsewhere) = self.elsewhere(network_id, service_id) {
+            plan.block(
+                BlockCode::Immutable,
+                format!(
+                    "the service is in service network {elsewhere}; moving it to {network_id} would cut its clients off: \
+                     tear the stack down first, or use another stack name"
+                ),
+            );
+            return;
+        }
         let mut of_both = self.observed.service_associations.iter();
         let Some(seen) = of_both.find(|seen| seen.network_id == network_id && seen.service_id == *service_id) else {
             let token = self.token("ServiceAssociation", &format!("{network_id}/{service_id}"));
@@ -123,6 +133,13 @@ impl<'a> Look<'a> {
         if ready {
             self.record(service, plan);
         }
+    }
+
+    /// Another network into which we put the service under a former spec.
+    fn elsewhere(&self, network_id: &str, service_id: &str) -> Option<&str> {
+        let mut ours = self.observed.service_associations.iter().filter(|seen| seen.owned.ours);
+        let other = ours.find(|seen| seen.service_id == service_id && seen.network_id != network_id);
+        other.filter(|other| !is_leaving(&other.status)).map(|other| other.network_id.as_str())
     }
 
     fn record(&self, service: &SeenService, plan: &mut Plan<Action>) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Look;
 use super::life::{is_leaving, leave, settled};
-use crate::id::SecurityGroupId;
+use crate::id::{SecurityGroupId, ServiceNetworkRef};
 use crate::network::action::Action;
 use crate::network::observed::SeenVpcAssociation;
 use crate::network::{SOON_S, network_name};
@@ -12,6 +12,9 @@ use crate::plan::{BlockCode, Plan};
 
 impl<'a> Look<'a> {
     pub(super) fn network(&self, plan: &mut Plan<Action>) -> Option<&'a str> {
+        if let Some(given) = &self.spec.network.service_network_id {
+            return self.given_network(given, plan);
+        }
         let name = network_name(&self.spec.stack);
         match &self.observed.network {
             None => {
@@ -25,6 +28,23 @@ impl<'a> Look<'a> {
                     return None;
                 }
                 Some(network.owned.id.as_str())
+            }
+        }
+    }
+
+    /// Somebody else's network: it is used as it is.
+    fn given_network(&self, given: &ServiceNetworkRef, plan: &mut Plan<Action>) -> Option<&'a str> {
+        match &self.observed.network {
+            Some(network) => Some(network.owned.id.as_str()),
+            None => {
+                plan.block(
+                    BlockCode::NotFound,
+                    format!(
+                        "network.serviceNetworkId {given} does not exist or is not shared with this account; share it, \
+                         accept the share, or correct the spec"
+                    ),
+                );
+                None
             }
         }
     }

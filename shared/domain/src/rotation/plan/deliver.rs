@@ -44,6 +44,9 @@ pub(super) fn deliver(
     let undecided = looks.iter().any(|look| {
         matches!(look.phase, Phase::Delivering { .. } | Phase::Presenting { .. } | Phase::Pausing { short: true, .. })
     });
+    if rollout.evidence.policy.observes {
+        return undecided;
+    }
     let mut candidates = candidates(rollout, newest, looks, halted);
     if undecided || candidates.is_empty() {
         return undecided;
