@@ -47,6 +47,7 @@ fn missing() -> (u16, Value) {
 }
 
 /// A small account: our stack half way, and neighbours that must not be touched.
+#[allow(clippy::too_many_lines, reason = "one answer after the other")]
 fn account(seen: &Seen) -> (u16, Value) {
     let path = seen.path.replace("%3A", ":").replace("%2F", "/");
     let (path, query) = path.split_once('?').unwrap_or((&path, ""));

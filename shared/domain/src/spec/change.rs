@@ -47,6 +47,12 @@ pub const CHANGES: &[FieldChange] = &[
         InPlace,
         "decides what is looked at and changed from the next look on; nothing is deleted when it is narrowed",
     ),
+    row(
+        "/lattice/serviceId",
+        InPlace,
+        "the other estate is checked from the next look on; nothing of either is changed",
+    ),
+    row("/lattice/targetGroupIds", InPlace, "the other groups are checked from the next look on; nothing is changed"),
     row("/state", InPlace, "`absent` takes the stack down, `present` makes it again"),
     row("/drift", InPlace, "decides what becomes of the next difference"),
     row("/deletionProtection", InPlace, "decides whether `state: absent` is obeyed"),
@@ -56,6 +62,11 @@ pub const CHANGES: &[FieldChange] = &[
         "target group: a new one beside the old one, clients moved by weight, no gap; the selected instances must be in the new VPC",
     ),
     row("/network/subnetIds", InPlace, "checked at the next look"),
+    row(
+        "/network/serviceNetworkId",
+        Refused,
+        "moving a service to another network cuts its clients off. Make a second stack in the other network, move the clients, take this one down",
+    ),
     row(
         "/network/consumers/*/vpcId",
         InPlace,

@@ -5,10 +5,12 @@ use espalier_domain::plan::BlockCode;
 use espalier_domain::spec::{self, AllowedDomains, CHANGES, Change, Spec};
 use serde_json::{Value, json};
 
+use crate::strangers::stranger;
 use crate::world::World;
 use crate::{ONE, TWO, instance_in, run, settled};
 
 const OTHER_VPC: &str = "vpc-2a1b2c3d4e5f60718";
+const OTHER_NETWORK: &str = "sn-0123456789abcdef0";
 const OTHER_GROUP: &str = "sg-0a1b2c3d4e5f6071f";
 
 /// Another value for a field.
@@ -18,7 +20,10 @@ fn other(field: &str) -> Value {
         "/version" => json!(2),
         "/stack" => json!("other-service"),
         "/notify" => json!(["someone@example.com"]),
-        "/manage" => json!("rotation"),
+        "/manage" => json!("nothing"),
+        "/lattice/serviceId" => json!("svc-0123456789abcdef0"),
+        "/lattice/targetGroupIds" => json!(["tg-0123456789abcdef0"]),
+        "/network/serviceNetworkId" => json!(OTHER_NETWORK),
         "/state" => json!("absent"),
         "/drift" => json!("report"),
         "/deletionProtection" => json!(false),
@@ -85,6 +90,11 @@ fn changed(field: &str) -> Value {
     let mut document = document();
     match field {
         "/targets/select/instanceIds" => document["targets"]["select"] = json!({}),
+        "/lattice/serviceId" | "/lattice/targetGroupIds" => {
+            document["manage"] = json!("rotation");
+            document["lattice"] =
+                json!({"serviceId": other("/lattice/serviceId"), "targetGroupIds": other("/lattice/targetGroupIds")});
+        }
         // A domain is one of the certificate's names.
         "/service/domainName" => document["certificate"]["dnsNames"] = json!(["other.example.com"]),
         "/rollout/wavePercent" => drop(document["rollout"].as_object_mut().unwrap().remove("waveSize")),
@@ -109,6 +119,7 @@ fn outcome(before: &Spec, after: &Spec) -> Change {
         // The instances of the new VPC are others.
         world.estate.instances = vec![instance_in(after, "i-0a1b2c3d4e5f60714")];
     }
+    world.networks.push(stranger(OTHER_NETWORK, "shared".to_owned()));
     let ids = |world: &World| {
         let groups = world.groups.iter().map(|one| one.id.clone());
         let services = world.services.iter().map(|one| one.id.clone());

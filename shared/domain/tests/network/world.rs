@@ -171,6 +171,7 @@ impl World {
     }
 
     /// What an adapter would fill in.
+    #[allow(clippy::too_many_lines, reason = "one member after the other")]
     pub(crate) fn look(&self, spec: &Spec) -> Observed {
         let given_network = spec.network.service_network_id.as_ref();
         let network = self.networks.iter().find(|network| match given_network {
