@@ -23,7 +23,7 @@ pub(super) fn plan(spec: &Spec, given: &Given, observed: &Observed, plan: &mut P
     let eligible = estate::eligible(spec, &observed.estate, plan);
     estate::check(spec, &observed.estate, plan);
     match &observed.service {
-        None => not_found(format!("lattice.serviceId {}", given.service_id), plan),
+        None => not_found(&format!("lattice.serviceId {}", given.service_id), plan),
         Some(service) => {
             check.service(service, plan);
             check.network(service, plan);
@@ -100,7 +100,7 @@ impl<'a> Check<'a> {
     fn forwards(&self, given: &Given, plan: &mut Plan<Action>) {
         let port = self.spec.service.port;
         let Some(listener) = self.observed.listeners.iter().find(|listener| listener.port == port) else {
-            not_found(format!("a listener on port {port} of {}", given.service_id), plan);
+            not_found(&format!("a listener on port {port} of {}", given.service_id), plan);
             return;
         };
         if !listener.is_tls_passthrough {
@@ -132,7 +132,7 @@ impl<'a> Check<'a> {
         for id in &given.target_group_ids {
             let mut groups = self.observed.target_groups.iter();
             match groups.find(|group| group.owned.id == id.as_str()) {
-                None => not_found(format!("lattice.targetGroupIds: {id}"), plan),
+                None => not_found(&format!("lattice.targetGroupIds: {id}"), plan),
                 Some(group) if !group.is_tcp => {
                     let because = format!("target group {id} is not TCP, which alone a TLS_PASSTHROUGH listener takes");
                     plan.block(BlockCode::Unsupported, because);
@@ -192,7 +192,7 @@ fn is_settled(what: &str, status: &Status, plan: &mut Plan<Action>) -> bool {
     false
 }
 
-fn not_found(what: String, plan: &mut Plan<Action>) {
+fn not_found(what: &str, plan: &mut Plan<Action>) {
     plan.block(
         BlockCode::NotFound,
         format!("{what} does not exist, or is not shared with this account; correct the spec"),
