@@ -33,18 +33,17 @@ pub(crate) fn of(hint: &Hint) -> Concern {
         return Concern::One(stack.clone());
     }
     match hint.kind {
-        HintKind::Certificate => Concern::Some(hint.certificate.clone().map_or(Filter::All, Filter::Follows)),
+        HintKind::Certificate | HintKind::Health => {
+            Concern::Some(hint.certificate.clone().map_or(Filter::All, Filter::Follows))
+        }
         HintKind::Instance | HintKind::Command if !hint.instances.is_empty() => {
             Concern::Some(Filter::Selects(hint.instances.clone()))
         }
         // Leaves and roots are parameters, too, and we have just written them ourselves.
         HintKind::Parameter => Concern::Nobody,
-        HintKind::Sweep
-        | HintKind::Spec
-        | HintKind::Command
-        | HintKind::Instance
-        | HintKind::Health
-        | HintKind::Own => Concern::Some(Filter::All),
+        HintKind::Sweep | HintKind::Spec | HintKind::Command | HintKind::Instance | HintKind::Own => {
+            Concern::Some(Filter::All)
+        }
     }
 }
 
@@ -100,7 +99,9 @@ mod tests {
         assert_eq!(of(&named), Concern::One(stack));
         let arn = AcmArn::parse("arn:aws:acm:eu-west-1:000000000000:certificate/61f50cd4").unwrap();
         let renewed = Hint { certificate: Some(arn.clone()), ..hint(HintKind::Certificate) };
-        assert_eq!(of(&renewed), Concern::Some(Filter::Follows(arn)));
+        assert_eq!(of(&renewed), Concern::Some(Filter::Follows(arn.clone())));
+        let notice = Hint { certificate: Some(arn.clone()), ..hint(HintKind::Health) };
+        assert_eq!(of(&notice), Concern::Some(Filter::Follows(arn)));
         for kind in [HintKind::Sweep, HintKind::Certificate, HintKind::Instance, HintKind::Health] {
             assert_eq!(of(&hint(kind)), Concern::Some(Filter::All), "{kind:?}");
         }

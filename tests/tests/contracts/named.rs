@@ -54,7 +54,7 @@ fn the_rules_listen_to_the_events_that_the_page_names() {
             }
         }
     }
-    let row = Regex::new(r"(?m)^\| `(aws\.\w+)` \|[^|]*\| ([^|]*) \|$").unwrap();
+    let row = Regex::new(r"(?m)^\| `(aws\.\w+|espalier)` \|[^|]*\| ([^|]*) \|$").unwrap();
     let word = Regex::new("`([a-z]+)`").unwrap();
     let page = read("docs/events.md");
     let mut named: BTreeSet<(String, String)> = BTreeSet::new();

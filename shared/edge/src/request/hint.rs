@@ -70,7 +70,17 @@ pub(super) fn parse(payload: Value) -> Result<Hint, EdgeError> {
             hint.kind = HintKind::Certificate;
             hint.certificate = resources.iter().find_map(|arn| AcmArn::parse(arn.as_str()).ok());
         }
-        "aws.health" => hint.kind = HintKind::Health,
+        "aws.health" => {
+            let detail: Health = strict_detail(detail)?;
+            let entities = detail.entities.unwrap_or_default();
+            let named = entities
+                .iter()
+                .filter_map(|entity| entity.value.as_deref())
+                .chain(resources.iter().map(String::as_str));
+            hint.kind = HintKind::Health;
+            hint.certificate = named.into_iter().find_map(|arn| AcmArn::parse(arn).ok());
+        }
+        "aws.cloudwatch" => {}
         "aws.ec2" => {
             let detail: Ec2 = strict_detail(detail)?;
             hint.kind = HintKind::Instance;
@@ -174,6 +184,18 @@ struct Ec2 {
 struct AutoScaling {
     #[serde(rename = "EC2InstanceId")]
     instance_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Health {
+    #[serde(rename = "affectedEntities")]
+    entities: Option<Vec<Entity>>,
+}
+
+#[derive(Deserialize)]
+struct Entity {
+    #[serde(rename = "entityValue")]
+    value: Option<String>,
 }
 
 #[derive(Deserialize)]

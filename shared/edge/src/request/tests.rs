@@ -150,7 +150,16 @@ fn schedules_and_the_constant_are_sweeps() {
 #[test]
 fn health_and_our_own_events_are_hints() {
     let health = envelope("aws.health", "AWS Health Event", &[], &json!({ "service": "ACM" }));
-    assert_eq!(hint(health).kind, HintKind::Health);
+    assert_eq!((hint(health.clone()).kind, hint(health).certificate), (HintKind::Health, None));
+    let entities =
+        json!({ "service": "ACM", "affectedEntities": [{ "entityValue": "x" }, {}, { "entityValue": ACM }] });
+    let named = hint(envelope("aws.health", "AWS Health Event", &[], &entities));
+    assert_eq!(named.certificate.map(String::from).as_deref(), Some(ACM));
+    let alarm =
+        envelope("aws.cloudwatch", "CloudWatch Alarm State Change", &[], &json!({ "state": { "value": "ALARM" } }));
+    assert_eq!(hint(alarm).kind, HintKind::Sweep);
+    let wish = hint(envelope("espalier", "Rotate Requested", &[], &json!({ "stack": "payments", "target": "i-0" })));
+    assert_eq!((wish.kind, wish.stack.unwrap().as_str()), (HintKind::Own, "payments"));
     let own = hint(envelope("espalier", "Stack Converged", &[], &json!({ "stack": "payments", "steps": [] })));
     assert_eq!((own.kind, own.stack.unwrap().as_str()), (HintKind::Own, "payments"));
 }
