@@ -116,10 +116,11 @@ fn unfit(spec: &Spec, instance: &SeenInstance) -> Option<(BlockCode, String)> {
     (!instance.opted_in).then(|| (BlockCode::NotOptedIn, because()))
 }
 
-/// Adds the ingress rules that are missing.
-pub(super) fn admit(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) {
+/// Adds the ingress rules that are missing. Whether none is.
+pub(super) fn admit(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) -> bool {
     let wanted = wanted_ingress(spec, estate);
     let group = &spec.targets.security_group_id;
+    let mut is_admitted = true;
     for (source, port) in &wanted {
         // Somebody else's rule for the same is as good, and EC2 takes no second one beside it.
         let mut rules = estate.ingress.iter().chain(&estate.other_ingress);
@@ -132,8 +133,10 @@ pub(super) fn admit(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) {
                 description: tag::rule_description(&spec.stack),
             };
             plan.step(action, format!("{group} does not admit {source} to port {port}"));
+            is_admitted = false;
         }
     }
+    is_admitted
 }
 
 /// Removes the rules of ours that are not wanted (any more). For the end of a change: until then, what serves may

@@ -30,7 +30,7 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
     if !estate::check(spec, &observed.estate, plan) {
         return;
     }
-    estate::admit(spec, &observed.estate, plan);
+    let is_admitted = estate::admit(spec, &observed.estate, plan);
     let network = look.network(plan);
     if let Some(network) = network {
         look.vpc_associations(network, plan);
@@ -42,7 +42,7 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
     let service = look.service(plan);
     if let Some(service) = service {
         if let Some(group) = group {
-            look.listener(service, group, &eligible, plan);
+            look.listener(service, group, &eligible, is_admitted, plan);
         }
         if let Some(network) = network {
             look.service_association(network, service, plan);

@@ -33,10 +33,17 @@ impl World {
                 Ok(())
             }
             Action::UpdateVpcAssociation { association_id, security_group_ids, .. } => {
+                let is_bad = Self::is_bad(&mut self.bad_updates);
                 let one = find(&mut self.vpcs, association_id)?;
-                refuse(one.status != Status::Active, "1.6: not active")?;
+                let is_settled = matches!(one.status, Status::Active | Status::UpdateFailed(_));
+                refuse(!is_settled, "1.6: not active")?;
                 refuse(!(1..=5).contains(&security_group_ids.len()), "1.5: the list cannot be emptied")?;
-                (one.of.2, one.status) = (security_group_ids.clone(), Status::Updating);
+                one.status = Status::Updating;
+                if is_bad {
+                    one.tags.insert("bad".into(), String::new());
+                } else {
+                    one.of.2 = security_group_ids.clone();
+                }
                 Ok(())
             }
             Action::CreateService { name, custom_domain_name, idle_timeout_seconds, tags, token } => {
@@ -281,7 +288,10 @@ fn delete<T>(thing: &mut Thing<T>, is_bad: bool) -> Answer {
     match thing.status {
         Status::Creating | Status::Updating | Status::Deleting => Err(format!("1.6: {} is busy", thing.id)),
         Status::Active | Status::CreateFailed(_) | Status::UpdateFailed(_) | Status::DeleteFailed(_) => {
-            thing.status = if is_bad { Status::DeleteFailed("try again".into()) } else { Status::Deleting };
+            thing.status = Status::Deleting;
+            if is_bad {
+                thing.tags.insert("bad".into(), String::new());
+            }
             Ok(())
         }
     }

@@ -7,6 +7,7 @@ mod chaos;
 mod drift;
 mod given;
 mod histories;
+mod shape;
 mod strangers;
 mod world;
 

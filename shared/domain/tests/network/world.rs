@@ -81,8 +81,12 @@ pub(crate) struct World {
     pub(crate) sick_port: Option<u16>,
     /// The next so many creations fail in the end.
     pub(crate) bad_creations: u32,
+    /// The next so many updates fail in the end.
+    pub(crate) bad_updates: u32,
     /// The next so many deletions fail in the end.
     pub(crate) bad_deletions: u32,
+    /// What takes its time, by id: until when. Everything else arrives with the next second.
+    pub(crate) slow: BTreeMap<String, i64>,
 }
 
 impl World {
@@ -120,7 +124,9 @@ impl World {
             last_clients: BTreeMap::new(),
             sick_port: None,
             bad_creations: 0,
+            bad_updates: 0,
             bad_deletions: 0,
+            slow: BTreeMap::new(),
         }
     }
 
@@ -142,11 +148,13 @@ impl World {
                 self.last_clients.insert(group.clone(), self.now);
             }
         }
-        settle(&mut self.networks);
-        settle(&mut self.vpcs);
-        settle(&mut self.groups);
-        settle(&mut self.services);
-        settle(&mut self.associations);
+        self.slow.retain(|_, until| *until > self.now);
+        let arrived = |id: &str| !self.slow.contains_key(id);
+        settle(&mut self.networks, &arrived);
+        settle(&mut self.vpcs, &arrived);
+        settle(&mut self.groups, &arrived);
+        settle(&mut self.services, &arrived);
+        settle(&mut self.associations, &arrived);
         let there: BTreeSet<_> = self.services.iter().map(|service| service.id.clone()).collect();
         self.listeners.retain(|listener| there.contains(&listener.of.service));
         if self.listeners.is_empty() {
@@ -369,19 +377,20 @@ fn owners<T>(things: &[Thing<T>]) -> Vec<(String, Tags)> {
     things.iter().map(|thing| (thing.id.clone(), thing.tags.clone())).collect()
 }
 
-fn settle<T>(things: &mut Vec<Thing<T>>) {
-    things.retain(|thing| thing.status != Status::Deleting);
-    for thing in things {
-        match &thing.status {
-            Status::Creating if thing.tags.remove("bad").is_some() => {
-                thing.status = Status::CreateFailed("out of capacity".into());
-            }
-            Status::Creating | Status::Updating => thing.status = Status::Active,
-            Status::Active
-            | Status::Deleting
-            | Status::CreateFailed(_)
-            | Status::UpdateFailed(_)
-            | Status::DeleteFailed(_) => {}
+/// What is on its way arrives, as a failure if it was marked so.
+fn settle<T>(things: &mut Vec<Thing<T>>, arrived: &impl Fn(&str) -> bool) {
+    things.retain(|thing| thing.status != Status::Deleting || thing.tags.contains_key("bad") || !arrived(&thing.id));
+    for thing in things.iter_mut().filter(|thing| arrived(&thing.id)) {
+        let (creating, updating) = (thing.status == Status::Creating, thing.status == Status::Updating);
+        if !creating && !updating && thing.status != Status::Deleting {
+            continue;
         }
+        let is_bad = thing.tags.remove("bad").is_some();
+        thing.status = match (is_bad, creating, updating) {
+            (false, ..) => Status::Active,
+            (true, true, _) => Status::CreateFailed("out of capacity".into()),
+            (true, _, true) => Status::UpdateFailed("out of capacity".into()),
+            (true, ..) => Status::DeleteFailed("try again".into()),
+        };
     }
 }

@@ -67,6 +67,7 @@ impl<'a> Look<'a> {
         service: &SeenService,
         group: &SeenTargetGroup,
         eligible: &BTreeSet<InstanceId>,
+        is_admitted: bool,
         plan: &mut Plan<Action>,
     ) {
         let port = self.spec.service.port;
@@ -83,18 +84,30 @@ impl<'a> Look<'a> {
         if !self.accept(&what, &seen.owned, plan) || !is_passthrough(seen, plan) {
             return;
         }
-        let is_ready = !eligible.is_empty() && self.are_registered(group, eligible);
+        // Clients go only where VPC Lattice is let in: a rule may be refused for good (quota).
+        let is_ready = is_admitted && !eligible.is_empty() && self.are_registered(group, eligible);
         self.forwards(service_id, seen, group, is_ready, plan);
-        self.former_listeners(service, seen, plan);
+        self.former_listeners(service, seen, group, is_ready, plan);
     }
 
     /// Listeners of ours on other ports: left behind by a change. Clients get as long to come to the new one as a
-    /// connection lives.
-    fn former_listeners(&self, service: &SeenService, current: &SeenListener, plan: &mut Plan<Action>) {
+    /// connection lives. Whoever still comes to the old one is led to the wanted group first, as through the new one: when
+    /// it has closed, nobody can tell any more how long ago it sent clients elsewhere.
+    fn former_listeners(
+        &self,
+        service: &SeenService,
+        current: &SeenListener,
+        group: &SeenTargetGroup,
+        is_ready: bool,
+        plan: &mut Plan<Action>,
+    ) {
         let left_s = CONNECTION_S.saturating_sub(self.since_s(current.changed_at));
         let (port, service_id) = (current.port, &service.owned.id);
         for former in self.observed.listeners.iter().filter(|one| one.owned.ours && one.port != port) {
-            if left_s > 0 {
+            let is_led_there = matches!(&former.forwards[..], [(id, 1..)] if *id == group.owned.id);
+            if !is_led_there {
+                self.forwards(service_id.clone(), former, group, is_ready, plan);
+            } else if left_s > 0 {
                 plan.wait(format!("clients of port {} to come to port {port}; then it closes", former.port), left_s);
             } else {
                 let (service_id, listener_id) = (service_id.clone(), former.owned.id.clone());

@@ -6,7 +6,7 @@ use super::Look;
 use super::life::{is_leaving, leave, settled};
 use crate::id::{SecurityGroupId, ServiceNetworkRef};
 use crate::network::action::Action;
-use crate::network::observed::SeenVpcAssociation;
+use crate::network::observed::{SeenVpcAssociation, Status};
 use crate::network::{SOON_S, network_name};
 use crate::plan::{BlockCode, Plan};
 
@@ -97,13 +97,25 @@ impl<'a> Look<'a> {
         }
         let ready =
             settled(&what, &seen.status, plan, |plan, because| plan.step(delete_vpc_association(seen), because));
-        if ready && seen.security_group_ids != *wanted {
+        let failed = match &seen.status {
+            // What is in force then is not told: the same update again is harmless, and its end is.
+            Status::UpdateFailed(message) => Some(format!("its last update failed ({message})")),
+            Status::Creating
+            | Status::Active
+            | Status::Updating
+            | Status::Deleting
+            | Status::CreateFailed(_)
+            | Status::DeleteFailed(_) => None,
+        };
+        let differs = seen.security_group_ids != *wanted;
+        let because = failed.or_else(|| differs.then(|| "its security groups differ from the spec".to_owned()));
+        if let Some(because) = because.filter(|_| ready) {
             let action = Action::UpdateVpcAssociation {
                 association_id: seen.owned.id.clone(),
                 vpc_id: seen.vpc_id.clone(),
                 security_group_ids: wanted.clone(),
             };
-            plan.step(action, "its security groups differ from the spec");
+            plan.step(action, because);
         }
     }
 }

@@ -1,0 +1,34 @@
+//! What a seed needs: a small generator, and what two ways to the same end have to agree upon.
+
+use std::collections::BTreeSet;
+
+use super::world::{Listener, World};
+
+/// A small generator of its own (xorshift64*), so that a seed in a failure is all it takes to see it again.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    /// A number from 0 to `sides - 1`.
+    pub(crate) fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % sides
+    }
+}
+
+/// What there is, without ids and times: what two ways to the same end have to agree upon.
+pub(crate) fn shape(world: &World) -> BTreeSet<String> {
+    let name = |id: &str| id.split_once('-').map_or(id.to_owned(), |(kind, _)| kind.to_owned());
+    let mut all = BTreeSet::new();
+    all.extend(world.networks.iter().map(|one| format!("{} {:?}", one.of, one.tags)));
+    all.extend(world.vpcs.iter().map(|one| format!("{:?} {:?} {:?}", one.of.1, one.of.2, one.status)));
+    all.extend(world.groups.iter().map(|one| format!("{:?} {:?} {:?}", one.of, one.status, one.tags)));
+    all.extend(world.services.iter().map(|one| format!("{:?} {:?} {:?}", one.of, one.status, one.tags)));
+    let kinds = |one: &Listener| one.forwards.iter().map(|(id, weight)| (name(id), *weight)).collect::<Vec<_>>();
+    all.extend(world.listeners.iter().map(|one| format!("{} {:?}", one.of.port, kinds(&one.of))));
+    all.extend(world.associations.iter().map(|one| format!("{:?}", one.status)));
+    all.extend(world.estate.ingress.iter().map(|one| format!("{:?} {:?}", one.source, one.ports)));
+    all.insert(format!("serves {}, record {}", world.serves(), world.record.is_some()));
+    all
+}
