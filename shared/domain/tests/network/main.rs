@@ -9,6 +9,7 @@ mod given;
 mod histories;
 mod shape;
 mod strangers;
+mod tables;
 mod world;
 
 use espalier_domain::network::{plan, render};
