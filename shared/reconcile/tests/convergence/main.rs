@@ -5,6 +5,12 @@
 //! `ESPALIER_SEED=7 cargo test --test convergence` lives one world again and prints what happened in it;
 //! `ESPALIER_WORLDS=50000` lives more of them.
 
+#![allow(
+    clippy::print_stderr,
+    clippy::disallowed_macros,
+    reason = "a world's story, and how often each fault occurred"
+)]
+
 mod life;
 mod stage;
 mod trouble;
@@ -49,12 +55,19 @@ fn live(seed: u64) -> Result<Met, String> {
     }
 }
 
+fn add(met: &mut Met, found: &Met) {
+    for (fault, count) in found {
+        *met.entry(*fault).or_default() += count;
+    }
+}
+
 #[test]
 fn it_settles_whatever_happens() {
     if let Some(seed) = number("ESPALIER_SEED") {
         let life = Life::new(seed);
-        life.live();
-        println!("{}", life.story());
+        let lived = catch_unwind(AssertUnwindSafe(|| life.live()));
+        eprintln!("{}", life.story());
+        assert!(lived.is_ok(), "seed {seed} came to grief");
         return;
     }
     let worlds = number("ESPALIER_WORLDS").unwrap_or(WORLDS);
@@ -66,9 +79,7 @@ fn it_settles_whatever_happens() {
             scope.spawn(move || {
                 for seed in (1..=worlds).filter(|seed| seed % 2 == lane) {
                     match live(seed) {
-                        Ok(found) => {
-                            found.iter().for_each(|(fault, n)| *met.lock().unwrap().entry(*fault).or_default() += n)
-                        }
+                        Ok(found) => add(&mut met.lock().unwrap(), &found),
                         Err(text) => drop(failed.lock().unwrap().insert(seed, text)),
                     }
                     if !failed.lock().unwrap().is_empty() {
@@ -82,7 +93,7 @@ fn it_settles_whatever_happens() {
         panic!("{text}\nseed {seed}: ESPALIER_SEED={seed} cargo test --test convergence lives it again");
     }
     let met = met.into_inner().unwrap();
-    println!("{met:?}");
+    eprintln!("{met:?}");
     for fault in Fault::ALL.into_iter().filter(|_| worlds >= WORLDS) {
         let count = met.get(&fault).copied().unwrap_or_default();
         assert!(count >= EACH, "{fault:?} occurred {count} times only: {met:?}");
