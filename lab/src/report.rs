@@ -67,11 +67,33 @@ pub struct Storm {
     pub sweeps: u32,
 }
 
+/// How certificates were rotated while clients were at work. Stable words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Way {
+    /// By Espalier.
+    Espalier,
+    /// By Espalier, on hosts that did not take the new pair.
+    Refused,
+    /// Files overwritten and servers restarted, for comparison.
+    Naive,
+}
+
+impl Way {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Espalier => "espalier",
+            Self::Refused => "espalier, refused",
+            Self::Naive => "overwrite and restart",
+        }
+    }
+}
+
 /// Handshakes while certificates were rotated in one way, seen along one path.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LoadRow {
-    /// `espalier`, or `overwrite and restart`.
-    pub way: String,
+    /// In which way.
+    pub way: Way,
     /// `through` the service, or `direct`.
     pub path: String,
     /// How often.
@@ -197,7 +219,13 @@ impl Report {
             let _ = writeln!(
                 out,
                 "  {:<24}{:<10}{:>9}{:>12}{:>8}{rate:>11.2}{:>9.1}{:>9.1}",
-                row.way, row.path, row.rotations, row.attempted, row.failed, row.p50_ms, row.p99_ms
+                row.way.text(),
+                row.path,
+                row.rotations,
+                row.attempted,
+                row.failed,
+                row.p50_ms,
+                row.p99_ms
             );
         }
         let mut counts: Vec<usize> = self.swaps.iter().map(|swap| swap.handshakes_in_window).collect();

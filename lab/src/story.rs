@@ -272,21 +272,37 @@ async fn chapters(
             // Told at the end, when everything else has left its traces.
             Scenario::Leaks => continue,
             Scenario::Input => input::told(tale, ui).await?,
-            Scenario::Repair => repair::told(tale, ui).await?,
+            Scenario::Repair => repair::told(tale, options, report, ui).await?,
             Scenario::Chaos => chaos::storms(tale, options, report, ui).await?,
         }
         stack::again(tale, ui.phase("plan again")).await?;
+        searched(tale, scenario.name(), report, ui).await?;
     }
     if options.keep {
         kept.store(true, Ordering::Relaxed);
         keep(tale, ui).await;
         kept.store(false, Ordering::Relaxed);
     }
-    report.leaks = leaks::check(tale, ui.phase("leaks")).await?;
+    searched(tale, "the run", report, ui).await?;
     if options.scenarios.contains(&Scenario::Leaks) {
         leaks::planted::all(tale, ui.phase("planted leaks")).await?;
     }
     stack::tear_down(tale, ui.phase("tear down")).await
+}
+
+/// Looks for key material in everything so far, and blames the scenario that was told last.
+async fn searched(tale: &Tale, after: &str, report: &mut Report, ui: &Ui) -> Result<(), StoryError> {
+    report.leaks = leaks::check(tale, ui.phase("leaks")).await?;
+    match report.leaks.first() {
+        None => Ok(()),
+        Some(leak) => Err(StoryError::Unmet(format!(
+            "after {after}, {} leaks: {} as {} in {}",
+            report.leaks.len(),
+            leak.secret,
+            leak.form,
+            leak.place
+        ))),
+    }
 }
 
 async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale, StoryError> {

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use super::load::{Clients, Seen};
 use super::rotation::row;
 use super::{Options, STACK, StoryError, Tale};
-use crate::report::Report;
+use crate::report::{Report, Way};
 use crate::ui::{Phase, Ui};
 
 /// The files that a server may read of a pair.
@@ -31,8 +31,8 @@ pub(super) async fn restarts(tale: &Tale, options: &Options, report: &mut Report
     let Seen { through, direct, .. } = seen;
     let failed = through.failed + direct.failed;
     let attempted = through.attempted + direct.attempted;
-    report.add(row("overwrite and restart", "through", options.rotations, &through));
-    report.add(row("overwrite and restart", "direct", options.rotations, &direct));
+    report.add(row(Way::Naive, "through", options.rotations, &through));
+    report.add(row(Way::Naive, "direct", options.rotations, &direct));
     phase.done(&format!("for comparison: overwriting and restarting failed {failed} of {attempted} handshakes"));
     Ok(())
 }

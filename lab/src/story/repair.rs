@@ -1,5 +1,7 @@
 //! The scenario of repair: things break on hosts and between them, one at a time. Each is found by a handshake or by the
 //! installer, under its code, and repaired: by Espalier where it can, by the owner where only the owner can.
+//!
+//! Where the pair that is served stays a good one, clients are at work meanwhile, and none of their handshakes may fail.
 
 mod hosts;
 
@@ -8,9 +10,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
+use super::load::Clients;
+use super::rotation::unharmed;
 use super::watch::until;
 use super::world::Host;
-use super::{PROBER, STACK, StoryError, Tale, judge};
+use super::{Options, PROBER, STACK, StoryError, Tale, judge};
+use crate::report::{Report, Way};
 use crate::ui::{Phase, Ui};
 
 /// How long finding or repairing one thing may take.
@@ -19,14 +24,38 @@ const LIMIT: Duration = Duration::from_secs(240);
 const LOOK: Duration = Duration::from_millis(300);
 
 /// Tells the scenario.
-pub(super) async fn told(tale: &Tale, ui: &Ui) -> Result<(), StoryError> {
+pub(super) async fn told(tale: &Tale, options: &Options, report: &mut Report, ui: &Ui) -> Result<(), StoryError> {
     replaced(tale, ui.phase("replaced by hand")).await?;
     restored(tale, ui.phase("restored host")).await?;
     unreachable(tale, ui.phase("unreachable")).await?;
     stopped(tale, ui.phase("stopped instance")).await?;
-    refusing(tale, ui.phase("refused reload"), "exit 1", "reloadFailed").await?;
-    refusing(tale, ui.phase("lying reload"), "exit 0", "servedOther").await?;
-    withdrawn(tale, ui.phase("consent withdrawn")).await
+    for (name, instead, cause) in
+        [("refused reload", "exit 1", "reloadFailed"), ("lying reload", "exit 0", "servedOther")]
+    {
+        let phase = ui.phase(name);
+        let proved = unnoticed(tale, options, report, refusing(tale, &phase, instead, cause)).await?;
+        phase.done(&proved);
+    }
+    let phase = ui.phase("consent withdrawn");
+    let proved = unnoticed(tale, options, report, withdrawn(tale, &phase)).await?;
+    phase.done(&proved);
+    Ok(())
+}
+
+/// Clients are at work while a case is told: what it proved, and that none of them met it.
+async fn unnoticed(
+    tale: &Tale,
+    options: &Options,
+    report: &mut Report,
+    case: impl Future<Output = Result<&'static str, StoryError>>,
+) -> Result<String, StoryError> {
+    let clients = Clients::start(tale, options.clients)?;
+    let proved = case.await;
+    let seen = clients.stop().await;
+    let attempted = unharmed(Way::Refused, 2, &seen, report);
+    let proved = proved?;
+    let attempted = attempted.map_err(StoryError::Unmet)?;
+    Ok(format!("{proved}; {attempted} handshakes meanwhile, 0 failed"))
 }
 
 /// Somebody puts another certificate where Espalier's is: it is seen on the wire and replaced.
@@ -81,11 +110,11 @@ async fn stopped(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
 }
 
 /// A server refuses to reload, or says it did: the installer takes the new pair back, and the rotation halts.
-async fn refusing(tale: &Tale, phase: Phase, instead: &str, cause: &str) -> Result<(), StoryError> {
+async fn refusing(tale: &Tale, phase: &Phase, instead: &str, cause: &str) -> Result<&'static str, StoryError> {
     let host = first(tale)?;
     let before = served(tale, host).await?;
     hosts::break_reload(host, instead)?;
-    let failed = fail(tale, host, "reverted", cause, &phase).await;
+    let failed = fail(tale, host, "reverted", cause, phase).await;
     let kept = served(tale, host).await;
     hosts::mend_reload(host)?;
     failed?;
@@ -93,18 +122,17 @@ async fn refusing(tale: &Tale, phase: Phase, instead: &str, cause: &str) -> Resu
         return Err(StoryError::Unmet(format!("{} did not go back to generation {before}", host.id)));
     }
     renew(tale).await;
-    settled(tale, &phase).await?;
-    phase.done(&format!("reverted for {cause}, the old pair served all the while; installed once the server obeyed"));
-    Ok(())
+    settled(tale, phase).await?;
+    Ok("the new pair was taken back and the old one served all the while; a new one is installed now that it reloads")
 }
 
 /// The owner takes the host's consent back: nothing is installed there, and that is said.
-async fn withdrawn(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
+async fn withdrawn(tale: &Tale, phase: &Phase) -> Result<&'static str, StoryError> {
     let host = first(tale)?;
     let before = served(tale, host).await?;
     let aside = host.guest.host_conf.with_extension("aside");
     std::fs::rename(&host.guest.host_conf, &aside).map_err(StoryError::io("taking host.conf away"))?;
-    let failed = fail(tale, host, "notOptedIn", "", &phase).await;
+    let failed = fail(tale, host, "notOptedIn", "", phase).await;
     let kept = served(tale, host).await;
     std::fs::rename(&aside, &host.guest.host_conf).map_err(StoryError::io("putting host.conf back"))?;
     failed?;
@@ -112,9 +140,8 @@ async fn withdrawn(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
         return Err(StoryError::Unmet(format!("{} was changed without its owner's consent", host.id)));
     }
     renew(tale).await;
-    settled(tale, &phase).await?;
-    phase.done("refused as notOptedIn, nothing changed; installed once host.conf was back");
-    Ok(())
+    settled(tale, phase).await?;
+    Ok("refused as notOptedIn, nothing changed; installed once host.conf was back")
 }
 
 fn first(tale: &Tale) -> Result<&Host, StoryError> {

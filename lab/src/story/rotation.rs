@@ -10,7 +10,7 @@ use super::judge::{self, DOMAIN};
 use super::load::{Clients, Seen};
 use super::{CLIENT, OUTSIDER, Options, PROBER, STACK, StoryError, Tale, naive, timeline};
 use crate::client::LoadReport;
-use crate::report::{Handshakes, LoadRow, Report, Swap};
+use crate::report::{Handshakes, LoadRow, Report, Swap, Way};
 use crate::ui::{Phase, Ui};
 
 /// How long a rotation may take in the lab.
@@ -124,31 +124,34 @@ async fn on_renewal(
 
 /// Writes down what the clients saw; a handshake that failed fails the story.
 fn account(tale: &Tale, number: u32, seen: &Seen, report: &mut Report) -> Result<u64, StoryError> {
-    for (way, load) in [("through", &seen.through), ("direct", &seen.direct)] {
-        merge(&mut report.handshakes, load);
-        report.add(row("espalier", way, 1, load));
-    }
+    let attempted = unharmed(Way::Espalier, 1, seen, report);
     for (reload, handshakes_in_window) in &seen.reloads {
         let host = tale.world.hosts.iter().find(|host| host.id == reload.target);
         let server = host.map(|host| host.server.to_owned()).unwrap_or_default();
         let target = reload.target.clone();
         report.swaps.push(Swap { target, server, rotation: number, handshakes_in_window: *handshakes_in_window });
     }
-    for load in [&seen.through, &seen.direct] {
-        if load.failed > 0 {
-            return Err(StoryError::Unmet(format!(
-                "{} of {} handshakes failed during rotation {number}: {:?}",
-                load.failed, load.attempted, load.first_failures
-            )));
+    attempted.map_err(|problem| StoryError::Unmet(format!("during rotation {number} {problem}")))
+}
+
+/// Adds what clients saw to the tables. How many handshakes that were, none of which may have failed.
+pub(super) fn unharmed(way: Way, rotations: u32, seen: &Seen, report: &mut Report) -> Result<u64, String> {
+    for (path, load) in [("through", &seen.through), ("direct", &seen.direct)] {
+        merge(&mut report.handshakes, load);
+        report.add(row(way, path, rotations, load));
+    }
+    match [&seen.through, &seen.direct].into_iter().find(|load| load.failed > 0 || load.attempted == 0) {
+        None => Ok(seen.through.attempted + seen.direct.attempted),
+        Some(load) => {
+            Err(format!("{} of {} handshakes failed: {:?}", load.failed, load.attempted, load.first_failures))
         }
     }
-    Ok(seen.through.attempted + seen.direct.attempted)
 }
 
 /// One row of the table of loads.
-pub(super) fn row(way: &str, path: &str, rotations: u32, load: &LoadReport) -> LoadRow {
+pub(super) fn row(way: Way, path: &str, rotations: u32, load: &LoadReport) -> LoadRow {
     LoadRow {
-        way: way.to_owned(),
+        way,
         path: path.to_owned(),
         rotations,
         attempted: load.attempted,
