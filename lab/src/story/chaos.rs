@@ -3,11 +3,14 @@
 //! What must hold after each seed, once its faults have ended and the schedule has looked: every target serves the
 //! newest leaf; both planners plan nothing; no execution is under way; no client's handshake failed, at any moment; one
 //! leaf was minted for the renewal, and another one only because its predecessor was reverted on a target (invariant 5:
-//! what was reverted is never used again). In between anything may happen that a person is told of, `Rotation Halted`
+//! what was reverted is never used again); no delivery was sent by two commands, unless it was the SDK that repeated the
+//! call. In between anything may happen that a person is told of, `Rotation Halted`
 //! included: a halt is an end only if the stack stays so.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -17,7 +20,7 @@ use super::load::PAUSE;
 use super::rotation::merge;
 use super::watch::LedgerGeneration;
 use super::{CLIENT, Options, PROBER, STACK, StoryError, Tale};
-use crate::chaos::schedule;
+use crate::chaos::{CallFault, Fault, schedule};
 use crate::client::LoadReport;
 use crate::client::load::{Aim, Load, Pace};
 use crate::report::{Report, Storm};
@@ -55,12 +58,13 @@ async fn storm(tale: &Tale, options: &Options, seed: u64, report: &mut Report, p
     let aim = Aim::Through { host: DOMAIN.to_owned(), port: PORT };
     let load = Load::start(&client, &aim, options.clients, &Pace::new(PAUSE));
     let begun = Instant::now();
+    let sent = repeated(tale);
     tale.world.chaos.arm(faults);
     let acm = (tale.world.acm.clone(), tale.certificate.clone());
     // The hint itself may be held back.
     let hint = tokio::spawn(async move { acm.0.renew(&acm.1, OffsetDateTime::now_utc()).await });
     let raged = rage(tale, &phase).await;
-    let met = tale.world.chaos.disarm().len();
+    let met = tale.world.chaos.disarm();
     let converged = match raged {
         Ok(()) => converge(tale, &before, &phase).await,
         Err(error) => Err(error),
@@ -73,7 +77,7 @@ async fn storm(tale: &Tale, options: &Options, seed: u64, report: &mut Report, p
     report.chaos.push(Storm {
         seed,
         faults: told,
-        met,
+        met: met.len(),
         seconds,
         handshakes: load.attempted,
         failed: load.failed,
@@ -81,11 +85,13 @@ async fn storm(tale: &Tale, options: &Options, seed: u64, report: &mut Report, p
         sweeps: converged.as_ref().copied().unwrap_or_default(),
     });
     let sweeps = converged.map_err(|error| of(seed, &error))?;
-    judge(&load, &minted).map_err(|text| StoryError::Unmet(format!("seed {seed}: {text}")))?;
+    let excess = repeated(tale).saturating_sub(sent + excused(&met));
+    judge(&load, &minted, excess).map_err(|text| StoryError::Unmet(format!("seed {seed}: {text}")))?;
     report.served = judge::served(&tale.world, PROBER, &tale.roots, &generations(tale).await?).await?;
     report.rotations += 1;
     phase.done(&format!(
-        "{met} faults met; converged after {sweeps} sweeps in {seconds:.1} s; {} leaf; {} handshakes, 0 failed",
+        "{} faults met; converged after {sweeps} sweeps in {seconds:.1} s; {} leaf; {} handshakes, 0 failed",
+        met.len(),
         minted.len(),
         load.attempted
     ));
@@ -179,7 +185,7 @@ async fn unsettled(tale: &Tale, before: &[LedgerGeneration]) -> Result<Option<St
 }
 
 /// What may never have happened on the way.
-fn judge(load: &LoadReport, minted: &[LedgerGeneration]) -> Result<(), String> {
+fn judge(load: &LoadReport, minted: &[LedgerGeneration], excess: usize) -> Result<(), String> {
     if load.failed > 0 || load.attempted == 0 {
         return Err(format!("{} of {} handshakes failed: {:?}", load.failed, load.attempted, load.first_failures));
     }
@@ -191,7 +197,31 @@ fn judge(load: &LoadReport, minted: &[LedgerGeneration]) -> Result<(), String> {
             reverted.len()
         ));
     }
+    if excess > 0 {
+        return Err(format!("{excess} commands were sent for deliveries that had been sent before"));
+    }
     Ok(())
+}
+
+/// How many commands so far carried a delivery that an earlier one had carried. Their comment names stack, epoch,
+/// generation and attempt.
+fn repeated(tale: &Tale) -> usize {
+    let passed = tale.world.gateway.passed();
+    let sent = passed.iter().filter(|call| call.operation == "ssm.SendCommand" && call.status == 200);
+    let sent: Vec<Value> = sent.filter_map(|call| serde_json::from_slice(&call.request).ok()).collect();
+    let told = |command: &Value| (command["Comment"].to_string(), command["InstanceIds"].to_string());
+    sent.len() - sent.iter().map(told).collect::<BTreeSet<_>>().len()
+}
+
+/// How often faults may have had the SDK repeat a `SendCommand` that had its effect. The call knows no client token.
+fn excused(met: &[Fault]) -> usize {
+    let repeats = |fault: &Fault| match *fault {
+        Fault::Call { operation: "ssm.SendCommand", first, last, what: CallFault::Twice | CallFault::LoseAnswer } => {
+            last - first + 1
+        }
+        Fault::Call { .. } | Fault::Event { .. } | Fault::KillFunction { .. } | Fault::KillInstaller { .. } => 0,
+    };
+    met.iter().map(repeats).sum::<u32>() as usize
 }
 
 #[cfg(test)]
@@ -209,11 +239,20 @@ mod tests {
         let load = LoadReport { attempted: 5, ..LoadReport::default() };
         let renewed = || minted("leaf generation 1 answers ACM serial a; ACM now has b");
         let again = minted("leaf generation 2 was reverted on i-1 and is never used again");
-        assert_eq!(judge(&load, &[renewed()]), Ok(()));
-        assert_eq!(judge(&load, &[renewed(), again]), Ok(()));
-        assert!(judge(&load, &[renewed(), renewed()]).is_err());
-        assert!(judge(&load, &[]).is_err());
-        assert!(judge(&LoadReport { failed: 1, ..load }, &[renewed()]).is_err());
-        assert!(judge(&LoadReport::default(), &[renewed()]).is_err());
+        assert_eq!(judge(&load, &[renewed()], 0), Ok(()));
+        assert_eq!(judge(&load, &[renewed(), again], 0), Ok(()));
+        assert!(judge(&load, &[renewed()], 1).is_err());
+        assert!(judge(&load, &[renewed(), renewed()], 0).is_err());
+        assert!(judge(&load, &[], 0).is_err());
+        assert!(judge(&LoadReport { failed: 1, ..load }, &[renewed()], 0).is_err());
+        assert!(judge(&LoadReport::default(), &[renewed()], 0).is_err());
+    }
+
+    #[test]
+    fn only_a_repetition_of_the_call_itself_excuses_a_second_command() {
+        let call = |operation, what| Fault::Call { operation, first: 1, last: 2, what };
+        assert_eq!(excused(&[call("ssm.SendCommand", CallFault::LoseAnswer)]), 2);
+        assert_eq!(excused(&[call("ssm.SendCommand", CallFault::KillAfter)]), 0);
+        assert_eq!(excused(&[call("ssm.PutParameter", CallFault::Twice)]), 0);
     }
 }
