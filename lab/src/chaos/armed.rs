@@ -27,6 +27,8 @@ struct State {
     calls: u32,
     operations: BTreeMap<String, u32>,
     events: u32,
+    /// Installers were killed since somebody asked.
+    stumped: bool,
 }
 
 impl Chaos {
@@ -111,6 +113,11 @@ impl Chaos {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 
+    /// Whether installers were killed since this was asked last.
+    pub fn took_installers(&self) -> bool {
+        std::mem::take(&mut self.state().stumped)
+    }
+
     /// Kills the function process at the other end of a connection; anybody else lives.
     pub fn kill_caller(&self, peer: SocketAddr) {
         if let Some(processes) = &self.processes {
@@ -121,22 +128,23 @@ impl Chaos {
     fn set_off(&self, fault: Fault, round: u64) {
         let Some(processes) = self.processes.clone() else { return };
         let chaos = self.clone();
-        let later = async move |after_ms: u64| {
+        let later = async move |chaos: &Self, after_ms: u64| {
             tokio::time::sleep(Duration::from_millis(after_ms)).await;
             chaos.state().round == round
         };
         match fault {
             Fault::KillFunction { function, after_ms, .. } => {
                 tokio::spawn(async move {
-                    if later(after_ms).await {
+                    if later(&chaos, after_ms).await {
                         kill::function(&processes, function);
                     }
                 });
             }
             Fault::KillInstaller { after_ms, .. } => {
                 tokio::spawn(async move {
-                    if later(after_ms).await {
-                        kill::installers(&processes);
+                    if later(&chaos, after_ms).await {
+                        let killed = kill::installers(&processes) > 0;
+                        chaos.state().stumped |= killed;
                     }
                 });
             }

@@ -8,6 +8,7 @@
 //! included: a halt is an end only if the stack stays so.
 
 use std::collections::BTreeSet;
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -119,6 +120,9 @@ async fn rage(tale: &Tale, phase: &Phase) -> Result<(), StoryError> {
         if heard.iter().any(|heard| ["Rotation Completed", "Rotation Halted"].contains(&heard.kind.as_str())) {
             break;
         }
+        if tale.world.chaos.took_installers() {
+            foreign_reload(tale, phase).await?;
+        }
         if tale.watch.running(machine).await? > 0 {
             moved = Instant::now();
         }
@@ -131,6 +135,27 @@ async fn rage(tale: &Tale, phase: &Phase) -> Result<(), StoryError> {
         }
         tokio::time::sleep(LOOK).await;
     }
+    Ok(())
+}
+
+/// What a log rotation does at the worst of times: servers read their files as a killed installer has left them.
+async fn foreign_reload(tale: &Tale, phase: &Phase) -> Result<(), StoryError> {
+    for host in &tale.world.hosts {
+        let home = &host.guest.home;
+        let (program, arguments): (_, &[&str]) = match host.server {
+            "apache" => (home.join("control"), &["-k", "graceful"]),
+            "nginx" => (home.join("control"), &["-s", "reload"]),
+            "haproxy" => (home.join("control"), &["reload"]),
+            _ => (home.join("hooks").join("reload"), &[]),
+        };
+        let (marker, value) = tale.world.processes.marker();
+        let mut command = tokio::process::Command::new(program);
+        command.args(arguments).env(marker, value).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // A server that refuses its files keeps the old ones, which is its owner's business: clients tell.
+        let _ = tokio::time::timeout(Duration::from_secs(30), command.status()).await;
+    }
+    phase.note("an installer was killed, and its host's server reloaded");
     Ok(())
 }
 
