@@ -100,12 +100,17 @@ async fn unreachable(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
 /// An instance is stopped: the inventory says so, under a code, and others are not kept from anything.
 async fn stopped(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
     let host = first(tale)?;
+    let dialled = found(tale, host, "TimedOut").await?;
     hosts::power(tale, host, "stop-instances").await?;
     let blocked = blocked_as(tale, "Unmanaged", &phase).await;
+    let in_vain = found(tale, host, "TimedOut").await? > dialled;
     hosts::power(tale, host, "start-instances").await?;
     blocked?;
+    if in_vain {
+        return Err(StoryError::Unmet(format!("{} was dialled although the inventory says that it is gone", host.id)));
+    }
     settled(tale, &phase).await?;
-    phase.done("blocked as Unmanaged by the inventory; proven again after its start");
+    phase.done("blocked as Unmanaged by the inventory, not dialled in vain; proven again after its start");
     Ok(())
 }
 
