@@ -195,7 +195,9 @@ async fn ask(tale: &Tale) -> Result<(), StoryError> {
 
 /// ACM renews; waits until a delivery to this host has ended with this code.
 async fn fail(tale: &Tale, host: &Host, code: &str, cause: &str, phase: &Phase) -> Result<(), StoryError> {
-    let known = ends(tale, host).await?.len();
+    let is_it =
+        |end: &&Value| end["code"] == code && end["detail"].as_str().is_some_and(|detail| detail.starts_with(cause));
+    let known = ends(tale, host).await?.iter().filter(is_it).count();
     renew(tale).await;
     let mut asked = tokio::time::Instant::now();
     let found = until(LIMIT, LOOK, async || {
@@ -204,10 +206,8 @@ async fn fail(tale: &Tale, host: &Host, code: &str, cause: &str, phase: &Phase) 
             ask(tale).await?;
             asked = tokio::time::Instant::now();
         }
-        let ends = ends(tale, host).await?;
-        let is_it =
-            |end: &Value| end["code"] == code && end["detail"].as_str().is_some_and(|detail| detail.starts_with(cause));
-        Ok::<_, StoryError>((ends.len() > known && ends.iter().any(is_it)).then_some(()))
+        let ended = ends(tale, host).await?.iter().filter(is_it).count();
+        Ok::<_, StoryError>((ended > known).then_some(()))
     })
     .await?;
     found.ok_or_else(|| StoryError::Unmet(format!("no delivery to {} ended with {code} {cause}", host.id)))
