@@ -4,6 +4,7 @@
 //! Schema is printed from the same table), the typed document below, and the `rules` that compare fields.
 
 mod allowed;
+mod auth;
 mod change;
 mod document;
 mod key_type;
@@ -15,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use std::net::SocketAddr;
 
 pub use allowed::{AllowedDomains, NotADomain};
+pub use auth::AuthPolicy;
 pub use change::{CHANGES, Change, FieldChange, page as changes_page};
 pub use key_type::KeyType;
 
@@ -153,6 +155,9 @@ pub struct Service {
     /// How long a connection may be idle, 60 to 600 seconds; VPC Lattice's default is 60.
     #[serde(default)]
     pub idle_timeout_seconds: Option<u16>,
+    /// Who may connect; everybody whom the network's associations admit, if left out.
+    #[serde(default)]
+    pub auth_policy: Option<AuthPolicy>,
     /// Where the name is published.
     pub dns: Dns,
 }
