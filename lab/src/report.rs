@@ -75,6 +75,8 @@ pub enum Way {
     Espalier,
     /// By Espalier, on hosts that did not take the new pair.
     Refused,
+    /// By Espalier: another target group, in place of another certificate.
+    Replace,
     /// Files overwritten and servers restarted, for comparison.
     Naive,
 }
@@ -84,6 +86,7 @@ impl Way {
         match self {
             Self::Espalier => "espalier",
             Self::Refused => "espalier, refused",
+            Self::Replace => "espalier, replaced",
             Self::Naive => "overwrite and restart",
         }
     }

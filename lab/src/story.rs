@@ -11,6 +11,7 @@ mod load;
 mod naive;
 mod policy;
 mod repair;
+mod replace;
 mod rotation;
 mod stack;
 pub mod timeline;
@@ -73,6 +74,8 @@ pub enum Scenario {
     Repair,
     /// An auth policy lets one client in and keeps another out.
     Policy,
+    /// The targets' port is changed, and changed back, under client load.
+    Replace,
     /// ACM announces renewals under client load and under faults, a seed each (`--chaos`).
     Chaos,
 }
@@ -85,6 +88,7 @@ impl Scenario {
             Self::Input => "input",
             Self::Repair => "repair",
             Self::Policy => "policy",
+            Self::Replace => "replace",
             Self::Chaos => "chaos",
         }
     }
@@ -278,6 +282,7 @@ async fn chapters(
             Scenario::Input => input::told(tale, ui).await?,
             Scenario::Repair => repair::told(tale, options, report, ui).await?,
             Scenario::Policy => policy::told(tale, ui).await?,
+            Scenario::Replace => replace::told(tale, options, report, ui).await?,
             Scenario::Chaos => chaos::storms(tale, options, report, ui).await?,
         }
         stack::again(tale, ui.phase("plan again")).await?;

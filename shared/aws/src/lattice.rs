@@ -4,6 +4,7 @@
 //! action holds every parameter. What AWS does asynchronously is not awaited here; the next look sees it.
 
 mod auth;
+mod checkup;
 mod given;
 mod look;
 mod step;
@@ -37,6 +38,9 @@ pub const ACTIONS: &[&str] = &[
     look::VPC_ASSOCIATION,
     look::SERVICE_ASSOCIATIONS,
     look::SERVICE_ASSOCIATION,
+    checkup::NETWORK,
+    checkup::POLICY,
+    checkup::LOGS,
     TAGS,
     step::CREATE_NETWORK,
     step::ASSOCIATE_VPC,

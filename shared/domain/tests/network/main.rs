@@ -5,6 +5,7 @@ mod auth;
 mod calls;
 mod changes;
 mod chaos;
+mod diagnose;
 mod drift;
 mod given;
 mod histories;
