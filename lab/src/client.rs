@@ -137,29 +137,45 @@ impl Client {
     /// Resolves `host`, connects, verifies, and gets `path` once.
     pub async fn get(&self, host: &str, port: u16, path: &str) -> Result<Served, ClientError> {
         let started = Instant::now();
-        let resolving = dns::resolve(self.source, self.resolver, host);
-        let addresses = timeout(self.limit, resolving).await.map_err(|_| ClientError::TimedOut("resolving"))?;
-        let addresses = addresses.map_err(|source| ClientError::Resolve { name: host.to_owned(), source })?;
-        let address = addresses.first().ok_or_else(|| ClientError::NoAddress(host.to_owned()))?;
-        let served = self.get_at(SocketAddr::new((*address).into(), port), host, path).await?;
+        let address = self.resolve(host).await?;
+        let served = self.get_at(SocketAddr::new(address, port), host, path).await?;
         Ok(Served { total: started.elapsed(), ..served })
     }
 
     /// [`Client::get`] at a known address, still verifying for `host`.
     pub async fn get_at(&self, address: SocketAddr, host: &str, path: &str) -> Result<Served, ClientError> {
         let started = Instant::now();
-        let dialling = timeout(self.limit, pipe::dial(self.source, address)).await;
-        let stream = dialling.map_err(|_| ClientError::TimedOut("connecting"))?.map_err(ClientError::Connect)?;
-        let name = ServerName::try_from(host.to_owned()).map_err(|error| ClientError::Setup(error.to_string()))?;
-        let shaking = TlsConnector::from(self.config.clone()).connect(name, stream);
-        let shaken = timeout(self.limit, shaking).await.map_err(|_| ClientError::TimedOut("handshake"))?;
-        let mut stream = shaken.map_err(ClientError::Handshake)?;
+        let mut stream = self.connect(address, host).await?;
         let handshake = started.elapsed();
         let leaf = leaf(&stream)?;
         let asking = timeout(self.limit, ask(&mut stream, host, path)).await;
         let (status, body) = asking.map_err(|_| ClientError::TimedOut("answer"))??;
         let Leaf { serial, fingerprint, not_after } = leaf;
         Ok(Served { address, serial, fingerprint, not_after, status, body, handshake, total: started.elapsed() })
+    }
+
+    /// Connects like [`Client::get`] and asks for nothing; whether the connection is still open after `stay`.
+    pub async fn hold(&self, host: &str, port: u16, stay: Duration) -> Result<bool, ClientError> {
+        let address = self.resolve(host).await?;
+        let mut stream = self.connect(SocketAddr::new(address, port), host).await?;
+        // Whatever comes unasked is the end of the connection.
+        Ok(timeout(stay, stream.read(&mut [0; 1])).await.is_err())
+    }
+
+    async fn resolve(&self, host: &str) -> Result<IpAddr, ClientError> {
+        let resolving = dns::resolve(self.source, self.resolver, host);
+        let addresses = timeout(self.limit, resolving).await.map_err(|_| ClientError::TimedOut("resolving"))?;
+        let addresses = addresses.map_err(|source| ClientError::Resolve { name: host.to_owned(), source })?;
+        addresses.first().map(|address| (*address).into()).ok_or_else(|| ClientError::NoAddress(host.to_owned()))
+    }
+
+    async fn connect(&self, address: SocketAddr, host: &str) -> Result<TlsStream<TcpStream>, ClientError> {
+        let dialling = timeout(self.limit, pipe::dial(self.source, address)).await;
+        let stream = dialling.map_err(|_| ClientError::TimedOut("connecting"))?.map_err(ClientError::Connect)?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| ClientError::Setup(error.to_string()))?;
+        let shaking = TlsConnector::from(self.config.clone()).connect(name, stream);
+        let shaken = timeout(self.limit, shaking).await.map_err(|_| ClientError::TimedOut("handshake"))?;
+        shaken.map_err(ClientError::Handshake)
     }
 }
 

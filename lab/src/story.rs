@@ -4,12 +4,14 @@
 mod chaos;
 pub mod cli;
 pub mod deploy;
+mod drift;
 mod input;
 pub mod judge;
 mod leaks;
 mod load;
 mod naive;
 mod repair;
+mod replace;
 mod rotation;
 mod stack;
 pub mod timeline;
@@ -70,6 +72,10 @@ pub enum Scenario {
     Input,
     /// Things break on hosts and between them; each is found and repaired, or reported under its code.
     Repair,
+    /// The targets' port is changed, and changed back, under client load.
+    Replace,
+    /// Others change what is Espalier's: it is found, and repaired or only told.
+    Drift,
     /// ACM announces renewals under client load and under faults, a seed each (`--chaos`).
     Chaos,
 }
@@ -81,6 +87,8 @@ impl Scenario {
             Self::Leaks => "leaks",
             Self::Input => "input",
             Self::Repair => "repair",
+            Self::Replace => "replace",
+            Self::Drift => "drift",
             Self::Chaos => "chaos",
         }
     }
@@ -273,6 +281,8 @@ async fn chapters(
             Scenario::Leaks => continue,
             Scenario::Input => input::told(tale, ui).await?,
             Scenario::Repair => repair::told(tale, options, report, ui).await?,
+            Scenario::Replace => replace::told(tale, options, report, ui).await?,
+            Scenario::Drift => drift::told(tale, options, report, ui).await?,
             Scenario::Chaos => chaos::storms(tale, options, report, ui).await?,
         }
         stack::again(tale, ui.phase("plan again")).await?;

@@ -183,23 +183,23 @@ impl State {
         }))
     }
 
-    pub(super) fn get_listener(&self, request: &Value) -> Answer {
+    pub(super) fn get_listener(&self, request: &Value, now: Moment) -> Answer {
         let wanted: ListenerInput = input(request)?;
         let (id, listener) = self.listener(&wanted.service_identifier, &wanted.listener_identifier)?;
         let mut answer = self.listener_members(&id)?;
         super::services::put(&mut answer, "createdAt", Some(stamp(listener.created)));
-        super::services::put(&mut answer, "lastUpdatedAt", Some(stamp(listener.updated)));
+        super::services::put(&mut answer, "lastUpdatedAt", Some(stamp(self.told(listener.updated, now))));
         Ok(answer)
     }
 
-    pub(super) fn list_listeners(&self, request: &Value) -> Answer {
+    pub(super) fn list_listeners(&self, request: &Value, now: Moment) -> Answer {
         let wanted: ServiceInput = input(request)?;
         let (service, _) = self.service(&wanted.service_identifier)?;
         let items = self.listeners_of(&service).map(|(id, listener)| {
             json!({
                 "id": id, "arn": self.listener_arn(&service, id), "name": listener.name,
                 "protocol": listener.protocol.name(), "port": listener.port,
-                "createdAt": stamp(listener.created), "lastUpdatedAt": stamp(listener.updated),
+                "createdAt": stamp(listener.created), "lastUpdatedAt": stamp(self.told(listener.updated, now)),
             })
         });
         page(&self.options, request, items).map(Page::answer)

@@ -256,6 +256,11 @@ impl State {
         }
     }
 
+    /// A moment as callers are told it: as long ago as it would be if all the time since had run at the pace of now.
+    pub(super) fn told(&self, moment: Moment, now: Moment) -> Moment {
+        now - (now - moment) * i32::from(self.options.pace)
+    }
+
     /// A fresh identifier: `prefix` and 17 lower-case alphanumerics.
     pub(super) fn issue(&mut self, prefix: &str) -> String {
         self.issued += 1;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use aws_sdk_ec2::types::{Filter, Instance, Tag, VpcAttributeName};
+use aws_sdk_ec2::types::{Filter, Instance, SecurityGroup, Tag, VpcAttributeName};
 use espalier_aws::error::{AwsError, during};
 use espalier_domain::id::{InstanceId, SecurityGroupId, StackName, SubnetId, VpcId};
-use espalier_domain::network::{Estate, SeenInstance, SeenSubnet, SeenVpc};
+use espalier_domain::network::{Estate, SeenGroup, SeenInstance, SeenSubnet, SeenVpc};
 use espalier_domain::spec::{Select, Spec};
 use espalier_domain::tag;
 use futures::future::try_join_all;
@@ -27,21 +27,25 @@ impl Ec2 {
     /// When EC2 cannot be asked, or answers without a field it always sends. What is missing is not an error.
     pub async fn estate(&self, spec: &Spec) -> Result<Estate, AwsError> {
         let group = &spec.targets.security_group_id;
-        let (vpcs, subnets, security_group_exists, prefix_list_id, (ingress, other_ingress), instances) = try_join!(
+        let (vpcs, subnets, groups, lists, (ingress, other_ingress), former_ingress, instances) = try_join!(
             self.vpcs(spec),
             self.subnets(&spec.network.subnet_ids),
-            self.group_exists(group),
-            self.prefix_list_of_lattice(),
+            self.groups(spec),
+            self.prefix_lists_of_lattice(),
             self.ingress(&spec.stack, group),
+            self.former_ingress(&spec.stack, group),
             self.instances(&spec.stack, &spec.targets.select),
         )?;
+        let (prefix_list_id, ipv6_prefix_list_id) = lists;
         Ok(Estate {
             vpcs,
             subnets,
-            security_group_exists,
+            groups,
             prefix_list_id,
+            ipv6_prefix_list_id,
             ingress,
             other_ingress,
+            former_ingress,
             instances,
             hosted_zone: None,
         })
@@ -98,21 +102,35 @@ impl Ec2 {
         Ok(found)
     }
 
-    async fn group_exists(&self, id: &SecurityGroupId) -> Result<bool, AwsError> {
-        let call = self.client.describe_security_groups().filters(filter("group-id", &[id.as_str()]));
-        let answer = call.send().await.map_err(during(GROUPS))?;
-        Ok(!answer.security_groups.unwrap_or_default().is_empty())
+    /// Every security group the spec names, as far as it exists.
+    async fn groups(&self, spec: &Spec) -> Result<Vec<SeenGroup>, AwsError> {
+        let consumers = spec.network.consumers.iter().flat_map(|consumer| &consumer.security_group_ids);
+        let own = [&spec.targets.security_group_id, &spec.prober.security_group_id];
+        let ids: BTreeSet<&str> = consumers.chain(own).map(SecurityGroupId::as_str).collect();
+        let mut found = Vec::new();
+        for page in Vec::from_iter(ids).chunks(FILTER_VALUES) {
+            let call = self.client.describe_security_groups().filters(filter("group-id", page));
+            let list = call.into_paginator().items().send().try_collect().await.map_err(during(GROUPS))?;
+            for group in list {
+                found.push(seen_group(group)?);
+            }
+        }
+        Ok(found)
     }
 
-    /// The region's managed prefix list of VPC Lattice (IPv4), from whose addresses traffic reaches targets.
-    async fn prefix_list_of_lattice(&self) -> Result<Option<String>, AwsError> {
-        let name = format!("com.amazonaws.{}.vpc-lattice", self.region);
-        let call = self.client.describe_managed_prefix_lists().filters(filter("prefix-list-name", &[&name]));
+    /// The Region's managed prefix lists of VPC Lattice (IPv4 and IPv6), from whose addresses traffic reaches targets.
+    async fn prefix_lists_of_lattice(&self) -> Result<(Option<String>, Option<String>), AwsError> {
+        let names = ["", ".ipv6"].map(|family| format!("com.amazonaws.{}{family}.vpc-lattice", self.region));
+        let values: Vec<&str> = names.iter().map(String::as_str).collect();
+        let call = self.client.describe_managed_prefix_lists().filters(filter("prefix-list-name", &values));
         let answer = call.send().await.map_err(during(PREFIX_LISTS))?;
         // The filter is exact on AWS; look again, because a wrong list would open the wrong door.
         let lists = answer.prefix_lists.unwrap_or_default();
-        let list = lists.into_iter().find(|list| list.prefix_list_name.as_deref() == Some(name.as_str()));
-        Ok(list.and_then(|list| list.prefix_list_id))
+        let [ipv4, ipv6] = names.map(|name| {
+            let list = lists.iter().find(|list| list.prefix_list_name.as_deref() == Some(name.as_str()));
+            list.and_then(|list| list.prefix_list_id.clone())
+        });
+        Ok((ipv4, ipv6))
     }
 
     async fn instances(&self, stack: &StackName, select: &Select) -> Result<Vec<SeenInstance>, AwsError> {
@@ -138,6 +156,23 @@ impl Ec2 {
         let instances = list.into_iter().flat_map(|reservation| reservation.instances.unwrap_or_default());
         instances.map(|instance| seen(stack, instance)).collect()
     }
+}
+
+fn seen_group(group: SecurityGroup) -> Result<SeenGroup, AwsError> {
+    let id = present(GROUPS, "a security group's id", group.group_id)?;
+    let open = group.ip_permissions.unwrap_or_default().into_iter().filter_map(|permission| {
+        let port = |port: Option<i32>, every: u16| port.and_then(|port| u16::try_from(port).ok()).unwrap_or(every);
+        match permission.ip_protocol.as_deref() {
+            Some("tcp") => Some((port(permission.from_port, 0), port(permission.to_port, u16::MAX))),
+            Some("-1") => Some((0, u16::MAX)),
+            _ => None,
+        }
+    });
+    Ok(SeenGroup {
+        id: SecurityGroupId::parse(id).map_err(|error| AwsError::unexpected(GROUPS, error.to_string()))?,
+        vpc_id: group.vpc_id.and_then(|id| VpcId::parse(id).ok()),
+        open_ports: open.collect(),
+    })
 }
 
 fn seen(stack: &StackName, instance: Instance) -> Result<SeenInstance, AwsError> {

@@ -72,6 +72,28 @@ impl Ec2 {
         Ok((ours, others))
     }
 
+    /// Rules of the stack in other groups, sorted by id: the spec named another group before. Known by their tag.
+    pub(crate) async fn former_ingress(
+        &self,
+        stack: &StackName,
+        group: &SecurityGroupId,
+    ) -> Result<Vec<(SecurityGroupId, SeenIngress)>, AwsError> {
+        let tagged = filter(&format!("tag:{}", tag::STACK), &[stack.as_str()]);
+        let call = self.client.describe_security_group_rules().filters(tagged);
+        let list = call.into_paginator().items().send().try_collect().await.map_err(during(LIST))?;
+        let mut found = Vec::new();
+        for rule in list.into_iter().filter(|rule| rule.is_egress != Some(true)) {
+            // The filter is exact on AWS; look again, because what is found is closed.
+            let id = rule.group_id.clone().and_then(|id| SecurityGroupId::parse(id).ok());
+            let is_ours = has(rule.tags.as_deref(), tag::STACK, stack.as_str());
+            if let Some(id) = id.filter(|id| is_ours && id != group) {
+                found.push((id, seen(rule)?));
+            }
+        }
+        found.sort_by(|a, b| a.1.rule_id.cmp(&b.1.rule_id));
+        Ok(found)
+    }
+
     async fn authorize(
         &self,
         stack: &StackName,
@@ -131,5 +153,6 @@ fn seen(rule: SecurityGroupRule) -> Result<SeenIngress, AwsError> {
         rule_id: present(LIST, "a rule's id", rule.security_group_rule_id)?,
         source: source.filter(|_| rule.ip_protocol.as_deref() == Some("tcp")),
         ports: (port(rule.from_port, 0), port(rule.to_port, u16::MAX)),
+        is_ipv6_block: rule.cidr_ipv6.is_some(),
     })
 }

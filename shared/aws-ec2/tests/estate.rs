@@ -70,8 +70,11 @@ fn respond(seen: &Seen) -> (u16, String) {
         "<subnetSet><item><subnetId>{SUBNET}</subnetId><vpcId>{VPC}</vpcId><availabilityZoneId>euw1-az1</availabilityZoneId>\
          </item></subnetSet>"
     );
-    let group =
-        format!("<securityGroupInfo><item><groupId>{GROUP}</groupId><vpcId>{VPC}</vpcId></item></securityGroupInfo>");
+    let group = format!(
+        "<securityGroupInfo><item><groupId>{GROUP}</groupId><vpcId>{VPC}</vpcId><ipPermissions><item>\
+                 <ipProtocol>tcp</ipProtocol><fromPort>443</fromPort><toPort>443</toPort></item><item><ipProtocol>udp\
+                 </ipProtocol></item></ipPermissions></item></securityGroupInfo>"
+    );
     let lists = "<prefixListSet><item><prefixListId>pl-0b</prefixListId><prefixListName>com.amazonaws.eu-west-1.ipv6.vpc-lattice\
                  </prefixListName></item><item><prefixListId>pl-0a</prefixListId><prefixListName>\
                  com.amazonaws.eu-west-1.vpc-lattice</prefixListName></item></prefixListSet>";
@@ -94,6 +97,13 @@ fn respond(seen: &Seen) -> (u16, String) {
         "DescribeSubnets" => subnet,
         "DescribeSecurityGroups" => group,
         "DescribeManagedPrefixLists" => lists.into(),
+        "DescribeSecurityGroupRules" if seen.body.contains("tag%3Aespalier") => {
+            let tag = "<item><key>espalier:stack</key><value>payments</value></item>";
+            let former = rule("sgr-9", LATTICE, "", tag).replace(GROUP, PROBER);
+            // One of the group itself, and one whose tag does not say what was asked for.
+            let others = rule("sgr-1", LATTICE, "", tag) + &rule("sgr-8", LATTICE, "", "").replace(GROUP, PROBER);
+            format!("<securityGroupRuleSet>{former}{others}</securityGroupRuleSet>")
+        }
         "DescribeSecurityGroupRules" => format!("<securityGroupRuleSet>{}</securityGroupRuleSet>", rules()),
         "DescribeInstances" => {
             let both = instance(TWO, "terminated", "") + &instance(ONE, "running", &running);
@@ -112,7 +122,11 @@ async fn a_look_takes_what_exists_and_sorts_the_rules() {
 
     assert_eq!((estate.vpcs.len(), estate.vpcs[0].resolves_private_zones), (1, false));
     assert_eq!(estate.subnets[0].zone_id, "euw1-az1");
-    assert!(estate.security_group_exists);
+    let groups: Vec<_> = estate.groups.iter().map(|one| (one.id.as_str(), one.open_ports.clone())).collect();
+    assert_eq!(groups, [(GROUP, vec![(443, 443)])]);
+    let former: Vec<_> = estate.former_ingress.iter().map(|(id, one)| (id.as_str(), one.rule_id.as_str())).collect();
+    assert_eq!(former, [(PROBER, "sgr-9")], "what is ours in a group that the spec does not name");
+    assert_eq!(estate.ipv6_prefix_list_id.as_deref(), Some("pl-0b"));
     assert_eq!(estate.prefix_list_id.as_deref(), Some("pl-0a"));
     let ours: Vec<(&str, Option<IngressSource>)> =
         estate.ingress.iter().map(|rule| (rule.rule_id.as_str(), rule.source.clone())).collect();

@@ -15,8 +15,9 @@ mod render;
 pub use action::{Action, IngressSource, TargetGroupWant};
 pub use drift::drifted;
 pub use observed::{
-    DnsEntry, Estate, Observed, Owned, SeenIngress, SeenInstance, SeenListener, SeenNetwork, SeenRecord, SeenService,
-    SeenServiceAssociation, SeenSubnet, SeenTarget, SeenTargetGroup, SeenVpc, SeenVpcAssociation, Status, TargetStatus,
+    DnsEntry, Estate, Observed, Owned, SeenGroup, SeenIngress, SeenInstance, SeenListener, SeenNetwork, SeenRecord,
+    SeenService, SeenServiceAssociation, SeenSubnet, SeenTarget, SeenTargetGroup, SeenVpc, SeenVpcAssociation, Status,
+    TargetStatus,
 };
 pub use render::render;
 

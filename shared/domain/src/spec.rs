@@ -171,6 +171,9 @@ pub struct Targets {
     pub port: u16,
     /// The group on the targets in which Espalier keeps its ingress rules.
     pub security_group_id: SecurityGroupId,
+    /// How many inbound rules that group may have, where the account's quota was raised.
+    #[serde(default = "sixty")]
+    pub rules_per_group: u32,
     /// Which instances.
     pub select: Select,
 }
@@ -481,6 +484,10 @@ fn forty_five() -> u32 {
 
 fn five() -> u32 {
     5
+}
+
+fn sixty() -> u32 {
+    60
 }
 
 fn six() -> u32 {

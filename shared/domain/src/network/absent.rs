@@ -3,7 +3,7 @@
 use super::action::Action;
 use super::observed::{Observed, Owned};
 use super::present::{delete_vpc_association, is_our_name, leave, retire_group};
-use super::{network_name, service_name};
+use super::{estate, network_name, service_name};
 use crate::plan::{BlockCode, Plan};
 use crate::spec::Spec;
 
@@ -99,9 +99,10 @@ fn network(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
 }
 
 fn ingress(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
-    for rule in &observed.estate.ingress {
-        let security_group_id = spec.targets.security_group_id.clone();
-        plan.step(Action::RevokeIngress { security_group_id, rule_id: rule.rule_id.clone() }, GONE);
+    let ours = observed.estate.ingress.iter().map(|rule| (&spec.targets.security_group_id, rule));
+    for (group, rule) in ours.chain(estate::former(&observed.estate)) {
+        let (security_group_id, rule_id) = (group.clone(), rule.rule_id.clone());
+        plan.step(Action::RevokeIngress { security_group_id, rule_id }, GONE);
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::action::{Action, IngressSource};
-use super::observed::{Estate, SeenInstance};
-use crate::id::InstanceId;
+use super::observed::{Estate, SeenIngress, SeenInstance};
+use crate::id::{InstanceId, SecurityGroupId, VpcId};
 use crate::plan::{BlockCode, Plan};
 use crate::spec::{HealthCheck, Select, Spec};
 use crate::tag;
@@ -23,9 +23,7 @@ pub(super) fn check(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) -> bo
     let not_found = |plan: &mut Plan<Action>, what: String| {
         plan.block(BlockCode::NotFound, format!("{what} does not exist; create it or correct the spec"));
     };
-    if !estate.security_group_exists {
-        not_found(plan, format!("targets.securityGroupId {}", spec.targets.security_group_id));
-    }
+    groups(spec, estate, plan);
     if estate.hosted_zone.is_none() {
         not_found(plan, format!("service.dns.hostedZoneId {}", spec.service.dns.hosted_zone_id));
     }
@@ -49,6 +47,30 @@ fn vpcs(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) {
                 BlockCode::Unsupported,
                 format!("VPC {id} needs enableDnsSupport and enableDnsHostnames for a private hosted zone to resolve"),
             ),
+            Some(_) => {}
+        }
+    }
+}
+
+/// Every security group the spec names exists, in the VPC in which it is used.
+fn groups(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) {
+    let targets = ("targets.securityGroupId", &spec.targets.security_group_id, &spec.network.vpc_id);
+    let prober = ("prober.securityGroupId", &spec.prober.security_group_id, &spec.network.vpc_id);
+    let consumers = spec.network.consumers.iter().flat_map(|consumer| {
+        let of = |id| ("network.consumers: security group", id, &consumer.vpc_id);
+        consumer.security_group_ids.iter().map(of)
+    });
+    for (field, id, vpc_id) in [targets, prober].into_iter().chain(consumers) {
+        match estate.groups.iter().find(|group| group.id == *id) {
+            None => {
+                let because = format!("{field} {id} does not exist; create it or correct the spec");
+                plan.block(BlockCode::NotFound, because);
+            }
+            Some(group) if group.vpc_id.as_ref().is_some_and(|vpc| vpc != vpc_id) => {
+                let other = group.vpc_id.as_ref().map_or("", VpcId::as_str);
+                let because = format!("{field} {id} is in {other}, not in {vpc_id}; name a group of {vpc_id}");
+                plan.block(BlockCode::NotFound, because);
+            }
             Some(_) => {}
         }
     }
@@ -116,51 +138,102 @@ fn unfit(spec: &Spec, instance: &SeenInstance) -> Option<(BlockCode, String)> {
     (!instance.opted_in).then(|| (BlockCode::NotOptedIn, because()))
 }
 
-/// Adds the ingress rules that are missing. Whether none is.
+/// Adds the ingress rules that are missing, if the security group has room for them. Whether none is missing.
 pub(super) fn admit(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) -> bool {
-    let wanted = wanted_ingress(spec, estate);
     let group = &spec.targets.security_group_id;
-    let mut is_admitted = true;
-    for (source, port) in &wanted {
-        // Somebody else's rule for the same is as good, and EC2 takes no second one beside it.
-        let mut rules = estate.ingress.iter().chain(&estate.other_ingress);
-        let there = rules.any(|rule| rule.source.as_ref() == Some(source) && rule.ports == (*port, *port));
-        if !there {
-            let action = Action::AuthorizeIngress {
-                security_group_id: group.clone(),
-                source: source.clone(),
-                port: *port,
-                description: tag::rule_description(&spec.stack),
-            };
-            plan.step(action, format!("{group} does not admit {source} to port {port}"));
-            is_admitted = false;
+    // Somebody else's rule for the same is as good, and EC2 takes no second one beside it.
+    let rules = || estate.ingress.iter().chain(&estate.other_ingress);
+    let is_there = |(source, port): &(IngressSource, u16)| {
+        rules().any(|rule| rule.source.as_ref() == Some(source) && rule.ports == (*port, *port))
+    };
+    let missing: Vec<_> = wanted_ingress(spec, estate).into_iter().filter(|wanted| !is_there(wanted)).collect();
+    for family in [Family::V4, Family::V6] {
+        let used: u32 = rules().map(|rule| family.weight(rule.source.as_ref(), rule.is_ipv6_block, estate)).sum();
+        let more: u32 = missing.iter().map(|(source, _)| family.weight(Some(source), false, estate)).sum();
+        let quota = spec.targets.rules_per_group;
+        if used + more > quota && more > 0 {
+            let family = family.name();
+            plan.block(
+                BlockCode::Quota,
+                format!(
+                    "{group} has {used} of {quota} inbound {family} rules in use and needs {more} more (a prefix list of VPC \
+                     Lattice counts {LIST_WEIGHT}): remove rules, use another group, or have the quota \"Inbound or outbound \
+                     rules per security group\" raised and write it into targets.rulesPerGroup"
+                ),
+            );
+            return false;
         }
     }
+    let is_admitted = missing.is_empty();
+    for (source, port) in missing {
+        let because = format!("{group} does not admit {source} to port {port}");
+        let description = tag::rule_description(&spec.stack);
+        plan.step(Action::AuthorizeIngress { security_group_id: group.clone(), source, port, description }, because);
+    }
     is_admitted
+}
+
+/// What VPC Lattice's managed prefix lists count in the quota of rules (VPC user guide, AWS-managed prefix lists).
+const LIST_WEIGHT: u32 = 10;
+
+/// The quota of rules counts IPv4 and IPv6 apart; a rule for a security group counts in both (VPC user guide, quotas).
+#[derive(Debug, Clone, Copy)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
+
+    /// What a rule counts.
+    fn weight(self, source: Option<&IngressSource>, is_ipv6_block: bool, estate: &Estate) -> u32 {
+        let is_v4_list = |id: &String| estate.prefix_list_id.as_ref() == Some(id);
+        let is_v6_list = |id: &String| estate.ipv6_prefix_list_id.as_ref() == Some(id);
+        match (self, source) {
+            (Self::V4, Some(IngressSource::PrefixList(id))) if is_v4_list(id) => LIST_WEIGHT,
+            (Self::V6, Some(IngressSource::PrefixList(id))) if is_v6_list(id) => LIST_WEIGHT,
+            // Of somebody else's list neither family nor length is known: it counts at least one.
+            (Self::V4, Some(IngressSource::PrefixList(id))) => u32::from(!is_v6_list(id)),
+            (Self::V6, Some(IngressSource::PrefixList(_))) => 0,
+            (Self::V4 | Self::V6, Some(IngressSource::Group(_))) => 1,
+            (Self::V4, None) => u32::from(!is_ipv6_block),
+            (Self::V6, None) => u32::from(is_ipv6_block),
+        }
+    }
 }
 
 /// Removes the rules of ours that are not wanted (any more). For the end of a change: until then, what serves may
 /// still be reached through them.
 pub(super) fn revoke(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) {
     let wanted = wanted_ingress(spec, estate);
-    let group = &spec.targets.security_group_id;
-    for rule in &estate.ingress {
-        let is_wanted = rule
-            .source
-            .as_ref()
-            .is_some_and(|source| wanted.iter().any(|(w, p)| w == source && rule.ports == (*p, *p)));
-        if !is_wanted {
-            let action = Action::RevokeIngress { security_group_id: group.clone(), rule_id: rule.rule_id.clone() };
-            plan.step(action, format!("rule {} is ours and not wanted by the spec", rule.rule_id));
-        }
+    let is_wanted = |rule: &SeenIngress| {
+        let source = rule.source.as_ref();
+        source.is_some_and(|source| wanted.iter().any(|(w, p)| w == source && rule.ports == (*p, *p)))
+    };
+    let unwanted = estate.ingress.iter().filter(|rule| !is_wanted(rule));
+    let unwanted = unwanted.map(|rule| (&spec.targets.security_group_id, rule));
+    for (group, rule) in unwanted.chain(former(estate)) {
+        let action = Action::RevokeIngress { security_group_id: group.clone(), rule_id: rule.rule_id.clone() };
+        plan.step(action, format!("rule {} is ours and not wanted by the spec", rule.rule_id));
     }
+}
+
+/// Rules of ours in groups that the spec does not name any more.
+pub(super) fn former(estate: &Estate) -> impl Iterator<Item = (&SecurityGroupId, &SeenIngress)> {
+    estate.former_ingress.iter().map(|(group, rule)| (group, rule))
 }
 
 /// VPC Lattice reaches targets from its prefix list, never from the clients' VPC; the prober dials them directly.
 fn wanted_ingress(spec: &Spec, estate: &Estate) -> BTreeSet<(IngressSource, u16)> {
     let port = spec.targets.port;
     let mut wanted = BTreeSet::from([(IngressSource::Group(spec.prober.security_group_id.clone()), port)]);
-    if let Some(list) = &estate.prefix_list_id {
+    for list in [&estate.prefix_list_id, &estate.ipv6_prefix_list_id].into_iter().flatten() {
         wanted.insert((IngressSource::PrefixList(list.clone()), port));
         if let HealthCheck::On(check) = &spec.health_check
             && let Some(port) = check.port

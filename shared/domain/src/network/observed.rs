@@ -211,14 +211,18 @@ pub struct Estate {
     pub vpcs: Vec<SeenVpc>,
     /// The subnets the spec names, as far as they exist.
     pub subnets: Vec<SeenSubnet>,
-    /// Whether the targets' security group exists.
-    pub security_group_exists: bool,
+    /// The security groups the spec names, as far as they exist.
+    pub groups: Vec<SeenGroup>,
     /// The managed prefix list `com.amazonaws.<region>.vpc-lattice` (IPv4).
     pub prefix_list_id: Option<String>,
+    /// The managed prefix list `com.amazonaws.<region>.ipv6.vpc-lattice`.
+    pub ipv6_prefix_list_id: Option<String>,
     /// The ingress rules of the targets' security group that carry our description.
     pub ingress: Vec<SeenIngress>,
     /// Its other ingress rules. EC2 refuses a second rule for what one of them admits already, whosever it is.
     pub other_ingress: Vec<SeenIngress>,
+    /// Rules of ours in other groups: the spec named another group before.
+    pub former_ingress: Vec<(SecurityGroupId, SeenIngress)>,
     /// The instances the spec selects, as far as they exist.
     pub instances: Vec<SeenInstance>,
     /// The hosted zone, if it exists.
@@ -245,7 +249,18 @@ pub struct SeenSubnet {
     pub zone_id: String,
 }
 
-/// An ingress rule of ours.
+/// A security group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenGroup {
+    /// Its id.
+    pub id: SecurityGroupId,
+    /// Its VPC.
+    pub vpc_id: Option<VpcId>,
+    /// The TCP ports that it lets anybody in on, first and last.
+    pub open_ports: Vec<(u16, u16)>,
+}
+
+/// An ingress rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenIngress {
     /// The rule's id (`sgr-...`).
@@ -254,6 +269,8 @@ pub struct SeenIngress {
     pub source: Option<super::IngressSource>,
     /// First and last TCP port.
     pub ports: (u16, u16),
+    /// Whether it is for an IPv6 block: the quota counts the families apart.
+    pub is_ipv6_block: bool,
 }
 
 /// An instance.

@@ -101,8 +101,9 @@ pub const CHANGES: &[FieldChange] = &[
     row(
         "/targets/securityGroupId",
         InPlace,
-        "rules are added to the new group; instances have to carry it before, or clients cannot reach them",
+        "rules are added to the new group and taken out of the former one; instances have to carry the new one before, or clients cannot reach them",
     ),
+    row("/targets/rulesPerGroup", InPlace, "counted with at the next look"),
     row(
         "/targets/select/instanceIds",
         InPlace,

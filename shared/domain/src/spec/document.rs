@@ -124,6 +124,11 @@ const SERVICE: Shape = Shape::Object(&[
 const TARGETS: Shape = Shape::Object(&[
     needed("port", PORT, "where the targets serve TLS"),
     needed("securityGroupId", GROUP, "the targets' group in which Espalier keeps its ingress rules"),
+    optional(
+        "rulesPerGroup",
+        Shape::Number(60..=1000),
+        "how many inbound rules a security group may have, where the account's quota was raised; 60 if left out",
+    ),
     needed(
         "select",
         Shape::OneOf(&[

@@ -231,10 +231,12 @@ impl World {
                 self.estate.ingress.push(rule(id, source.clone(), *port));
             }
             Action::RevokeIngress { rule_id, .. } => {
-                let before = self.estate.ingress.len();
+                let count = |it: &Self| it.estate.ingress.len() + it.estate.former_ingress.len();
+                let before = count(self);
                 assert!(!self.estate.other_ingress.iter().any(|rule| rule.rule_id == *rule_id), "not our rule");
                 self.estate.ingress.retain(|rule| rule.rule_id != *rule_id);
-                refuse(before == self.estate.ingress.len(), "no such rule")?;
+                self.estate.former_ingress.retain(|(_, rule)| rule.rule_id != *rule_id);
+                refuse(before == count(self), "no such rule")?;
             }
             other => panic!("{other:?} is not about the estate"),
         }

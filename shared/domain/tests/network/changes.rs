@@ -34,6 +34,7 @@ fn other(field: &str) -> Value {
         "/service/port" | "/targets/port" | "/healthCheck/port" => json!(8443),
         "/service/idleTimeoutSeconds" => json!(300),
         "/service/dns/hostedZoneId" => json!("Z0FFFFFFFFFFFF"),
+        "/targets/rulesPerGroup" => json!(100),
         "/targets/securityGroupId" | "/prober/securityGroupId" => json!(OTHER_GROUP),
         "/targets/select/instanceIds" => json!([ONE]),
         "/targets/select/tag/key" => json!("role"),
@@ -114,6 +115,7 @@ fn outcome(before: &Spec, after: &Spec) -> Change {
         id: espalier_domain::id::VpcId::parse(OTHER_VPC).unwrap(),
         resolves_private_zones: true,
     });
+    world.estate.groups = crate::world::groups(after);
     if after.network.vpc_id != before.network.vpc_id {
         world.estate.subnets.iter_mut().for_each(|subnet| subnet.vpc_id = after.network.vpc_id.clone());
         // The instances of the new VPC are others.

@@ -118,6 +118,7 @@ fn replaced_instances_move_without_a_gap() {
 #[test]
 fn everything_that_can_change_in_place_does() {
     let mut world = settled(&spec(|_| {}), &[ONE, TWO]);
+    world.estate.groups.extend(more_groups());
     let spec = spec(|it| {
         it["service"]["idleTimeoutSeconds"] = json!(300);
         it["network"]["consumers"][0]["securityGroupIds"] = json!(["sg-0a1b2c3d4e5f60719"]);
@@ -126,11 +127,54 @@ fn everything_that_can_change_in_place_does() {
         it["prober"]["securityGroupId"] = json!("sg-0a1b2c3d4e5f60715");
     });
     goes("change", &mut world, &spec, Keep::Serving);
-    assert_eq!(world.estate.ingress.len(), 3);
+    assert_eq!(world.estate.ingress.len(), 5, "the prober, and two lists on two ports");
     // What the spec no longer says goes back to the defaults.
     let back = crate::spec(|_| {});
     goes("change-back", &mut world, &back, Keep::Serving);
     assert_eq!(world.services[0].of.idle, 60);
+}
+
+/// Groups that a later spec names.
+fn more_groups() -> Vec<espalier_domain::network::SeenGroup> {
+    let named = spec(|it| {
+        it["network"]["consumers"][0]["securityGroupIds"] = json!(["sg-0a1b2c3d4e5f60719"]);
+        it["prober"]["securityGroupId"] = json!("sg-0a1b2c3d4e5f60715");
+        it["targets"]["securityGroupId"] = json!("sg-0a1b2c3d4e5f6071e");
+    });
+    crate::world::groups(&named)
+}
+
+#[test]
+fn rules_are_added_to_a_new_group_and_taken_out_of_the_former_one() {
+    let mut world = settled(&spec(|_| {}), &[ONE]);
+    world.estate.groups.extend(more_groups());
+    let former = world.estate.groups[0].id.clone();
+    let ours = std::mem::take(&mut world.estate.ingress);
+    world.estate.former_ingress = ours.into_iter().map(|rule| (former.clone(), rule)).collect();
+    let spec = spec(|it| it["targets"]["securityGroupId"] = json!("sg-0a1b2c3d4e5f6071e"));
+    goes("targets-group", &mut world, &spec, Keep::Nothing);
+    assert!(world.estate.former_ingress.is_empty() && world.estate.ingress.len() == 3);
+}
+
+#[test]
+fn a_full_security_group_blocks_with_figures_before_anything_is_added() {
+    let spec = spec(|_| {});
+    let mut world = World::new(&spec, &[ONE]);
+    let block = |n: u32, is_ipv6_block: bool| espalier_domain::network::SeenIngress {
+        rule_id: format!("sgr-0other{n}"),
+        source: None,
+        ports: (22, 22),
+        is_ipv6_block,
+    };
+    // Lattice's IPv4 list and the prober's group need 11: 49 leave room, IPv6 blocks are counted apart.
+    world.estate.other_ingress = (0..49).map(|n| block(n, false)).chain((0..49).map(|n| block(n, true))).collect();
+    assert!(plan(&spec, &world.look(&spec)).blocks.is_empty());
+    world.estate.other_ingress.push(block(99, false));
+    let plan = plan(&spec, &world.look(&spec));
+    assert!(plan.steps.iter().all(|step| !step.action.to_string().contains("Ingress")), "{plan:?}");
+    golden("rules-quota", &espalier_domain::network::render(&plan));
+    let raised = crate::spec(|it| it["targets"]["rulesPerGroup"] = json!(100));
+    assert!(espalier_domain::network::plan(&raised, &world.look(&raised)).blocks.is_empty());
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn somebody_elses_rule_is_as_good_and_stays() {
     let mut world = World::new(&spec, &[ONE]);
     world.estate.other_ingress.push(rule("sgr-0other".into(), IngressSource::PrefixList(PREFIX_LIST.into()), 443));
     assert!(run(&mut world, &spec, Keep::Nothing).ends_with("converged\n"));
-    assert_eq!(world.estate.ingress.len(), 1, "only the prober's");
+    assert_eq!(world.estate.ingress.len(), 2, "the prober's and that of the other prefix list");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn what_the_spec_refers_to_and_is_missing_blocks_before_anything_is_made() {
     world.estate.vpcs.pop();
     world.estate.subnets[0].zone_id = "euw1-az4".into();
     world.estate.subnets.pop();
-    world.estate.security_group_exists = false;
+    world.estate.groups.remove(0);
     world.estate.hosted_zone = None;
     world.estate.prefix_list_id = None;
     let plan = plan(&spec, &world.look(&spec));

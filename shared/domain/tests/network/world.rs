@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use espalier_domain::id::{InstanceId, SecurityGroupId, VpcId};
 use espalier_domain::network::{
-    Action, DnsEntry, Estate, IngressSource, Observed, Owned, SeenIngress, SeenInstance, SeenListener, SeenNetwork,
-    SeenRecord, SeenService, SeenServiceAssociation, SeenSubnet, SeenTarget, SeenTargetGroup, SeenVpc,
+    Action, DnsEntry, Estate, IngressSource, Observed, Owned, SeenGroup, SeenIngress, SeenInstance, SeenListener,
+    SeenNetwork, SeenRecord, SeenService, SeenServiceAssociation, SeenSubnet, SeenTarget, SeenTargetGroup, SeenVpc,
     SeenVpcAssociation, Status, TargetStatus,
 };
 use espalier_domain::spec::Spec;
@@ -14,6 +14,7 @@ use espalier_domain::tag;
 use time::OffsetDateTime;
 
 pub(crate) const PREFIX_LIST: &str = "pl-0a1b2c3d";
+pub(crate) const IPV6_PREFIX_LIST: &str = "pl-0a1b2c36";
 
 /// Why a call was refused.
 pub(crate) type Answer = Result<(), String>;
@@ -102,10 +103,12 @@ impl World {
         let estate = Estate {
             vpcs: vpcs.into_iter().map(|id| SeenVpc { id, resolves_private_zones: true }).collect(),
             subnets: spec.network.subnet_ids.iter().enumerate().map(subnet).collect(),
-            security_group_exists: true,
+            groups: groups(spec),
             prefix_list_id: Some(PREFIX_LIST.into()),
+            ipv6_prefix_list_id: Some(IPV6_PREFIX_LIST.into()),
             ingress: Vec::new(),
             other_ingress: Vec::new(),
+            former_ingress: Vec::new(),
             instances: instances.iter().map(|id| instance(spec, id)).collect(),
             hosted_zone: Some(spec.service.dns.hosted_zone_id.clone()),
         };
@@ -322,7 +325,8 @@ impl World {
             owners(&self.associations),
         ];
         let tagged = things.into_iter().flatten().filter(|(_, tags)| tag::is_ours(&spec.stack, tags));
-        let rules = self.estate.ingress.iter().map(|rule| rule.rule_id.clone());
+        let former = self.estate.former_ingress.iter().map(|(_, rule)| rule);
+        let rules = self.estate.ingress.iter().chain(former).map(|rule| rule.rule_id.clone());
         tagged.map(|(id, _)| id).chain(rules).collect()
     }
 
@@ -343,6 +347,20 @@ impl World {
     }
 }
 
+/// The security groups the spec names, each open to clients on the listener's port.
+pub(crate) fn groups(spec: &Spec) -> Vec<SeenGroup> {
+    let port = spec.service.port;
+    let group = |id: &SecurityGroupId, vpc: &VpcId| SeenGroup {
+        id: id.clone(),
+        vpc_id: Some(vpc.clone()),
+        open_ports: vec![(port, port)],
+    };
+    let own = [&spec.targets.security_group_id, &spec.prober.security_group_id];
+    let own = own.into_iter().map(|id| group(id, &spec.network.vpc_id));
+    let consumers = spec.network.consumers.iter();
+    own.chain(consumers.flat_map(|one| one.security_group_ids.iter().map(|id| group(id, &one.vpc_id)))).collect()
+}
+
 /// A running instance whose owner opted in.
 pub(crate) fn instance(spec: &Spec, id: &str) -> SeenInstance {
     SeenInstance {
@@ -361,7 +379,7 @@ pub(crate) fn dns_entry(service: &Thing<Service>) -> DnsEntry {
 }
 
 pub(crate) fn rule(rule_id: String, source: IngressSource, port: u16) -> SeenIngress {
-    SeenIngress { rule_id, source: Some(source), ports: (port, port) }
+    SeenIngress { rule_id, source: Some(source), ports: (port, port), is_ipv6_block: false }
 }
 
 fn owned(spec: &Spec, id: &str, tags: &Tags) -> Owned {

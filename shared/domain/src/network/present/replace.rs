@@ -16,6 +16,9 @@ const ALL: u32 = 100;
 /// How long the few go there before the others follow.
 const CANARY_S: u32 = 60;
 
+/// How often the few are looked after meanwhile.
+const CANARY_LOOK_S: u32 = 10;
+
 /// A connection through a TLS listener lives at most 10 minutes (VPC Lattice user guide, TLS listeners). So long after
 /// the last one was sent to a group, none is left, and deregistering its targets cuts nobody off.
 pub(super) const CONNECTION_S: u32 = 600;
@@ -151,7 +154,7 @@ impl Stand<'_> {
             (Health::Good, 0) => Next::Shift(self.all(), format!("{name} serves the few well; now all")),
             (Health::Unknown, 0) => Next::Wait(format!("{name} to be checked"), SOON_S),
             (Health::Good | Health::Unknown, left_s) => {
-                Next::Wait(format!("{name} to serve a few for a while"), left_s)
+                Next::Wait(format!("{name} to serve a few for a while"), left_s.min(CANARY_LOOK_S))
             }
         }
     }
