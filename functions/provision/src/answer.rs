@@ -2,7 +2,7 @@
 
 use espalier_domain::failure::Word;
 use espalier_domain::id::StackName;
-use espalier_domain::network::{Action, render};
+use espalier_domain::network::{Action, Finding, PITFALLS, PitfallAnswer, render};
 use espalier_domain::plan::{Block, BlockCode, Outcome, OutcomeKind, Plan, ReportedStep};
 use espalier_edge::EdgeError;
 use espalier_reconcile::{FailedStep, Report};
@@ -17,6 +17,12 @@ pub struct Answer {
     /// The plan as text, with `mode: plan`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
+    /// What is wrong, with `mode: diagnose`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+    /// What no API shows, with `mode: diagnose`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Each stack's outcome, after a look at several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stacks: Vec<Outcome>,
@@ -29,6 +35,8 @@ pub struct StackAnswer {
     pub outcome: Outcome,
     /// The plan as text, with `mode: plan`.
     pub plan: Option<String>,
+    /// What is wrong, with `mode: diagnose`.
+    pub findings: Option<Vec<Finding>>,
     /// Steps that failed and will fail again.
     pub failures: Vec<FailedStep>,
 }
@@ -38,7 +46,12 @@ impl Answer {
     pub(crate) fn one(stack: StackAnswer) -> Result<Self, EdgeError> {
         match failure(std::slice::from_ref(&stack)) {
             Some(error) => Err(error),
-            None => Ok(Self { outcome: stack.outcome, plan: stack.plan, stacks: Vec::new() }),
+            None => {
+                let told = PITFALLS.iter().filter(|row| stack.findings.is_some() && row.answer == PitfallAnswer::Told);
+                let notes = told.map(|row| format!("{}: {}", row.what, row.how)).collect();
+                let findings = stack.findings.unwrap_or_default();
+                Ok(Self { outcome: stack.outcome, plan: stack.plan, findings, notes, stacks: Vec::new() })
+            }
         }
     }
 
@@ -57,7 +70,13 @@ impl Answer {
             OutcomeKind::Converged
         };
         let retry_after_s = stacks.iter().filter_map(|stack| stack.retry_after_s).min();
-        Ok(Self { outcome: outcome(kind, None, retry_after_s), plan: None, stacks })
+        Ok(Self {
+            outcome: outcome(kind, None, retry_after_s),
+            plan: None,
+            findings: Vec::new(),
+            notes: Vec::new(),
+            stacks,
+        })
     }
 }
 
@@ -65,14 +84,21 @@ impl StackAnswer {
     /// What a run of the loop came to.
     pub(crate) fn of(stack: &StackName, report: Report) -> Self {
         let outcome = Outcome { stack: Some(stack.to_string()), ..report.outcome };
-        Self { outcome, plan: None, failures: report.failures }
+        Self { outcome, plan: None, findings: None, failures: report.failures }
     }
 
     /// A stack that cannot be looked at.
     pub(crate) fn blocked(stack: String, code: BlockCode, because: String) -> Self {
         let mut outcome = outcome(OutcomeKind::Blocked, Some(stack), None);
         outcome.blocks.push(Block { code, because });
-        Self { outcome, plan: None, failures: Vec::new() }
+        Self { outcome, plan: None, findings: None, failures: Vec::new() }
+    }
+
+    /// What is wrong.
+    pub(crate) fn diagnosed(stack: &StackName, findings: Vec<Finding>) -> Self {
+        let kind = if findings.is_empty() { OutcomeKind::Converged } else { OutcomeKind::Blocked };
+        let outcome = outcome(kind, Some(stack.to_string()), None);
+        Self { outcome, plan: None, findings: Some(findings), failures: Vec::new() }
     }
 
     /// A stack of which nothing is ours: nobody looks, and nothing is done.
@@ -104,7 +130,7 @@ impl StackAnswer {
         if !plan.steps.is_empty() {
             text.push_str("this is the first wave; later ones depend on what it makes and cannot be told before\n");
         }
-        Self { outcome, plan: Some(text), failures: Vec::new() }
+        Self { outcome, plan: Some(text), findings: None, failures: Vec::new() }
     }
 }
 
@@ -131,7 +157,12 @@ mod tests {
     use super::*;
 
     fn of(name: &str, kind: OutcomeKind, retry_after_s: Option<u32>) -> StackAnswer {
-        StackAnswer { outcome: outcome(kind, Some(name.into()), retry_after_s), plan: None, failures: Vec::new() }
+        StackAnswer {
+            outcome: outcome(kind, Some(name.into()), retry_after_s),
+            plan: None,
+            findings: None,
+            failures: Vec::new(),
+        }
     }
 
     #[test]

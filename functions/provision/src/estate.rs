@@ -6,7 +6,7 @@ use espalier_aws::AwsError;
 use espalier_aws::lattice::{Lattice, Look};
 use espalier_aws::route53::{Alias, Record, Route53};
 use espalier_aws_ec2::Ec2;
-use espalier_domain::network::{Action, DnsEntry, Observed, SeenRecord, drifted, plan};
+use espalier_domain::network::{Action, Checkup, DnsEntry, Observed, SeenRecord, SeenZone, drifted, plan};
 use espalier_domain::plan::{BlockCode, Plan, ReportedStep};
 use espalier_domain::spec::Spec;
 use espalier_reconcile::{Clock, World};
@@ -86,6 +86,18 @@ impl<C: Clock> World for Network<'_, C> {
 }
 
 impl<C> Network<'_, C> {
+    /// What only a diagnosis looks at.
+    pub(crate) async fn checkup(&self, observed: &Observed) -> Result<Checkup, AwsError> {
+        let zone = async {
+            let zone = self.route53.zone(&self.spec.service.dns.hosted_zone_id).await?;
+            Ok(zone.map(|zone| SeenZone { name: zone.name, is_private: zone.private, vpc_ids: zone.vpcs }))
+        };
+        let network = observed.network.as_ref().map(|network| network.owned.id.as_str());
+        let service = observed.service.as_ref().map(|service| service.owned.id.as_str());
+        let (zone, (policies, is_logged)) = try_join!(zone, self.lattice.policies_and_logs(network, service))?;
+        Ok(Checkup { zone, policies, is_logged })
+    }
+
     fn remember(&self, observed: &Observed, plan: &Plan<Action>) {
         let Ok(mut known) = self.drift.lock() else { return };
         let undone = drifted(self.spec, observed, plan).into_iter();

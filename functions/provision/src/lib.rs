@@ -18,7 +18,7 @@ use espalier_aws::specs::Specs;
 use espalier_aws_ec2::Ec2;
 use espalier_domain::failure::chain;
 use espalier_domain::id::{StackName, spec_parameter};
-use espalier_domain::network::plan;
+use espalier_domain::network::{diagnose, plan};
 use espalier_domain::plan::{BlockCode, OutcomeKind, Plan};
 use espalier_domain::spec::{AllowedDomains, Drift, Manage, Spec, parse};
 use espalier_edge::metric::{self, Unit};
@@ -87,7 +87,7 @@ impl<C: Clock> Provision<C> {
             Trigger::Direct(Direct { stack, mode, spec }) => {
                 if matches!(mode, Mode::Verify | Mode::Check { .. }) {
                     let text = "direct request, field `mode`: `verify` and `check` are for `rotate`; `provision` takes \
-                                `apply` and `plan`";
+                                `apply`, `plan` and `diagnose`";
                     return Err(EdgeError::invalid(text));
                 }
                 let text = match spec {
@@ -96,6 +96,7 @@ impl<C: Clock> Provision<C> {
                 };
                 let one = match mode {
                     Mode::Plan => self.plan_only(&stack, text).await?,
+                    Mode::Diagnose => self.diagnose(&stack, text).await?,
                     Mode::Apply | Mode::Verify | Mode::Check { .. } => self.converge(&stack, text, limits).await,
                 };
                 Answer::one(one)
@@ -193,6 +194,18 @@ impl<C: Clock> Provision<C> {
         }
         let plan = plan(&spec, &self.network(&spec).observe().await?);
         Ok(StackAnswer::planned(stack, &plan))
+    }
+
+    /// What is wrong with a running stack, changing nothing.
+    async fn diagnose(&self, stack: &StackName, text: Option<String>) -> Result<StackAnswer, EdgeError> {
+        let spec = match self.spec(stack, text) {
+            Ok(spec) => spec,
+            Err(blocked) => return Ok(*blocked),
+        };
+        let network = self.network(&spec);
+        let observed = network.observe().await?;
+        let checkup = network.checkup(&observed).await?;
+        Ok(StackAnswer::diagnosed(stack, diagnose(&spec, &observed, &checkup)))
     }
 
     /// The stack's spec, or the block that stands in its place. A spec that cannot be read is never a teardown.

@@ -117,6 +117,15 @@ async fn a_plan_never_sends_an_event_nor_changes_anything() {
 }
 
 #[tokio::test]
+async fn a_diagnosis_sends_no_event_and_changes_nothing() {
+    let wire = account(vec![("payments", document("payments"))]).await;
+    let error = ask(&wire, json!({ "stack": "payments", "mode": "diagnose" })).await.unwrap_err();
+    assert_eq!(error.word, Word::Refused);
+    let asked = wire.asked();
+    assert!(!asked.iter().any(|what| what.starts_with("PutEvents") || what.starts_with("PATCH")), "{asked:?}");
+}
+
+#[tokio::test]
 async fn a_sweep_looks_at_every_stack_whatever_becomes_of_one() {
     let wire = account(vec![
         ("Bad_Name", json!({})),

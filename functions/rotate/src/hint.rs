@@ -56,6 +56,7 @@ pub(crate) async fn direct(
 ) -> Result<Answer, EdgeError> {
     let stack = &direct.stack;
     match direct.mode {
+        Mode::Diagnose => Err(EdgeError::invalid("direct request, field `mode`: `diagnose` is for `provision`")),
         Mode::Apply => apply(sources, machine, stack, now).await.map(Answer::from),
         Mode::Verify => {
             // Nothing is written down for a stack that nobody ever specified.

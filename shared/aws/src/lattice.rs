@@ -3,6 +3,7 @@
 //! Looking reads what carries the stack's names; whose it is, is the tag's word. Taking a step makes no choice: the
 //! action holds every parameter. What AWS does asynchronously is not awaited here; the next look sees it.
 
+mod checkup;
 mod given;
 mod look;
 mod step;
@@ -33,6 +34,9 @@ pub const ACTIONS: &[&str] = &[
     look::VPC_ASSOCIATION,
     look::SERVICE_ASSOCIATIONS,
     look::SERVICE_ASSOCIATION,
+    checkup::NETWORK,
+    checkup::POLICY,
+    checkup::LOGS,
     TAGS,
     step::CREATE_NETWORK,
     step::ASSOCIATE_VPC,

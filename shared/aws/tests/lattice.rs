@@ -419,3 +419,24 @@ async fn what_is_not_lattices_is_left_alone() {
     assert!(Lattice::new(&wire.sdk()).take(&action).await.is_none());
     assert!(wire.seen().is_empty());
 }
+
+#[tokio::test]
+async fn a_diagnosis_reads_policies_and_logs_and_takes_none_for_none() {
+    let wire = wired(|seen| {
+        let path = seen.path.split('?').next().unwrap_or_default();
+        let body = match path {
+            "/servicenetworks/sn-1" => json!({ "id": "sn-1", "authType": "AWS_IAM" }),
+            "/services/svc-1" => json!({ "id": "svc-1", "authType": "NONE" }),
+            "/authpolicy/sn-1" => json!({ "policy": "{}", "state": "Active" }),
+            "/accesslogsubscriptions" => json!({ "items": [] }),
+            _ => return (404, json!({ "__type": "ResourceNotFoundException", "message": "no policy" })),
+        };
+        (200, body)
+    })
+    .await;
+    let lattice = Lattice::new(&wire.sdk());
+    let (policies, is_logged) = lattice.policies_and_logs(Some("sn-1"), Some("svc-1")).await.unwrap();
+    let seen: Vec<_> = policies.iter().map(|one| (one.is_in_force, one.text.as_deref())).collect();
+    assert_eq!((seen, is_logged), (vec![(true, Some("{}")), (false, None)], false));
+    assert!(lattice.policies_and_logs(None, None).await.unwrap().0.is_empty());
+}

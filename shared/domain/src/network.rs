@@ -5,6 +5,7 @@
 
 mod absent;
 mod action;
+mod diagnose;
 mod drift;
 mod estate;
 mod given;
@@ -13,6 +14,9 @@ mod present;
 mod render;
 
 pub use action::{Action, IngressSource, TargetGroupWant};
+pub use diagnose::{
+    Answer as PitfallAnswer, Checkup, Finding, PITFALLS, Pitfall, SeenPolicy, SeenZone, diagnose, page as diagnose_page,
+};
 pub use drift::drifted;
 pub use observed::{
     DnsEntry, Estate, Observed, Owned, SeenGroup, SeenIngress, SeenInstance, SeenListener, SeenNetwork, SeenRecord,

@@ -79,6 +79,8 @@ pub enum Mode {
     Apply,
     /// Say what would be done and why; change nothing.
     Plan,
+    /// Compare a running stack with known pitfalls; change nothing (`provision` only).
+    Diagnose,
     /// Do it, and take nothing for seen: dial every target now (`rotate` only).
     Verify,
     /// Say whether there is at least so much slack (`rotate` only).
@@ -129,6 +131,7 @@ enum Word {
     #[default]
     Apply,
     Plan,
+    Diagnose,
     Verify,
     Check,
 }
@@ -144,6 +147,7 @@ fn direct(written: Written) -> Result<Direct, EdgeError> {
         (_, Some(_)) => return invalid("field `min_slack_days`: it is accepted only with mode `check`"),
         (Word::Apply, None) => Mode::Apply,
         (Word::Plan, None) => Mode::Plan,
+        (Word::Diagnose, None) => Mode::Diagnose,
         (Word::Verify, None) => Mode::Verify,
     };
     Ok(Direct { stack: written.stack, mode, spec: written.spec })

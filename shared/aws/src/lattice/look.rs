@@ -25,7 +25,7 @@ use crate::error::{AwsError, during};
 
 pub(super) const NETWORKS: &str = "vpc-lattice:ListServiceNetworks";
 pub(super) const SERVICES: &str = "vpc-lattice:ListServices";
-pub(super) const SERVICE: &str = "vpc-lattice:GetService";
+pub(in crate::lattice) const SERVICE: &str = "vpc-lattice:GetService";
 pub(super) const GROUPS: &str = "vpc-lattice:ListTargetGroups";
 pub(super) const GROUP: &str = "vpc-lattice:GetTargetGroup";
 pub(super) const TARGETS: &str = "vpc-lattice:ListTargets";

@@ -230,7 +230,7 @@ pub(super) fn former(estate: &Estate) -> impl Iterator<Item = (&SecurityGroupId,
 }
 
 /// VPC Lattice reaches targets from its prefix list, never from the clients' VPC; the prober dials them directly.
-fn wanted_ingress(spec: &Spec, estate: &Estate) -> BTreeSet<(IngressSource, u16)> {
+pub(super) fn wanted_ingress(spec: &Spec, estate: &Estate) -> BTreeSet<(IngressSource, u16)> {
     let port = spec.targets.port;
     let mut wanted = BTreeSet::from([(IngressSource::Group(spec.prober.security_group_id.clone()), port)]);
     for list in [&estate.prefix_list_id, &estate.ipv6_prefix_list_id].into_iter().flatten() {

@@ -4,6 +4,7 @@
 mod calls;
 mod changes;
 mod chaos;
+mod diagnose;
 mod drift;
 mod given;
 mod histories;

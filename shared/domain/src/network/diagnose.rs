@@ -1,0 +1,252 @@
+//! A running stack against the pitfalls that people report of VPC Lattice: what is wrong, where, and what to do. Pure
+//! checks over what is seen; `docs/diagnose.md` is printed from the same table.
+
+mod policy;
+mod table;
+
+use super::estate::wanted_ingress;
+use super::observed::{Observed, SeenTargetGroup, Status, TargetStatus};
+use super::target_group_name;
+use crate::id::VpcId;
+use crate::spec::Spec;
+pub use table::{Answer, PITFALLS, Pitfall, page};
+
+/// What only a diagnosis looks at, beside [`Observed`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Checkup {
+    /// The hosted zone.
+    pub zone: Option<SeenZone>,
+    /// Who may use the service network and the service.
+    pub policies: Vec<SeenPolicy>,
+    /// Whether the service or its network has an access-log subscription.
+    pub is_logged: bool,
+}
+
+/// A hosted zone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenZone {
+    /// Its name without the trailing dot.
+    pub name: String,
+    /// Whether it answers only inside its VPCs.
+    pub is_private: bool,
+    /// The VPCs in which it answers, if it is private.
+    pub vpc_ids: Vec<String>,
+}
+
+/// A resource's auth policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenPolicy {
+    /// Whose: `service network sn-...` or `service svc-...`.
+    pub resource: String,
+    /// Whether its authorization type is `AWS_IAM`; with `NONE` a policy is not evaluated.
+    pub is_in_force: bool,
+    /// The policy, if there is one.
+    pub text: Option<String>,
+}
+
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    /// The row of the table.
+    pub pitfall: &'static str,
+    /// What was seen, naming the resource.
+    pub problem: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// Everything that is wrong, in the order of the table.
+pub fn diagnose(spec: &Spec, observed: &Observed, checkup: &Checkup) -> Vec<Finding> {
+    let look = Look { spec, observed, checkup };
+    let mut all = Vec::new();
+    look.ingress(&mut all);
+    policy::check(&checkup.policies, &mut all);
+    look.zone(&mut all);
+    look.record(&mut all);
+    look.associations(&mut all);
+    look.listeners(&mut all);
+    look.client_ports(&mut all);
+    look.targets(&mut all);
+    look.failures(&mut all);
+    if !checkup.is_logged && observed.service.is_some() {
+        let problem = "neither the service nor its network has an access-log subscription".to_owned();
+        let remedy =
+            "aws vpc-lattice create-access-log-subscription --resource-identifier SERVICE --destination-arn ARN";
+        all.push(Finding { pitfall: "no-access-logs", problem, remedy: remedy.to_owned() });
+    }
+    let place = |finding: &Finding| PITFALLS.iter().position(|row| row.id == finding.pitfall);
+    all.sort_by_key(place);
+    all
+}
+
+struct Look<'a> {
+    spec: &'a Spec,
+    observed: &'a Observed,
+    checkup: &'a Checkup,
+}
+
+fn found(all: &mut Vec<Finding>, pitfall: &'static str, problem: String, remedy: impl Into<String>) {
+    all.push(Finding { pitfall, problem, remedy: remedy.into() });
+}
+
+impl Look<'_> {
+    fn ingress(&self, all: &mut Vec<Finding>) {
+        let (estate, group) = (&self.observed.estate, &self.spec.targets.security_group_id);
+        for (source, port) in wanted_ingress(self.spec, estate) {
+            let mut rules = estate.ingress.iter().chain(&estate.other_ingress);
+            if !rules.any(|rule| rule.source.as_ref() == Some(&source) && rule.ports == (port, port)) {
+                let problem = format!("{group} has no inbound rule for {source} on port {port}");
+                found(all, "targets-security-group", problem, "have provision look (mode apply); it adds the rule");
+            }
+        }
+    }
+
+    /// The name has to resolve where the clients are.
+    fn zone(&self, all: &mut Vec<Finding>) {
+        let id = &self.spec.service.dns.hosted_zone_id;
+        let Some(zone) = &self.checkup.zone else {
+            let problem = format!("hosted zone {id} does not exist");
+            return found(all, "name-does-not-resolve", problem, "create it or correct service.dns.hostedZoneId");
+        };
+        let name = self.spec.service.domain_name.as_str();
+        if name != zone.name && !name.ends_with(&format!(".{}", zone.name)) {
+            let problem = format!("{name} is not in hosted zone {id} ({})", zone.name);
+            found(all, "name-does-not-resolve", problem, "name the zone of the domain in service.dns.hostedZoneId");
+        }
+        if !zone.is_private {
+            return;
+        }
+        for vpc in self.consumers().filter(|vpc| !zone.vpc_ids.iter().any(|one| one == vpc.as_str())) {
+            let problem =
+                format!("private zone {id} is not associated with consumer {vpc}: names do not resolve there");
+            let remedy = format!(
+                "aws route53 associate-vpc-with-hosted-zone --hosted-zone-id {id} --vpc VPCRegion=REGION,VPCId={vpc}; for a \
+                 VPC of another account, run create-vpc-association-authorization in the zone's account before"
+            );
+            found(all, "zone-not-in-consumer-vpc", problem, remedy);
+        }
+    }
+
+    fn record(&self, all: &mut Vec<Finding>) {
+        let entry = self.observed.service.as_ref().and_then(|service| service.dns_entry.as_ref());
+        let alias = self.observed.record.as_ref().and_then(|record| record.alias.as_ref());
+        let name = &self.spec.service.domain_name;
+        if entry.is_some() && alias != entry {
+            let problem = format!("no record {name} points to this stack's service");
+            let remedy =
+                "have provision look (mode apply); a record of somebody else is named there and has to go first";
+            found(all, "name-does-not-resolve", problem, remedy);
+        }
+    }
+
+    fn associations(&self, all: &mut Vec<Finding>) {
+        let network = self.observed.network.as_ref().map(|network| &network.owned.id);
+        for vpc in self.consumers() {
+            let mut of_vpc = self.observed.vpc_associations.iter().filter(|seen| seen.vpc_id == *vpc);
+            if !of_vpc.any(|seen| Some(&seen.network_id) == network && seen.status == Status::Active) {
+                let problem = format!("{vpc} has no active association with the service network");
+                let remedy = "have provision look (mode apply); a share that was accepted associates no VPC, and a VPC that \
+                              is associated with another network has to leave it first";
+                found(all, "vpc-not-associated", problem, remedy);
+            }
+        }
+        let service = self.observed.service.as_ref().map(|service| &service.owned.id);
+        let mut of_service = self.observed.service_associations.iter();
+        let is_there = of_service.any(|seen| Some(&seen.service_id) == service && seen.status == Status::Active);
+        if service.is_some() && !is_there {
+            let problem = "the service has no active association with the service network".to_owned();
+            found(all, "vpc-not-associated", problem, "have provision look (mode apply)");
+        }
+    }
+
+    fn listeners(&self, all: &mut Vec<Finding>) {
+        for other in self.observed.listeners.iter().filter(|listener| !listener.is_tls_passthrough) {
+            let problem = format!("listener {} on port {} is not TLS_PASSTHROUGH", other.owned.id, other.port);
+            found(
+                all,
+                "mixed-listeners",
+                problem,
+                "give HTTP and HTTPS a service of their own, and delete this listener",
+            );
+        }
+        let port = self.spec.service.port;
+        if self.observed.service.is_some() && !self.observed.listeners.iter().any(|listener| listener.port == port) {
+            let problem = format!("the service has no listener on port {port}");
+            found(all, "connection-times-out", problem, "have provision look (mode apply)");
+        }
+    }
+
+    /// A VPC association's groups decide who may connect; without a rule for the listener's port, nobody.
+    fn client_ports(&self, all: &mut Vec<Finding>) {
+        let port = self.spec.service.port;
+        for consumer in &self.spec.network.consumers {
+            let mut groups = self.observed.estate.groups.iter();
+            let opens = |ports: &(u16, u16)| (ports.0..=ports.1).contains(&port);
+            let is_open = groups
+                .any(|group| consumer.security_group_ids.contains(&group.id) && group.open_ports.iter().any(opens));
+            if !is_open {
+                let problem =
+                    format!("no security group of the association of {} lets anybody in on {port}", consumer.vpc_id);
+                let remedy = format!(
+                    "add an inbound rule for the clients on port {port} to one of them, and an outbound rule to VPC Lattice's \
+                     prefix list on the same port to the clients' own groups"
+                );
+                found(all, "connection-times-out", problem, remedy);
+            }
+        }
+    }
+
+    fn targets(&self, all: &mut Vec<Finding>) {
+        let Some(group) = self.group() else { return };
+        let is_there = |status: TargetStatus| group.targets.iter().any(|target| target.status == status);
+        if group.targets.is_empty() {
+            let problem = format!("target group {} has no targets", group.name);
+            let remedy =
+                "start or tag an instance that targets.select selects; its owner opts in with the tag espalier:stack";
+            found(all, "no-targets", problem, remedy);
+        } else if !is_there(TargetStatus::Healthy) && !is_there(TargetStatus::Unavailable) {
+            let problem = format!("no target of {} takes clients", group.name);
+            found(
+                all,
+                "no-healthy-target",
+                problem,
+                "see each target's status below, and whether a listener forwards to it",
+            );
+        }
+        for target in group.targets.iter().filter(|target| target.status == TargetStatus::Unhealthy) {
+            let problem = format!("{} port {} fails its health check", target.id, target.port);
+            let remedy = "have it answer as healthCheck says, on a port that the targets' group opens to VPC Lattice; with all \
+                          targets unhealthy VPC Lattice sends to all of them";
+            found(all, "health-check-fails", problem, remedy);
+        }
+    }
+
+    /// Whatever VPC Lattice itself says went wrong.
+    fn failures(&self, all: &mut Vec<Finding>) {
+        let service = self.observed.service.iter().map(|one| (&one.owned.id, &one.status));
+        let groups = self.observed.target_groups.iter().map(|one| (&one.owned.id, &one.status));
+        let vpcs = self.observed.vpc_associations.iter().map(|one| (&one.owned.id, &one.status));
+        let services = self.observed.service_associations.iter().map(|one| (&one.owned.id, &one.status));
+        for (id, status) in service.chain(groups).chain(vpcs).chain(services) {
+            let (what, message) = match status {
+                Status::CreateFailed(message) => ("creation", message),
+                Status::UpdateFailed(message) => ("last update", message),
+                Status::DeleteFailed(message) => ("deletion", message),
+                Status::Creating | Status::Active | Status::Updating | Status::Deleting => continue,
+            };
+            let problem = format!("the {what} of {id} failed: {message}");
+            let remedy = "have provision look (mode apply): what failed is made, changed or deleted again; what is associated \
+                          with something of others has to be freed first";
+            found(all, "deletion-blocked", problem, remedy);
+        }
+    }
+
+    fn group(&self) -> Option<&SeenTargetGroup> {
+        let name = target_group_name(self.spec);
+        self.observed.target_groups.iter().find(|group| group.name == name)
+    }
+
+    fn consumers(&self) -> impl Iterator<Item = &VpcId> {
+        self.spec.network.consumers.iter().map(|consumer| &consumer.vpc_id)
+    }
+}
