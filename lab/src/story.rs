@@ -4,7 +4,6 @@
 mod chaos;
 pub mod cli;
 pub mod deploy;
-mod drift;
 mod input;
 pub mod judge;
 mod leaks;
@@ -74,8 +73,6 @@ pub enum Scenario {
     Repair,
     /// The targets' port is changed, and changed back, under client load.
     Replace,
-    /// Others change what is Espalier's: it is found, and repaired or only told.
-    Drift,
     /// ACM announces renewals under client load and under faults, a seed each (`--chaos`).
     Chaos,
 }
@@ -88,7 +85,6 @@ impl Scenario {
             Self::Input => "input",
             Self::Repair => "repair",
             Self::Replace => "replace",
-            Self::Drift => "drift",
             Self::Chaos => "chaos",
         }
     }
@@ -282,7 +278,6 @@ async fn chapters(
             Scenario::Input => input::told(tale, ui).await?,
             Scenario::Repair => repair::told(tale, options, report, ui).await?,
             Scenario::Replace => replace::told(tale, options, report, ui).await?,
-            Scenario::Drift => drift::told(tale, options, report, ui).await?,
             Scenario::Chaos => chaos::storms(tale, options, report, ui).await?,
         }
         stack::again(tale, ui.phase("plan again")).await?;

@@ -104,7 +104,7 @@ impl StackAnswer {
     /// A stack of which nothing is ours: nobody looks, and nothing is done.
     pub(crate) fn untouched(stack: &StackName) -> Self {
         let outcome = outcome(OutcomeKind::Converged, Some(stack.to_string()), None);
-        Self { outcome, plan: None, failures: Vec::new() }
+        Self { outcome, plan: None, findings: None, failures: Vec::new() }
     }
 
     /// What would be done.

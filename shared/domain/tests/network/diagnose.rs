@@ -22,7 +22,7 @@ fn healthy() -> (Spec, Observed, Checkup) {
     (spec, observed, Checkup { zone, policies: Vec::new(), is_logged: true })
 }
 
-fn policy(statement: serde_json::Value) -> SeenPolicy {
+fn policy(statement: &serde_json::Value) -> SeenPolicy {
     let text = json!({"Version": "2012-10-17", "Statement": [statement]}).to_string();
     SeenPolicy { resource: "service network sn-03".into(), is_in_force: true, text: Some(text) }
 }
@@ -35,15 +35,16 @@ fn breakage(pitfall: &str) -> Break {
             up.policies.push(SeenPolicy { resource: "service svc-05".into(), is_in_force: true, text: None });
         },
         "no-signature" => |_, up| {
-            up.policies.push(policy(json!({"Sid": "Callers", "Effect": "Allow", "Action": "*", "Resource": "*",
+            up.policies.push(policy(&json!({"Sid": "Callers", "Effect": "Allow", "Action": "*", "Resource": "*",
                 "Principal": {"AWS": "arn:aws:iam::111122223333:role/caller"}})));
         },
         "network-policy-denies" => |_, up| {
-            up.policies.push(policy(json!({"Sid": "DenyOutsideOrg", "Effect": "Deny", "Action": "*", "Resource": "*",
+            up.policies
+                .push(policy(&json!({"Sid": "DenyOutsideOrg", "Effect": "Deny", "Action": "*", "Resource": "*",
                 "Principal": "*", "Condition": {"StringNotEquals": {"aws:PrincipalOrgID": "o-123"}}})));
         },
         "condition-keys" => |_, up| {
-            up.policies.push(policy(json!({"Effect": "Allow", "Action": "*", "Resource": "*", "Principal": "*",
+            up.policies.push(policy(&json!({"Effect": "Allow", "Action": "*", "Resource": "*", "Principal": "*",
                 "Condition": {"StringLike": {"vpc-lattice-svcs:RequestPath": "/pay/*"}}})));
         },
         "zone-not-in-consumer-vpc" => |_, up| {
@@ -77,7 +78,7 @@ fn a_healthy_stack_has_no_findings() {
     let (spec, observed, mut checkup) = healthy();
     assert_eq!(diagnose(&spec, &observed, &checkup), []);
     // Neither has one with a policy that passthrough can evaluate, nor one whose policy is not in force.
-    checkup.policies.push(policy(json!({"Effect": "Allow", "Action": "*", "Resource": "*", "Principal": "*",
+    checkup.policies.push(policy(&json!({"Effect": "Allow", "Action": "*", "Resource": "*", "Principal": "*",
         "Condition": {"StringEquals": {"vpc-lattice-svcs:SourceVpc": "vpc-1a1b2c3d4e5f60718"}}})));
     checkup.policies.push(SeenPolicy { resource: "service svc-05".into(), is_in_force: false, text: None });
     assert_eq!(diagnose(&spec, &observed, &checkup), []);
