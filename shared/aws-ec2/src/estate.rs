@@ -165,7 +165,7 @@ fn seen_group(group: SecurityGroup) -> Result<SeenGroup, AwsError> {
         match permission.ip_protocol.as_deref() {
             Some("tcp") => Some((port(permission.from_port, 0), port(permission.to_port, u16::MAX))),
             Some("-1") => Some((0, u16::MAX)),
-            _ => None,
+            Some(_) | None => None,
         }
     });
     Ok(SeenGroup {

@@ -27,10 +27,8 @@ pub(super) fn check(policies: &[SeenPolicy], all: &mut Vec<Finding>) {
             continue;
         };
         let document: Value = serde_json::from_str(text).unwrap_or_default();
-        let statements = match &document["Statement"] {
-            Value::Array(list) => list.clone(),
-            one => vec![one.clone()],
-        };
+        let one = &document["Statement"];
+        let statements = one.as_array().cloned().unwrap_or_else(|| vec![one.clone()]);
         let mut allows_anonymous = false;
         for statement in &statements {
             let name = statement["Sid"].as_str().unwrap_or("a statement without Sid");
