@@ -8,15 +8,18 @@ mod action;
 mod drift;
 mod estate;
 mod given;
+mod members;
 mod observed;
 mod present;
 mod render;
 
 pub use action::{Action, IngressSource, TargetGroupWant};
 pub use drift::drifted;
+pub use members::{members, unproven};
 pub use observed::{
-    DnsEntry, Estate, Observed, Owned, SeenIngress, SeenInstance, SeenListener, SeenNetwork, SeenRecord, SeenService,
-    SeenServiceAssociation, SeenSubnet, SeenTarget, SeenTargetGroup, SeenVpc, SeenVpcAssociation, Status, TargetStatus,
+    DnsEntry, Estate, Life, Observed, Owned, Scaling, SeenHook, SeenIngress, SeenInstance, SeenListener, SeenNetwork,
+    SeenRecord, SeenService, SeenServiceAssociation, SeenSubnet, SeenTarget, SeenTargetGroup, SeenVpc,
+    SeenVpcAssociation, Status, TargetStatus,
 };
 pub use render::render;
 

@@ -99,7 +99,8 @@ impl Lattice {
             Action::UpsertRecord { .. }
             | Action::AuthorizeIngress { .. }
             | Action::DeleteRecord { .. }
-            | Action::RevokeIngress { .. } => return None,
+            | Action::RevokeIngress { .. }
+            | Action::CompleteLifecycleAction { .. } => return None,
         })
     }
 

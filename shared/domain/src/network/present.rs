@@ -1,6 +1,8 @@
 //! `state: present`: make what is missing, mend what has drifted, retire what is no longer wanted.
 
+mod fleet;
 mod life;
+mod lifecycle;
 mod replace;
 mod service;
 mod service_network;
@@ -14,6 +16,7 @@ use crate::spec::Spec;
 use crate::tag;
 use crate::token::token;
 
+use fleet::Fleet;
 pub(super) use life::leave;
 pub(super) use service::is_our_name;
 pub(super) use service_network::delete_vpc_association;
@@ -26,7 +29,7 @@ struct Look<'a> {
 
 pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
     let look = Look { spec, observed };
-    let eligible = estate::eligible(spec, &observed.estate, plan);
+    let fleet = Fleet::of(spec, observed, &estate::eligible(spec, &observed.estate, plan));
     if !estate::check(spec, &observed.estate, plan) {
         return;
     }
@@ -37,12 +40,13 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
     }
     let group = look.target_group(plan);
     if let Some(group) = group {
-        look.targets(group, &eligible, plan);
+        look.targets(group, &fleet, plan);
+        look.lifecycle(group, &fleet, plan);
     }
     let service = look.service(plan);
     if let Some(service) = service {
         if let Some(group) = group {
-            look.listener(service, group, &eligible, is_admitted, plan);
+            look.listener(service, group, &fleet, is_admitted, plan);
         }
         if let Some(network) = network {
             look.service_association(network, service, plan);
@@ -55,6 +59,8 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
     if plan.is_converged() {
         look.settle(group, plan);
     }
+    // Last: what is awaited here keeps nothing else from being settled.
+    fleet.wait(plan);
 }
 
 impl<'a> Look<'a> {

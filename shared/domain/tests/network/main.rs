@@ -5,6 +5,7 @@ mod calls;
 mod changes;
 mod chaos;
 mod drift;
+mod fleet;
 mod given;
 mod histories;
 mod shape;
