@@ -39,7 +39,9 @@ impl Function for Mint {
     async fn handle(&self, request: WorkItem, _: &Invocation) -> Result<WorkResult, EdgeError> {
         match request {
             WorkItem::Mint(item) => self.0.mint(&item, espalier_edge::now()).await,
-            WorkItem::Deliver(_) | WorkItem::Verify(_) => Err(EdgeError::invalid("mint takes `mint` items only")),
+            WorkItem::Deliver(_) | WorkItem::Verify(_) | WorkItem::Membership(_) => {
+                Err(EdgeError::invalid("mint takes `mint` items only"))
+            }
         }
     }
 }

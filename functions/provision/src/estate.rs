@@ -1,14 +1,22 @@
-//! The stack's network as something to reconcile: three services to look at, three pairs of hands.
+//! The stack's network as something to reconcile: five services to look at, four pairs of hands.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use espalier_aws::AwsError;
 use espalier_aws::lattice::{Lattice, Look};
+use espalier_aws::ledger::{Ledger, LedgerError};
 use espalier_aws::route53::{Alias, Record, Route53};
+use espalier_aws_autoscaling::AutoScaling;
 use espalier_aws_ec2::Ec2;
-use espalier_domain::network::{Action, Checkup, DnsEntry, Observed, SeenRecord, SeenZone, drifted, plan};
+use espalier_domain::failure::chain;
+use espalier_domain::id::InstanceId;
+use espalier_domain::network::{
+    Action, Checkup, DnsEntry, Estate, Observed, SeenRecord, SeenZone, drifted, members, plan,
+};
 use espalier_domain::plan::{BlockCode, Plan, ReportedStep};
-use espalier_domain::spec::Spec;
+use espalier_domain::record::SightingRecord;
+use espalier_domain::spec::{Select, Spec};
 use espalier_reconcile::{Clock, World};
 use futures::try_join;
 use time::OffsetDateTime;
@@ -18,10 +26,23 @@ pub(crate) struct Network<'a, C> {
     pub(crate) lattice: &'a Lattice,
     pub(crate) ec2: &'a Ec2,
     pub(crate) route53: &'a Route53,
+    pub(crate) scaling: &'a AutoScaling,
+    pub(crate) ledger: &'a Ledger,
     pub(crate) clock: &'a C,
     pub(crate) spec: &'a Spec,
     /// What was found changed by others in the looks so far.
     pub(crate) drift: Mutex<Vec<ReportedStep>>,
+    /// Whether what is seen is written down (`mode: plan` leaves no trace).
+    pub(crate) hands: Hands,
+    /// Targets nobody has proven, when what was written down last is news.
+    pub(crate) unproven: Mutex<usize>,
+}
+
+/// Whether a look may be written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hands {
+    Writing,
+    Tied,
 }
 
 impl<C: Clock> World for Network<'_, C> {
@@ -41,10 +62,10 @@ impl<C: Clock> World for Network<'_, C> {
                 None => Ok((None, None)),
             }
         };
-        let (look, estate, (hosted_zone, record)) =
-            try_join!(self.lattice.look(self.spec), self.ec2.estate(self.spec), dns)?;
+        let (look, estate, (hosted_zone, record), sightings) =
+            try_join!(self.lattice.look(self.spec), self.estate(), dns, self.sightings())?;
         let Look { network, vpc_associations, target_groups, service, listeners, service_associations } = look;
-        Ok(Observed {
+        let observed = Observed {
             looked_at,
             network,
             vpc_associations,
@@ -53,8 +74,11 @@ impl<C: Clock> World for Network<'_, C> {
             listeners,
             service_associations,
             record,
-            estate: espalier_domain::network::Estate { hosted_zone, ..estate },
-        })
+            sightings,
+            estate: Estate { hosted_zone, ..estate },
+        };
+        self.write_down(&observed).await?;
+        Ok(observed)
     }
 
     fn plan(&self, observed: &Observed, _: OffsetDateTime) -> Plan<Action> {
@@ -68,6 +92,9 @@ impl<C: Clock> World for Network<'_, C> {
             return result;
         }
         if let Some(result) = self.ec2.take(&self.spec.stack, action).await {
+            return result;
+        }
+        if let Some(result) = self.scaling.take(action).await {
             return result;
         }
         // Each pair of hands names every action, so what neither took is Route 53's.
@@ -98,6 +125,40 @@ impl<C> Network<'_, C> {
         Ok(Checkup { zone, policies, is_logged })
     }
 
+    /// What EC2 keeps, and the Auto Scaling groups when the spec selects some.
+    async fn estate(&self) -> Result<Estate, AwsError> {
+        let Select::AutoScalingGroups(names) = &self.spec.targets.select else {
+            return self.ec2.estate(self.spec, &[]).await;
+        };
+        let groups = self.scaling.groups(&self.spec.stack, names).await?;
+        let members: Vec<InstanceId> = groups.members.keys().cloned().collect();
+        let mut estate = self.ec2.estate(self.spec, &members).await?;
+        for instance in &mut estate.instances {
+            instance.scaling = groups.members.get(&instance.id).cloned();
+        }
+        Ok(Estate { hooks: groups.hooks, scaling_groups: groups.names, ..estate })
+    }
+
+    async fn sightings(&self) -> Result<BTreeMap<InstanceId, SightingRecord>, AwsError> {
+        let sightings = self.ledger.sightings(&self.spec.stack).await.map_err(of_ledger)?;
+        Ok(sightings.into_iter().map(|sighting| (sighting.target.clone(), sighting)).collect())
+    }
+
+    /// Tells `rotate` whom there is to prove, and which of its proofs were seen.
+    async fn write_down(&self, observed: &Observed) -> Result<(), AwsError> {
+        if self.hands == Hands::Tied {
+            return Ok(());
+        }
+        let members = members(self.spec, observed);
+        let is_news = self.ledger.record_membership(&self.spec.stack, &members).await.map_err(of_ledger)?;
+        if let Ok(mut unproven) = self.unproven.lock()
+            && is_news
+        {
+            *unproven = espalier_domain::network::unproven(self.spec, observed);
+        }
+        Ok(())
+    }
+
     fn remember(&self, observed: &Observed, plan: &Plan<Action>) {
         let Ok(mut known) = self.drift.lock() else { return };
         let undone = drifted(self.spec, observed, plan).into_iter();
@@ -109,6 +170,14 @@ impl<C> Network<'_, C> {
                 known.push(ReportedStep { wave: 1, action, because });
             }
         }
+    }
+}
+
+fn of_ledger(error: LedgerError) -> AwsError {
+    match error {
+        LedgerError::Aws(error) => error,
+        LedgerError::Contended(_) => AwsError::coded("ledger", "ConflictException", chain(&error)),
+        LedgerError::Garbled { .. } | LedgerError::Empty(_) => AwsError::unexpected("ledger", chain(&error)),
     }
 }
 

@@ -13,27 +13,33 @@ use std::time::Duration;
 use espalier_aws::SdkConfig;
 use espalier_aws::bus::{About, Bus, Event};
 use espalier_aws::lattice::Lattice;
+use espalier_aws::ledger::Ledger;
 use espalier_aws::route53::Route53;
 use espalier_aws::specs::Specs;
+use espalier_aws_autoscaling::AutoScaling;
 use espalier_aws_ec2::Ec2;
 use espalier_domain::failure::chain;
 use espalier_domain::id::{StackName, spec_parameter};
 use espalier_domain::network::{diagnose, plan};
 use espalier_domain::plan::{BlockCode, OutcomeKind, Plan};
-use espalier_domain::spec::{AllowedDomains, Drift, Manage, Spec, parse};
+use espalier_domain::spec::{AllowedDomains, Drift, Manage, Select, Spec, parse};
+use espalier_domain::work::WorkItem;
 use espalier_edge::metric::{self, Unit};
 use espalier_edge::{Direct, EdgeError, Env, Function, Hint, HintKind, Invocation, Mode, Trigger};
 use espalier_reconcile::{Clock, Limits, SystemClock, World, jitter, reconcile};
 use futures::{StreamExt, stream};
 
 pub use answer::{Answer, StackAnswer};
-use estate::Network;
+use estate::{Hands, Network};
 
 /// Stacks looked at side by side in a sweep; one that waits for AWS must not keep the others waiting.
 const STACKS_AT_A_TIME: usize = 4;
 
 /// No step begins later than this before Lambda ends the invocation: a call may take its time.
 const RESERVE: Duration = Duration::from_secs(20);
+
+/// A rotation waits for the answer to its work item: whatever takes longer is left to the sweep, or the next item.
+const JOIN: Duration = Duration::from_secs(25);
 
 /// The function with its clients.
 #[derive(Debug, Clone)]
@@ -42,6 +48,8 @@ pub struct Provision<C = SystemClock> {
     lattice: Lattice,
     ec2: Ec2,
     route53: Route53,
+    scaling: AutoScaling,
+    ledger: Ledger,
     bus: Bus,
     allowed: AllowedDomains,
     clock: C,
@@ -54,7 +62,8 @@ impl Function for Provision {
 
     async fn start(env: &Env) -> Result<Self, EdgeError> {
         let allowed = env.parsed("ESPALIER_ALLOWED_DOMAINS", AllowedDomains::parse)?;
-        Ok(Self::new(&espalier_aws::sdk().await, allowed, SystemClock))
+        let table = env.required("ESPALIER_LEDGER_TABLE")?;
+        Ok(Self::new(&espalier_aws::sdk().await, allowed, table, SystemClock))
     }
 
     async fn handle(&self, request: Trigger, invocation: &Invocation) -> Result<Answer, EdgeError> {
@@ -64,13 +73,15 @@ impl Function for Provision {
 }
 
 impl<C: Clock> Provision<C> {
-    /// Builds the clients.
-    pub fn new(sdk: &SdkConfig, allowed: AllowedDomains, clock: C) -> Self {
+    /// Builds the clients; `table` is the ledger's.
+    pub fn new(sdk: &SdkConfig, allowed: AllowedDomains, table: impl Into<String>, clock: C) -> Self {
         Self {
             specs: Specs::new(sdk),
             lattice: Lattice::new(sdk),
             ec2: Ec2::new(sdk),
             route53: Route53::new(sdk),
+            scaling: AutoScaling::new(sdk),
+            ledger: Ledger::new(sdk, table),
             bus: Bus::new(sdk),
             allowed,
             clock,
@@ -102,9 +113,14 @@ impl<C: Clock> Provision<C> {
                 Answer::one(one)
             }
             Trigger::Hint(hint) => self.hint(&hint, limits).await,
-            Trigger::Pass(_) | Trigger::Work(_) => {
-                Err(EdgeError::invalid("`provision` takes hints and direct requests, no passes and no work items"))
+            Trigger::Work(WorkItem::Membership(item)) => {
+                let text = self.specs.get(&item.stack).await?;
+                let limits = Limits { deadline: limits.deadline.min(self.clock.now() + JOIN), ..limits };
+                Answer::one(self.converge(&item.stack, text, limits).await)
             }
+            Trigger::Pass(_) | Trigger::Work(_) => Err(EdgeError::invalid(
+                "`provision` takes hints, direct requests and work items of the kind `membership`, and no passes",
+            )),
         }
     }
 
@@ -115,7 +131,9 @@ impl<C: Clock> Provision<C> {
                 let text = self.specs.get(stack).await?;
                 Answer::one(self.converge(stack, text, limits).await)
             }
-            (HintKind::Sweep | HintKind::Spec | HintKind::Own | HintKind::Instance, _) => self.sweep(limits).await,
+            (HintKind::Sweep | HintKind::Spec | HintKind::Own | HintKind::Instance, _) => {
+                self.sweep(hint.scaling_group.as_deref(), limits).await
+            }
             // Certificates, commands and other parameters change nothing about the network.
             (HintKind::Certificate | HintKind::Command | HintKind::Parameter | HintKind::Health, _) => {
                 Answer::several(Vec::new())
@@ -123,9 +141,11 @@ impl<C: Clock> Provision<C> {
         }
     }
 
-    async fn sweep(&self, limits: Limits) -> Result<Answer, EdgeError> {
+    /// Looks at every stack, or at every one that selects this Auto Scaling group.
+    async fn sweep(&self, group: Option<&str>, limits: Limits) -> Result<Answer, EdgeError> {
         let found = self.specs.all().await?;
-        let answers = stream::iter(found)
+        let concerned = found.into_iter().filter(|found| group.is_none_or(|group| self.selects(&found.text, group)));
+        let answers = stream::iter(concerned)
             .map(|found| async move {
                 match StackName::parse(found.name.as_str()) {
                     Ok(stack) => self.converge(&stack, Some(found.text), limits).await,
@@ -138,35 +158,43 @@ impl<C: Clock> Provision<C> {
         Answer::several(answers)
     }
 
+    fn selects(&self, text: &str, group: &str) -> bool {
+        parse(text, &self.allowed).is_ok_and(|spec| match &spec.targets.select {
+            Select::AutoScalingGroups(names) => names.iter().any(|name| name == group),
+            Select::InstanceIds(_) | Select::Tag { .. } => false,
+        })
+    }
+
     /// The whole loop for one stack, and the event about it.
     async fn converge(&self, stack: &StackName, text: Option<String>, limits: Limits) -> StackAnswer {
-        let (about, answer, drift) = match self.spec(stack, text) {
-            Err(blocked) => (About { stack: stack.clone(), owner: None, notify: Vec::new() }, *blocked, None),
+        let (about, answer, found) = match self.spec(stack, text) {
+            Err(blocked) => (About { stack: stack.clone(), owner: None, notify: Vec::new() }, *blocked, Vec::new()),
             Ok(spec) if spec.manage == Manage::Nothing => return StackAnswer::untouched(stack),
             Ok(spec) => {
-                let network = self.network(&spec);
+                let network = self.network(&spec, Hands::Writing);
                 let report = reconcile(&network, &self.clock, limits, jitter).await;
                 let about =
                     About { stack: stack.clone(), owner: Some(spec.owner.clone()), notify: spec.notify.clone() };
                 let found = network.drift.into_inner().unwrap_or_default();
                 let drift = Event::StackDrifted { repaired: spec.drift == Drift::Repair, found };
-                (about, StackAnswer::of(stack, report), Some(drift))
+                let unproven = network.unproven.into_inner().unwrap_or_default();
+                let targets = (unproven > 0).then_some(Event::TargetsUnproven { unproven });
+                (about, StackAnswer::of(stack, report), targets.into_iter().chain([drift]).collect())
             }
         };
-        self.tell(&about, &answer, drift).await;
+        self.tell(&about, &answer, found).await;
         answer
     }
 
     /// Sends what happened. What was done stays done whether the bus hears of it or not.
-    async fn tell(&self, about: &About, answer: &StackAnswer, drift: Option<Event>) {
-        let mut events = Vec::new();
-        if let Some(Event::StackDrifted { found, .. }) = &drift
-            && !found.is_empty()
-        {
-            let dimensions = [("Function", "provision"), ("Stack", about.stack.as_str())];
-            #[expect(clippy::cast_precision_loss, reason = "a plan has few steps")]
-            metric::emit(self.clock.now(), &dimensions, &[("Drift", Unit::Count, found.len() as f64)]);
-            events.extend(drift);
+    async fn tell(&self, about: &About, answer: &StackAnswer, mut events: Vec<Event>) {
+        events.retain(|event| !matches!(event, Event::StackDrifted { found, .. } if found.is_empty()));
+        for event in &events {
+            if let Event::StackDrifted { found, .. } = event {
+                let dimensions = [("Function", "provision"), ("Stack", about.stack.as_str())];
+                #[expect(clippy::cast_precision_loss, reason = "a plan has few steps")]
+                metric::emit(self.clock.now(), &dimensions, &[("Drift", Unit::Count, found.len() as f64)]);
+            }
         }
         match answer.outcome.outcome {
             OutcomeKind::Converged if !answer.outcome.steps.is_empty() => {
@@ -192,7 +220,7 @@ impl<C: Clock> Provision<C> {
         if spec.manage == Manage::Nothing {
             return Ok(StackAnswer::planned(stack, &Plan::default()));
         }
-        let plan = plan(&spec, &self.network(&spec).observe().await?);
+        let plan = plan(&spec, &self.network(&spec, Hands::Tied).observe().await?);
         Ok(StackAnswer::planned(stack, &plan))
     }
 
@@ -202,7 +230,7 @@ impl<C: Clock> Provision<C> {
             Ok(spec) => spec,
             Err(blocked) => return Ok(*blocked),
         };
-        let network = self.network(&spec);
+        let network = self.network(&spec, Hands::Tied);
         let observed = network.observe().await?;
         let checkup = network.checkup(&observed).await?;
         Ok(StackAnswer::diagnosed(stack, diagnose(&spec, &observed, &checkup)))
@@ -223,8 +251,9 @@ impl<C: Clock> Provision<C> {
         Ok(Box::new(spec))
     }
 
-    fn network<'a>(&'a self, spec: &'a Spec) -> Network<'a, C> {
-        let Self { lattice, ec2, route53, clock, .. } = self;
-        Network { lattice, ec2, route53, clock, spec, drift: Mutex::default() }
+    fn network<'a>(&'a self, spec: &'a Spec, hands: Hands) -> Network<'a, C> {
+        let Self { lattice, ec2, route53, scaling, ledger, clock, .. } = self;
+        let (drift, unproven) = (Mutex::default(), Mutex::default());
+        Network { lattice, ec2, route53, scaling, ledger, clock, spec, drift, hands, unproven }
     }
 }

@@ -53,7 +53,7 @@ async fn account(specs: Vec<(&'static str, Value)>) -> Wire {
 
 async fn ask(wire: &Wire, payload: Value) -> Result<Answer, EdgeError> {
     let allowed = AllowedDomains::parse("example.com").unwrap();
-    let provision = Provision::new(&wire.sdk(), allowed, SystemClock);
+    let provision = Provision::new(&wire.sdk(), allowed, "ledger", SystemClock);
     let limits = Limits::until(OffsetDateTime::now_utc() + time::Duration::minutes(1));
     provision.answer(Trigger::parse(payload)?, limits).await
 }

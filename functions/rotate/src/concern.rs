@@ -70,7 +70,7 @@ impl Filter {
             Self::Selects(instances) => match &spec.targets.select {
                 Select::InstanceIds(ids) => instances.iter().any(|instance| ids.contains(instance)),
                 // Whether it has the tag is not in the event.
-                Select::Tag { .. } => true,
+                Select::Tag { .. } | Select::AutoScalingGroups(_) => true,
             },
         }
     }
@@ -88,6 +88,7 @@ mod tests {
             stack: None,
             certificate: None,
             instances: Vec::new(),
+            scaling_group: None,
             command_id: None,
         }
     }

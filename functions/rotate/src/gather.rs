@@ -11,7 +11,7 @@ use espalier_domain::acm::AcmEvidence;
 use espalier_domain::failure::chain;
 use espalier_domain::id::{InstanceId, Scope, StackName};
 use espalier_domain::plan::{Block, BlockCode};
-use espalier_domain::record::{AttemptRecord, GenerationRecord, SightingRecord};
+use espalier_domain::record::{AttemptRecord, GenerationRecord, MembershipRecord, SightingRecord};
 use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
 use espalier_domain::rotation::policy::Policy;
 use espalier_domain::rotation::settle::{CommandSeen, settle};
@@ -96,11 +96,13 @@ impl Sources {
                 self.ledger.authorities(),
                 self.ledger.through(stack),
                 self.ledger.look_since(stack),
+                self.ledger.membership(stack),
             )
             .map_err(EdgeError::from)
         };
-        let (facts, fleet, acm) = tokio::try_join!(ledger, self.fleet(spec), self.acm(spec))?;
-        let (generations, mut attempts, sightings, authorities, through, look_since) = facts;
+        let (facts, acm) = tokio::try_join!(ledger, self.acm(spec))?;
+        let (generations, mut attempts, sightings, authorities, through, look_since, membership) = facts;
+        let fleet = self.fleet(spec, membership.as_ref()).await?;
         self.settle(stack, &generations, &mut attempts, hands, now).await?;
         let generations = generations.into_iter().filter(|record| record.scope == Scope::shared()).collect();
         Ok(Evidence {
@@ -111,6 +113,7 @@ impl Sources {
             authorities,
             acm,
             through,
+            membership,
             look_since,
             epoch: epoch.map(|seen| seen.record.clone()),
         })
@@ -142,16 +145,14 @@ impl Sources {
         Ok(())
     }
 
-    async fn fleet(&self, spec: &Spec) -> Result<Fleet, EdgeError> {
+    async fn fleet(&self, spec: &Spec, membership: Option<&MembershipRecord>) -> Result<Fleet, EdgeError> {
         let opted_in = self.inventory.opted_in(&spec.stack).await?;
         match &spec.targets.select {
-            Select::InstanceIds(ids) => {
-                let wanted: BTreeSet<InstanceId> = ids.iter().cloned().collect();
-                let others: Vec<InstanceId> = wanted.iter().filter(|id| !opted_in.contains_key(*id)).cloned().collect();
-                let mut nodes = self.inventory.managed(&others).await?;
-                let opted: BTreeSet<InstanceId> = opted_in.keys().cloned().collect();
-                nodes.extend(opted_in);
-                Ok(Fleet { wanted, opted_in: opted, nodes })
+            Select::InstanceIds(ids) => self.by_id(ids.iter().cloned().collect(), opted_in).await,
+            // Who is in a group is `provision`'s to read; Systems Manager does not know.
+            Select::AutoScalingGroups(_) => {
+                let members = membership.into_iter().flat_map(|all| all.members.keys().cloned());
+                self.by_id(members.collect(), opted_in).await
             }
             Select::Tag { key, value } => {
                 let opted: BTreeSet<InstanceId> = opted_in.keys().cloned().collect();
@@ -163,6 +164,14 @@ impl Sources {
                 Ok(Fleet { wanted: nodes.keys().cloned().collect(), opted_in: opted, nodes })
             }
         }
+    }
+
+    async fn by_id(&self, wanted: BTreeSet<InstanceId>, opted_in: Nodes) -> Result<Fleet, EdgeError> {
+        let others: Vec<InstanceId> = wanted.iter().filter(|id| !opted_in.contains_key(*id)).cloned().collect();
+        let mut nodes = self.inventory.managed(&others).await?;
+        let opted: BTreeSet<InstanceId> = opted_in.keys().cloned().collect();
+        nodes.extend(opted_in);
+        Ok(Fleet { wanted, opted_in: opted, nodes })
     }
 
     /// The followed certificate. ACM that does not answer is no reason to stop delivering what is minted.

@@ -5,7 +5,7 @@ use espalier_aws::states::StateMachine;
 use espalier_domain::id::StackName;
 use espalier_domain::plan::{OutcomeKind, Plan};
 use espalier_domain::rotation::evidence::Evidence;
-use espalier_domain::rotation::plan::plan;
+use espalier_domain::rotation::plan::{is_anybody_arriving, plan};
 use espalier_domain::work::{RotateOutcome, WorkItem};
 use espalier_edge::metric::{self, Unit};
 use espalier_edge::{Direct, EdgeError, Hint, Mode};
@@ -99,7 +99,8 @@ async fn apply(
     };
     note_slack(stack, &evidence, now);
     let plan = plan(&evidence);
-    if !is_worth_an_execution(&plan, epoch.as_ref().is_some_and(EpochSeen::is_open)) {
+    let is_begun = epoch.as_ref().is_some_and(EpochSeen::is_open) || is_anybody_arriving(&evidence);
+    if !is_worth_an_execution(&plan, is_begun) {
         let outcome = answer::to_plan(stack, plan, Reader::Person { started: None });
         if let (OutcomeKind::Converged, Some(open)) = (outcome.outcome, epoch.filter(EpochSeen::is_open)) {
             // Its execution died after the last step. A change in between leaves it open for the next look.

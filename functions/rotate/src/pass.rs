@@ -57,7 +57,7 @@ async fn record(sources: &Sources, pass: &Pass) -> Result<bool, EdgeError> {
                 }
                 sources.ledger.record_through(stack, through).await?;
             }
-            WorkResult::Minted { .. } | WorkResult::Sent { .. } => {}
+            WorkResult::Minted { .. } | WorkResult::Sent { .. } | WorkResult::Joined { .. } => {}
             WorkResult::Failed { error, cause } => {
                 tracing::warn!(stack = %pass.stack, error, cause, "a part of the last pass's work failed");
                 failed = true;

@@ -10,6 +10,7 @@ use espalier_domain::spec::{Select, Spec};
 use espalier_domain::tag;
 use futures::future::try_join_all;
 use futures::try_join;
+use time::OffsetDateTime;
 
 use crate::{Ec2, FILTER_VALUES, filter, present};
 
@@ -21,11 +22,12 @@ pub(crate) const PREFIX_LISTS: &str = "ec2:DescribeManagedPrefixLists";
 pub(crate) const INSTANCES: &str = "ec2:DescribeInstances";
 
 impl Ec2 {
-    /// Looks at everything EC2 keeps that the spec refers to. The hosted zone is Route 53's and stays `None`.
+    /// Looks at everything EC2 keeps that the spec refers to; `scaled` are the instances of the Auto Scaling groups it
+    /// selects. The hosted zone is Route 53's and stays `None`, the groups are Auto Scaling's and stay empty.
     ///
     /// # Errors
     /// When EC2 cannot be asked, or answers without a field it always sends. What is missing is not an error.
-    pub async fn estate(&self, spec: &Spec) -> Result<Estate, AwsError> {
+    pub async fn estate(&self, spec: &Spec, scaled: &[InstanceId]) -> Result<Estate, AwsError> {
         let group = &spec.targets.security_group_id;
         let (vpcs, subnets, groups, lists, (ingress, other_ingress), former_ingress, instances) = try_join!(
             self.vpcs(spec),
@@ -34,7 +36,7 @@ impl Ec2 {
             self.prefix_lists_of_lattice(),
             self.ingress(&spec.stack, group),
             self.former_ingress(&spec.stack, group),
-            self.instances(&spec.stack, &spec.targets.select),
+            self.instances(&spec.stack, &spec.targets.select, scaled),
         )?;
         let (prefix_list_id, ipv6_prefix_list_id) = lists;
         Ok(Estate {
@@ -47,6 +49,8 @@ impl Ec2 {
             other_ingress,
             former_ingress,
             instances,
+            hooks: Vec::new(),
+            scaling_groups: BTreeSet::new(),
             hosted_zone: None,
         })
     }
@@ -133,20 +137,30 @@ impl Ec2 {
         Ok((ipv4, ipv6))
     }
 
-    async fn instances(&self, stack: &StackName, select: &Select) -> Result<Vec<SeenInstance>, AwsError> {
-        let mut found = Vec::new();
+    async fn instances(
+        &self,
+        stack: &StackName,
+        select: &Select,
+        scaled: &[InstanceId],
+    ) -> Result<Vec<SeenInstance>, AwsError> {
+        let mut found;
         match select {
-            Select::InstanceIds(ids) => {
-                let ids: Vec<&str> = ids.iter().map(InstanceId::as_str).collect();
-                for page in ids.chunks(FILTER_VALUES) {
-                    found.extend(self.described(stack, filter("instance-id", page)).await?);
-                }
-            }
+            Select::InstanceIds(ids) => found = self.by_id(stack, ids).await?,
+            Select::AutoScalingGroups(_) => found = self.by_id(stack, scaled).await?,
             Select::Tag { key, value } => {
                 found = self.described(stack, filter(&format!("tag:{key}"), &[value])).await?;
             }
         }
         found.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(found)
+    }
+
+    async fn by_id(&self, stack: &StackName, ids: &[InstanceId]) -> Result<Vec<SeenInstance>, AwsError> {
+        let ids: Vec<&str> = ids.iter().map(InstanceId::as_str).collect();
+        let mut found = Vec::new();
+        for page in ids.chunks(FILTER_VALUES) {
+            found.extend(self.described(stack, filter("instance-id", page)).await?);
+        }
         Ok(found)
     }
 
@@ -178,6 +192,8 @@ fn seen_group(group: SecurityGroup) -> Result<SeenGroup, AwsError> {
 fn seen(stack: &StackName, instance: Instance) -> Result<SeenInstance, AwsError> {
     let id = present(INSTANCES, "an instance's id", instance.instance_id)?;
     let state = instance.state.and_then(|state| state.name).map(|name| name.as_str().to_owned()).unwrap_or_default();
+    // "The time that the instance was last launched" (EC2 API reference, `Instance`): a start counts, a reboot does not.
+    let launched_at = instance.launch_time;
     Ok(SeenInstance {
         id: InstanceId::parse(id).map_err(|error| AwsError::unexpected(INSTANCES, error.to_string()))?,
         vpc_id: instance.vpc_id.and_then(|id| VpcId::parse(id).ok()),
@@ -185,6 +201,8 @@ fn seen(stack: &StackName, instance: Instance) -> Result<SeenInstance, AwsError>
         state,
         private_ip: instance.private_ip_address.and_then(|address| address.parse().ok()),
         opted_in: has(instance.tags.as_deref(), tag::STACK, stack.as_str()),
+        launched_at: launched_at.and_then(|at| OffsetDateTime::from_unix_timestamp(at.secs()).ok()),
+        scaling: None,
     })
 }
 

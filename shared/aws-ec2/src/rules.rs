@@ -51,7 +51,8 @@ impl Ec2 {
             | Action::DeleteService { .. }
             | Action::DeleteTargetGroup { .. }
             | Action::DeleteVpcAssociation { .. }
-            | Action::DeleteServiceNetwork { .. } => None,
+            | Action::DeleteServiceNetwork { .. }
+            | Action::CompleteLifecycleAction { .. } => None,
         }
     }
 

@@ -118,7 +118,7 @@ fn respond(seen: &Seen) -> (u16, String) {
 async fn a_look_takes_what_exists_and_sorts_the_rules() {
     let wire = Wire::answering(respond).await;
     let spec = spec(&json!({ "instanceIds": [ONE, TWO] }));
-    let estate = Ec2::new(&wire.sdk()).estate(&spec).await.unwrap();
+    let estate = Ec2::new(&wire.sdk()).estate(&spec, &[]).await.unwrap();
 
     assert_eq!((estate.vpcs.len(), estate.vpcs[0].resolves_private_zones), (1, false));
     assert_eq!(estate.subnets[0].zone_id, "euw1-az1");
@@ -147,7 +147,7 @@ async fn instances_are_asked_for_by_filter_so_that_a_missing_one_fails_nothing()
         (json!({ "tag": { "key": "role", "value": "web" } }), "Filter.1.Name=tag%3Arole&Filter.1.Value.1=web".into()),
     ] {
         let wire = Wire::answering(respond).await;
-        Ec2::new(&wire.sdk()).estate(&spec(&select)).await.unwrap();
+        Ec2::new(&wire.sdk()).estate(&spec(&select), &[]).await.unwrap();
         let bodies: Vec<String> = wire.seen().into_iter().map(|seen| seen.body).collect();
         assert!(bodies.iter().any(|body| body.contains("DescribeInstances") && body.contains(&field)), "{bodies:?}");
         assert!(bodies.iter().all(|body| !body.contains("InstanceId.1")), "{bodies:?}");

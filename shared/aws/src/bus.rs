@@ -60,6 +60,11 @@ pub enum Event {
         /// What undoes it, and what was found.
         found: Vec<ReportedStep>,
     },
+    /// `Targets Unproven`: targets came that nobody has seen serving; `rotate` listens.
+    TargetsUnproven {
+        /// How many.
+        unproven: usize,
+    },
     /// `Rotation Started`.
     RotationStarted {
         /// The rotation.
@@ -106,6 +111,7 @@ impl Event {
             Self::StackConverged { .. } => "Stack Converged",
             Self::StackBlocked { .. } => "Stack Blocked",
             Self::StackDrifted { .. } => "Stack Drifted",
+            Self::TargetsUnproven { .. } => "Targets Unproven",
             Self::RotationStarted { .. } => "Rotation Started",
             Self::RotationCompleted { .. } => "Rotation Completed",
             Self::RotationHalted { .. } => "Rotation Halted",

@@ -90,6 +90,11 @@ impl AwsError {
         &self.answer.code
     }
 
+    /// What the service said.
+    pub fn message(&self) -> &str {
+        &self.answer.message
+    }
+
     /// Whether the resource does not exist.
     pub fn is_not_found(&self) -> bool {
         self.kind == Kind::NotFound

@@ -21,6 +21,7 @@
 mod attempts;
 mod epochs;
 mod generations;
+mod membership;
 mod sightings;
 
 use std::collections::HashMap;

@@ -180,6 +180,7 @@ fn seen(generation: u32, after_s: i64, faults: Vec<Fault>) -> SeenTarget {
         target: attempt(1).target,
         generation: Generation(generation),
         at: at(after_s),
+        port: Some(8443),
         verdict: Verdict { fingerprint: None, serial: None, not_after: None, faults },
         handshake_ms: 1.0,
     }

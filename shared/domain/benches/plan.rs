@@ -43,6 +43,7 @@ fn target(number: u32) -> TargetEvidence {
         target: target.clone(),
         generation: Generation(served),
         at: NOW,
+        port: Some(443),
         verdict: good,
         floor: Some(Generation(served)),
         failing_since: None,
@@ -100,6 +101,7 @@ fn evidence(targets: u32) -> Evidence {
         }],
         acm: None,
         through: None,
+        membership: None,
         look_since: None,
         epoch: None,
     }

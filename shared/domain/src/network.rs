@@ -9,6 +9,7 @@ mod diagnose;
 mod drift;
 mod estate;
 mod given;
+mod members;
 mod observed;
 pub mod policy;
 mod present;
@@ -19,10 +20,11 @@ pub use diagnose::{
     Answer as PitfallAnswer, Checkup, Finding, PITFALLS, Pitfall, SeenPolicy, SeenZone, diagnose, page as diagnose_page,
 };
 pub use drift::drifted;
+pub use members::{members, unproven};
 pub use observed::{
-    DnsEntry, Estate, Observed, Owned, SeenGroup, SeenIngress, SeenInstance, SeenListener, SeenNetwork, SeenRecord,
-    SeenService, SeenServiceAssociation, SeenSubnet, SeenTarget, SeenTargetGroup, SeenVpc, SeenVpcAssociation, Status,
-    TargetStatus,
+    DnsEntry, Estate, Life, Observed, Owned, Scaling, SeenGroup, SeenHook, SeenIngress, SeenInstance, SeenListener,
+    SeenNetwork, SeenRecord, SeenService, SeenServiceAssociation, SeenSubnet, SeenTarget, SeenTargetGroup, SeenVpc,
+    SeenVpcAssociation, Status, TargetStatus,
 };
 pub use render::render;
 

@@ -1,5 +1,7 @@
 //! The ledger's records: what is remembered between looks. Facts only; phases are derived from them, never stored.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -111,7 +113,7 @@ pub struct AttemptEnd {
 }
 
 /// What was last seen on the wire at a target.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SightingRecord {
     /// The instance.
@@ -121,6 +123,9 @@ pub struct SightingRecord {
     /// When.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
+    /// The port that was dialled; absent in records of before this was written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     /// What the judge said.
     pub verdict: Verdict,
     /// The highest generation ever confirmed on this target: its floor.
@@ -157,6 +162,29 @@ impl ThroughRecord {
     pub fn is_good(&self) -> bool {
         self.samples > 0 && self.good == self.samples && self.faults.is_empty()
     }
+}
+
+/// The stack's targets as `provision` last saw them: what tells `rotate` whom to prove, and what was heard of its proofs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MembershipRecord {
+    /// The running instances the spec selects, and all that are registered.
+    pub members: BTreeMap<InstanceId, Member>,
+}
+
+/// One of the stack's targets.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Member {
+    /// When it was last started: what was seen before that proves nothing.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub launched_at: Option<OffsetDateTime>,
+    /// Whether clients are sent to it.
+    #[serde(default)]
+    pub registered: bool,
+    /// The time of the sighting this was decided upon.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub seen_at: Option<OffsetDateTime>,
 }
 
 /// When somebody last asked for a fresh look at every target: what was seen before it does not count as seen lately.

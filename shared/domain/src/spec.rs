@@ -183,6 +183,9 @@ pub struct Targets {
     pub rules_per_group: u32,
     /// Which instances.
     pub select: Select,
+    /// A target that fails its verification is taken out of service only while so many others stay.
+    #[serde(default = "one")]
+    pub minimum_in_service: u32,
 }
 
 /// Which instances are targets. Either way each must carry the tag `espalier:stack` with the stack's name.
@@ -198,6 +201,8 @@ pub enum Select {
         /// Its value.
         value: String,
     },
+    /// All instances of these Auto Scaling groups.
+    AutoScalingGroups(Vec<String>),
 }
 
 /// What the targets prove themselves with.
@@ -470,6 +475,10 @@ impl<'de> Deserialize<'de> for HealthCheck {
         let wire = Wire::deserialize(deserializer)?;
         Ok(if wire.enabled { Self::On(wire.on) } else { Self::Off })
     }
+}
+
+fn one() -> u32 {
+    1
 }
 
 fn yes() -> bool {

@@ -28,6 +28,19 @@ pub enum WorkItem {
     /// For `verify`: dial these targets and report what they serve.
     #[serde(rename_all = "camelCase")]
     Verify(VerifyItem),
+    /// For `provision`: look at the stack's targets again; the ledger holds a proof it has not seen.
+    #[serde(rename_all = "camelCase")]
+    Membership(MembershipItem),
+}
+
+/// Which targets' proofs are new. Whether they are registered, drained or left as they are is `provision`'s to plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MembershipItem {
+    /// The stack.
+    pub stack: StackName,
+    /// 1 to 50 targets, sorted: for people, since `provision` looks at all.
+    pub targets: Vec<InstanceId>,
 }
 
 /// What `mint` needs beyond the spec, which it reads itself.
@@ -160,6 +173,14 @@ pub enum WorkResult {
         /// One per sample through the service.
         through: Vec<SeenThrough>,
     },
+    /// `provision`: it has looked.
+    #[serde(rename_all = "camelCase")]
+    Joined {
+        /// The stack.
+        stack: StackName,
+        /// What its look came to.
+        outcome: OutcomeKind,
+    },
     /// The function failed; the state machine's `Catch` makes this. The next pass decides what to do about it.
     #[serde(rename_all = "camelCase")]
     Failed {
@@ -182,6 +203,9 @@ pub struct SeenTarget {
     /// When the handshake ended.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
+    /// The port that was dialled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     /// What the judge says.
     pub verdict: Verdict,
     /// How long connecting and the handshake took, in milliseconds.

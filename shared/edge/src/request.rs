@@ -35,8 +35,9 @@ impl Request for WorkItem {
             Some("mint") => strict(item, "work item").map(Self::Mint),
             Some("deliver") => strict(item, "work item").map(Self::Deliver),
             Some("verify") => strict(item, "work item").map(Self::Verify),
+            Some("membership") => strict(item, "work item").map(Self::Membership),
             Some(_) | None => Err(EdgeError::invalid(format!(
-                "work item, field `kind`: {kind} is none of \"mint\", \"deliver\" and \"verify\""
+                "work item, field `kind`: {kind} is none of \"mint\", \"deliver\", \"verify\" and \"membership\""
             ))),
         }
     }

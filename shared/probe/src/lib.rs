@@ -76,8 +76,8 @@ impl<N: Fn() -> OffsetDateTime + Sync> Prober<'_, N> {
         let presented = dial::handshake(target.address, self.server_name, self.trust, (self.now)()).await;
         let handshake_ms = elapsed_ms(begun);
         let verdict = self.judge(presented, std::slice::from_ref(&target.fingerprint));
-        let (target, generation) = (target.target.clone(), target.generation);
-        SeenTarget { target, generation, at: (self.now)(), verdict, handshake_ms }
+        let (target, generation, port) = (target.target.clone(), target.generation, Some(target.address.port()));
+        SeenTarget { target, generation, at: (self.now)(), port, verdict, handshake_ms }
     }
 
     async fn through(&self, through: &Through) -> Vec<SeenThrough> {

@@ -22,7 +22,10 @@ fn declared() -> BTreeMap<&'static str, Vec<(&'static str, &'static [&'static st
                 ("lattice", lattice::ACTIONS),
                 ("lattice", LATTICE_DEPENDS_ON),
                 ("route53", route53::ACTIONS),
+                ("ledger", ledger::READ),
+                ("ledger", ledger::WRITE),
                 ("", espalier_aws_ec2::ACTIONS),
+                ("", espalier_aws_autoscaling::ACTIONS),
             ],
         ),
         (
@@ -146,6 +149,7 @@ fn what_is_dangerous_is_bound_by_a_condition() {
         ("ProvisionRole", "MakeLatticeTagged"),
         ("ProvisionRole", "ChangeLatticeOfOurs"),
         ("ProvisionRole", "AdmitOnOptedInGroups"),
+        ("ProvisionRole", "AnswerLifecycleHooks"),
         ("ProvisionRole", "WriteAliases"),
         ("ProvisionRole", "Tell"),
         ("MintRole", "SealLeaves"),

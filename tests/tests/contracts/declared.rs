@@ -21,6 +21,7 @@ fn modules() -> Vec<(&'static str, Vec<&'static [&'static str]>)> {
         ("shared/aws/src/specs", vec![specs::ACTIONS]),
         ("shared/aws/src/states", vec![states::ACTIONS]),
         ("shared/aws-ec2/src/", vec![espalier_aws_ec2::ACTIONS]),
+        ("shared/aws-autoscaling/src/", vec![espalier_aws_autoscaling::ACTIONS]),
     ]
 }
 
@@ -43,7 +44,7 @@ const OTHER_NAME: [(&str, &str); 1] = [("TransactWriteItems", "PutItem")];
 /// The operations of the SDK: the methods of its clients.
 fn called(folder: &str) -> BTreeSet<String> {
     let verbs = "get|put|list|describe|create|delete|update|send|start|stop|scan|change|register|deregister|tag|untag\
-                 |authorize|revoke|transact|batch|add|label|cancel|execute|encrypt|decrypt|sign|invoke|modify|attach";
+                 |authorize|revoke|transact|batch|add|label|cancel|execute|encrypt|decrypt|sign|invoke|modify|attach|complete";
     let method = Regex::new(&format!(r"\.(query|(?:{verbs})(?:_[a-z0-9]+)+)\(\)")).unwrap();
     let mut operations = BTreeSet::new();
     for file in product_sources().into_iter().filter(|file| is_of(&file.path, folder)) {

@@ -25,6 +25,7 @@ fn the_layers_point_one_way() {
         ("espalier-probe", &["espalier-domain"]),
         ("espalier-edge", &["espalier-domain"]),
         ("espalier-aws", &["espalier-domain", "espalier-pki", "espalier-reconcile"]),
+        ("espalier-aws-autoscaling", &["espalier-domain", "espalier-aws"]),
         ("espalier-aws-ec2", &["espalier-domain", "espalier-aws"]),
     ]);
     let metadata = metadata();
@@ -56,6 +57,7 @@ fn only_these_crates_name_the_sdk_open_a_socket_or_sign() {
         }
         for used in uses(&package, DependencyKind::Normal) {
             let allowed: &[&str] = match used {
+                "aws-sdk-autoscaling" => &["espalier-aws-autoscaling"],
                 "aws-sdk-ec2" => &["espalier-aws-ec2"],
                 sdk if sdk.starts_with("aws-sdk-") => &["espalier-aws"],
                 "rcgen" => &["espalier-pki"],

@@ -102,7 +102,8 @@ impl Lattice {
             Action::UpsertRecord { .. }
             | Action::AuthorizeIngress { .. }
             | Action::DeleteRecord { .. }
-            | Action::RevokeIngress { .. } => return None,
+            | Action::RevokeIngress { .. }
+            | Action::CompleteLifecycleAction { .. } => return None,
         })
     }
 

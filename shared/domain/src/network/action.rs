@@ -168,6 +168,12 @@ pub enum Action {
         security_group_id: SecurityGroupId,
         rule_id: String,
     },
+    /// With the result `CONTINUE`; no other is ever given.
+    CompleteLifecycleAction {
+        group: String,
+        hook: String,
+        instance: InstanceId,
+    },
 }
 
 impl fmt::Display for Action {
@@ -214,6 +220,7 @@ impl fmt::Display for Action {
             Self::DeleteVpcAssociation { vpc_id, .. } => write!(f, "- VpcAssociation {vpc_id}"),
             Self::DeleteServiceNetwork { name, .. } => write!(f, "- ServiceNetwork {name}"),
             Self::RevokeIngress { security_group_id, rule_id } => write!(f, "- Ingress {security_group_id} {rule_id}"),
+            Self::CompleteLifecycleAction { hook, instance, .. } => write!(f, "~ LifecycleHook {hook} {instance}"),
         }
     }
 }

@@ -60,7 +60,10 @@ fn was_settled(spec: &Spec, observed: &Observed) -> bool {
 fn undoes(action: &Action) -> bool {
     match action {
         // The fleet, and our own memory.
-        Action::RegisterTargets { .. } | Action::DeregisterTargets { .. } | Action::Tag { .. } => false,
+        Action::RegisterTargets { .. }
+        | Action::DeregisterTargets { .. }
+        | Action::CompleteLifecycleAction { .. }
+        | Action::Tag { .. } => false,
         Action::CreateServiceNetwork { .. }
         | Action::AssociateVpc { .. }
         | Action::UpdateVpcAssociation { .. }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::action::{Action, IngressSource};
-use super::observed::{Estate, SeenIngress, SeenInstance};
+use super::observed::{Estate, Life, SeenIngress, SeenInstance};
 use crate::id::{InstanceId, SecurityGroupId, VpcId};
 use crate::plan::{BlockCode, Plan};
 use crate::spec::{HealthCheck, Select, Spec};
@@ -102,14 +102,19 @@ pub(super) fn eligible(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) ->
             plan.block(BlockCode::NotFound, format!("instance {id} does not exist; remove it from the spec"));
         }
     }
+    if let Select::AutoScalingGroups(names) = &spec.targets.select {
+        for name in names.iter().filter(|name| !estate.scaling_groups.contains(*name)) {
+            plan.block(BlockCode::NotFound, format!("Auto Scaling group {name} does not exist; correct the spec"));
+        }
+    }
     let mut eligible = BTreeSet::new();
-    for instance in &estate.instances {
+    for instance in estate.instances.iter().filter(|instance| !is_out_of_service(instance)) {
         match unfit(spec, instance) {
             None => {
                 eligible.insert(instance.id.clone());
             }
-            // A tag selects whatever is there: what is stopped is simply not part of the fleet now.
-            Some((BlockCode::NoTargets, _)) if matches!(spec.targets.select, Select::Tag { .. }) => {}
+            // A tag or a group selects whatever is there: what is stopped is simply not part of the fleet now.
+            Some((BlockCode::NoTargets, _)) if !matches!(spec.targets.select, Select::InstanceIds(_)) => {}
             Some((code, because)) => plan.block(code, because),
         }
     }
@@ -122,6 +127,14 @@ pub(super) fn eligible(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) ->
         plan.block(BlockCode::NoTargets, "targets.select: no running instance is selected; start or tag one");
     }
     eligible
+}
+
+/// Whether its Auto Scaling group takes the instance away, or its owner put it aside.
+pub(super) fn is_out_of_service(instance: &SeenInstance) -> bool {
+    instance.scaling.as_ref().is_some_and(|scaling| match scaling.life {
+        Life::Going | Life::GoingWaits | Life::Aside => true,
+        Life::Coming | Life::ComingWaits | Life::InService => false,
+    })
 }
 
 fn unfit(spec: &Spec, instance: &SeenInstance) -> Option<(BlockCode, String)> {

@@ -1,11 +1,12 @@
 //! What was seen of the estate in one look. Adapters fill it; they decide nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use time::OffsetDateTime;
 
 use crate::id::{HostedZoneId, InstanceId, SecurityGroupId, SubnetId, VpcId};
+use crate::record::SightingRecord;
 
 /// Everything one look saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Observed {
     pub service_associations: Vec<SeenServiceAssociation>,
     /// The A record of the service's domain name in the hosted zone (an alias or not).
     pub record: Option<SeenRecord>,
+    /// What was last seen on each target's wire, from the ledger.
+    pub sightings: BTreeMap<InstanceId, SightingRecord>,
     /// The user's own infrastructure.
     pub estate: Estate,
 }
@@ -232,6 +235,10 @@ pub struct Estate {
     pub former_ingress: Vec<(SecurityGroupId, SeenIngress)>,
     /// The instances the spec selects, as far as they exist.
     pub instances: Vec<SeenInstance>,
+    /// The lifecycle hooks of the Auto Scaling groups the spec selects; looked at while an instance waits for one.
+    pub hooks: Vec<SeenHook>,
+    /// The Auto Scaling groups the spec names, as far as they exist.
+    pub scaling_groups: BTreeSet<String>,
     /// The hosted zone, if it exists.
     pub hosted_zone: Option<HostedZoneId>,
 }
@@ -295,4 +302,47 @@ pub struct SeenInstance {
     pub private_ip: Option<IpAddr>,
     /// Whether its owner opted in: tag `espalier:stack` with this stack's name.
     pub opted_in: bool,
+    /// When it was last started.
+    pub launched_at: Option<OffsetDateTime>,
+    /// Its place in an Auto Scaling group the spec selects.
+    pub scaling: Option<Scaling>,
+}
+
+/// An instance's place in its Auto Scaling group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scaling {
+    /// The group's name.
+    pub group: String,
+    /// Where it stands.
+    pub life: Life,
+}
+
+/// The life of an instance in its Auto Scaling group (`LifecycleState`), as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// `Pending`, `Pending:Proceed`.
+    Coming,
+    /// `Pending:Wait`: launch hooks have to be answered.
+    ComingWaits,
+    /// `InService`.
+    InService,
+    /// `Terminating`, `Terminating:Proceed`.
+    Going,
+    /// `Terminating:Wait`: termination hooks have to be answered.
+    GoingWaits,
+    /// Anything else: in standby, detached, in a warm pool. Its owner took it out of service.
+    Aside,
+}
+
+/// A lifecycle hook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenHook {
+    /// The group's name.
+    pub group: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it is for instances that come (`autoscaling:EC2_INSTANCE_LAUNCHING`), and not for those that go.
+    pub is_for_launch: bool,
+    /// Whether its notification metadata says that this stack answers it.
+    pub ours: bool,
 }

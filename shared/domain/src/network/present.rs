@@ -1,7 +1,9 @@
 //! `state: present`: make what is missing, mend what has drifted, retire what is no longer wanted.
 
 mod auth;
+mod fleet;
 mod life;
+mod lifecycle;
 mod replace;
 mod service;
 mod service_network;
@@ -16,6 +18,7 @@ use crate::tag;
 use crate::token::token;
 
 pub(super) use auth::{network_policy, service_policy};
+use fleet::Fleet;
 pub(super) use life::leave;
 pub(super) use service::is_our_name;
 pub(super) use service_network::delete_vpc_association;
@@ -28,7 +31,7 @@ struct Look<'a> {
 
 pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
     let look = Look { spec, observed };
-    let eligible = estate::eligible(spec, &observed.estate, plan);
+    let fleet = Fleet::of(spec, observed, &estate::eligible(spec, &observed.estate, plan));
     if !estate::check(spec, &observed.estate, plan) {
         return;
     }
@@ -42,12 +45,13 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
     }
     let group = look.target_group(plan);
     if let Some(group) = group {
-        look.targets(group, &eligible, plan);
+        look.targets(group, &fleet, plan);
+        look.lifecycle(group, &fleet, plan);
     }
     let service = look.service(plan);
     if let Some(service) = service {
         if let Some(group) = group {
-            look.listener(service, group, &eligible, is_admitted, plan);
+            look.listener(service, group, &fleet, is_admitted, plan);
         }
         let is_in_force = look.auth(service, plan);
         if let Some(network) = network
@@ -63,6 +67,8 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
     if plan.is_converged() {
         look.settle(group, plan);
     }
+    // Last: what is awaited here keeps nothing else from being settled.
+    fleet.wait(plan);
 }
 
 impl<'a> Look<'a> {

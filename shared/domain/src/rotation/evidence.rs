@@ -6,7 +6,10 @@ use time::OffsetDateTime;
 
 use crate::acm::AcmEvidence;
 use crate::id::{Epoch, Generation, InstanceId};
-use crate::record::{AttemptRecord, AuthorityRecord, EpochRecord, GenerationRecord, SightingRecord, ThroughRecord};
+use crate::record::{
+    AttemptRecord, AuthorityRecord, EpochRecord, GenerationRecord, Member, MembershipRecord, SightingRecord,
+    ThroughRecord,
+};
 use crate::rotation::policy::Policy;
 
 /// A stack as it is known at one moment.
@@ -26,6 +29,8 @@ pub struct Evidence {
     pub acm: Option<AcmEvidence>,
     /// What was last seen through the service.
     pub through: Option<ThroughRecord>,
+    /// The targets as `provision` last saw them; absent before it first looked.
+    pub membership: Option<MembershipRecord>,
     /// When somebody last asked for a fresh look at every target.
     pub look_since: Option<OffsetDateTime>,
     /// The rotation in progress, or the last one.
@@ -67,6 +72,16 @@ impl Evidence {
     /// Whether somebody asked for a fresh look after this was seen.
     pub fn is_asked_again(&self, seen_at: OffsetDateTime) -> bool {
         self.look_since.is_some_and(|since| seen_at < since)
+    }
+
+    /// A target as `provision` last saw it.
+    pub fn member(&self, target: &InstanceId) -> Option<&Member> {
+        self.membership.as_ref().and_then(|membership| membership.members.get(target))
+    }
+
+    /// Whether clients are sent to nobody, as far as `provision` has looked.
+    pub fn serves_nobody(&self) -> bool {
+        self.membership.as_ref().is_some_and(|all| !all.members.values().any(|member| member.registered))
     }
 
     /// A generation by its number.

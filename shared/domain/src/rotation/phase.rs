@@ -4,7 +4,8 @@ use time::{Duration, OffsetDateTime};
 
 use crate::record::SightingRecord;
 use crate::rotation::evidence::TargetEvidence;
-use crate::rotation::policy::{BACKOFF_CAP, LOOK_AGAIN, PROOF_GRACE, REVERIFY};
+use crate::rotation::policy::{ARRIVAL, BACKOFF_CAP, LOOK_AGAIN, PROOF_GRACE, REVERIFY};
+use crate::rotation::proof::is_about;
 use crate::rotation::rollout::{Rollout, Tally, ended};
 use crate::rotation::settle::Weight;
 
@@ -23,6 +24,8 @@ pub enum Phase {
         /// Which of the two, for a person.
         because: &'static str,
     },
+    /// It was started a short while ago, and Systems Manager does not know it yet.
+    Arriving,
     /// Nobody can tell the prober where to dial it.
     Unverifiable,
     /// No generation exists that it could be given.
@@ -97,7 +100,10 @@ pub fn phase(rollout: &Rollout<'_>, target: &TargetEvidence) -> Phase {
         && sighting.verdict.is_good()
         && settled_at.is_none_or(|at| sighting.at >= at)
     {
-        let stale = now - sighting.at > REVERIFY || rollout.evidence.is_asked_again(sighting.at);
+        let launched_at = rollout.evidence.member(&target.target).and_then(|member| member.launched_at);
+        let stale = now - sighting.at > REVERIFY
+            || rollout.evidence.is_asked_again(sighting.at)
+            || !is_about(sighting, rollout.evidence.policy.target_port, launched_at);
         // What was proven once and cannot be looked at any more is not known to be so.
         let unknown = if stale { blocked(rollout, target) } else { None };
         return unknown.unwrap_or(Phase::Current { at: sighting.at, stale });
@@ -127,6 +133,13 @@ pub fn phase(rollout: &Rollout<'_>, target: &TargetEvidence) -> Phase {
 
 /// What keeps a target from being worked on at all.
 fn blocked(rollout: &Rollout<'_>, target: &TargetEvidence) -> Option<Phase> {
+    let launched_at = rollout.evidence.member(&target.target).and_then(|member| member.launched_at);
+    let is_new = launched_at.is_some_and(|at| {
+        rollout.evidence.now - at < ARRIVAL && target.sighting.as_ref().is_none_or(|sighting| sighting.at < at)
+    });
+    if is_new && target.managed.as_ref().is_none_or(|managed| !managed.online) {
+        return Some(Phase::Arriving);
+    }
     if !target.opted_in {
         let because = format!("it lacks the tag espalier:stack={}", rollout.evidence.policy.stack);
         return Some(Phase::NotOptedIn { because });

@@ -16,8 +16,9 @@ use crate::record::GenerationRecord;
 use crate::rotation::due::{self, Due, Followed};
 use crate::rotation::evidence::{Evidence, TargetEvidence};
 use crate::rotation::hold::{Hold, may_mint_later};
+use crate::rotation::membership;
 use crate::rotation::phase::{self, Phase, is_short, phase};
-use crate::rotation::policy::{COMMAND_POLL_S, LOOK_AGAIN, REVERIFY};
+use crate::rotation::policy::{ARRIVAL_POLL_S, COMMAND_POLL_S, LOOK_AGAIN, REVERIFY};
 use crate::rotation::rollout::{Rollout, renew_at};
 use crate::work::{MintItem, PAGE, Through, VerifyItem, VerifyTarget, WorkItem};
 
@@ -45,6 +46,7 @@ pub fn plan(evidence: &Evidence) -> Plan<WorkItem> {
         return plan;
     }
     let failed = looks.iter().filter(|look| look.failed).count();
+    membership::tell(evidence, &mut plan);
     let halted = failed > usize::try_from(evidence.policy.failure_budget).unwrap_or(usize::MAX);
     let hold = Hold::of(evidence);
     let minting = mint(&mut plan, &rollout, &looks, &followed, halted, hold.as_ref());
@@ -72,6 +74,12 @@ pub fn plan(evidence: &Evidence) -> Plan<WorkItem> {
         plan.wait(format!("{rest} further steps"), 1);
     }
     plan
+}
+
+/// Whether a target was just started and has to be waited for: nothing tells when its agent has registered.
+pub fn is_anybody_arriving(evidence: &Evidence) -> bool {
+    let rollout = Rollout::of(evidence);
+    evidence.wanted().into_iter().any(|target| phase(&rollout, target) == Phase::Arriving)
 }
 
 /// One wanted target and where it stands.
@@ -215,6 +223,7 @@ fn verify(
             | Phase::Unwanted
             | Phase::NotOptedIn { .. }
             | Phase::Unmanaged { .. }
+            | Phase::Arriving
             | Phase::Unverifiable
             | Phase::Due
             | Phase::Issued { .. }
@@ -274,7 +283,7 @@ fn through(
     dialled: &BTreeSet<&InstanceId>,
     at_rest: bool,
 ) -> Option<(Through, &'static str)> {
-    if evidence.policy.samples == 0 || !at_rest && !all_presenting(looks) {
+    if evidence.policy.samples == 0 || evidence.serves_nobody() || !at_rest && !all_presenting(looks) {
         return None;
     }
     if !looks.iter().any(|look| matches!(look.phase, Phase::Current { .. } | Phase::Presenting { .. })) {
@@ -331,6 +340,10 @@ fn last_installed(looks: &[Look<'_>]) -> Option<OffsetDateTime> {
 /// What is on its way and worth an early look.
 fn waits(plan: &mut Plan<WorkItem>, evidence: &Evidence, looks: &[Look<'_>]) {
     let now = evidence.now;
+    let arriving: Vec<_> = looks.iter().filter(|look| look.phase == Phase::Arriving).collect();
+    if !arriving.is_empty() {
+        plan.wait(format!("{} to register with Systems Manager", name(arriving.into_iter())), ARRIVAL_POLL_S);
+    }
     let under_way: Vec<_> = looks.iter().filter(|look| matches!(look.phase, Phase::Delivering { .. })).collect();
     if !under_way.is_empty() {
         plan.wait(format!("deliveries to {}", name(under_way.into_iter())), COMMAND_POLL_S);
@@ -343,6 +356,7 @@ fn waits(plan: &mut Plan<WorkItem>, evidence: &Evidence, looks: &[Look<'_>]) {
             Phase::Unwanted
             | Phase::NotOptedIn { .. }
             | Phase::Unmanaged { .. }
+            | Phase::Arriving
             | Phase::Unverifiable
             | Phase::Due
             | Phase::Issued { .. }
@@ -391,6 +405,7 @@ fn blocks(plan: &mut Plan<WorkItem>, looks: &[Look<'_>]) {
         let (code, because) = match &look.phase {
             Phase::NotOptedIn { because } => (BlockCode::NotOptedIn, because.clone()),
             Phase::Unmanaged { because } => (BlockCode::Unmanaged, (*because).to_owned()),
+            Phase::Arriving => continue,
             Phase::Unverifiable => (BlockCode::Unverifiable, "its address is not known".into()),
             Phase::Stuck { because, unreachable: true, .. } => (BlockCode::Unverifiable, because.clone()),
             Phase::Stuck { because, unreachable: false, .. } => (BlockCode::Stuck, because.clone()),

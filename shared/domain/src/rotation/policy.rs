@@ -178,6 +178,12 @@ pub const REVERIFY: Duration = Duration::hours(6);
 /// How soon to look at commands on their way.
 pub const COMMAND_POLL_S: u32 = 2;
 
+/// How long an instance that was just started may take until its agent has registered.
+pub const ARRIVAL: Duration = Duration::minutes(10);
+
+/// How soon to look whether it has.
+pub const ARRIVAL_POLL_S: u32 = 5;
+
 /// Shortest and longest pause between two looks at something that was seen to be wrong; between them, half as long as
 /// it has been wrong.
 pub const LOOK_AGAIN: (Duration, Duration) = (Duration::seconds(5), Duration::minutes(10));

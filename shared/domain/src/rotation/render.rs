@@ -49,6 +49,9 @@ pub fn action(item: &WorkItem) -> String {
             };
             format!("? Verify {targets}{through}")
         }
+        WorkItem::Membership(item) => {
+            format!("= Membership of {}", list(item.targets.iter().map(crate::id::InstanceId::as_str)))
+        }
     }
 }
 

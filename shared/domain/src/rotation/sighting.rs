@@ -20,6 +20,7 @@ pub fn after(previous: Option<&SightingRecord>, seen: &SeenTarget) -> SightingRe
             target: seen.target.clone(),
             generation: seen.generation,
             at: seen.at,
+            port: seen.port,
             verdict: seen.verdict.clone(),
             floor,
             failing_since: failing_since(
@@ -86,6 +87,7 @@ mod tests {
             target: InstanceId::parse("i-0000000a").unwrap(),
             generation: Generation(generation),
             at: datetime!(2026-11-21 12:00 UTC) + Duration::seconds(second),
+            port: Some(8443),
             verdict: if good {
                 Verdict { fingerprint: None, serial: None, not_after: None, faults: Vec::new() }
             } else {

@@ -112,10 +112,12 @@ pub const CHANGES: &[FieldChange] = &[
     row(
         "/targets/select/instanceIds",
         InPlace,
-        "who is new is registered, then who is left out is deregistered; the last target stays",
+        "who is new is registered once it is proven, then who is left out is deregistered; the last target stays",
     ),
     row("/targets/select/tag/key", InPlace, "as a changed list of instances"),
     row("/targets/select/tag/value", InPlace, "as a changed list of instances"),
+    row("/targets/select/autoScalingGroups", InPlace, "as a changed list of instances"),
+    row("/targets/minimumInService", InPlace, "holds for the next target that fails verification"),
     row("/certificate/issuer/kind", InPlace, "one kind so far"),
     row("/certificate/custody/kind", InPlace, "one kind so far"),
     row("/certificate/dnsNames", InPlace, "new leaves are minted and rolled out; nothing in VPC Lattice changes"),

@@ -139,8 +139,18 @@ const TARGETS: Shape = Shape::Object(&[
                 Shape::Object(&[needed("key", TAG, "the tag's key"), needed("value", TAG, "the tag's value")]),
                 "all instances with this tag",
             ),
+            optional(
+                "autoScalingGroups",
+                Shape::List { of: &SCALING_GROUP, count: 1..=20 },
+                "all instances of these Auto Scaling groups; attach no target group to them",
+            ),
         ]),
         "which instances",
+    ),
+    optional(
+        "minimumInService",
+        Shape::Number(0..=1000),
+        "a target that fails verification is drained only while so many others serve; 1 if left out",
     ),
 ]);
 
@@ -148,6 +158,13 @@ const TAG: Shape = Shape::Text {
     accepts: |text| (1..=128).contains(&text.chars().count()) && !text.chars().any(char::is_control),
     expected: "1 to 128 printable characters",
     pattern: "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,128}$",
+};
+
+/// A group's name (`XmlStringMaxLen255` in the Auto Scaling API reference), without the colon that the API refuses.
+const SCALING_GROUP: Shape = Shape::Text {
+    accepts: |text| (1..=255).contains(&text.chars().count()) && !text.chars().any(|c| c.is_control() || c == ':'),
+    expected: "the name of an Auto Scaling group",
+    pattern: "^[^\\u0000-\\u001f\\u007f-\\u009f:]{1,255}$",
 };
 
 const LEAF: Shape = Shape::Object(&[

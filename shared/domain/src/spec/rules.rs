@@ -109,11 +109,12 @@ pub(super) fn is_moment(text: &str) -> bool {
 fn unique(document: &Value, report: &mut Report<'_>) {
     let consumers = document.pointer("/network/consumers").and_then(Value::as_array);
     let vpcs = consumers.into_iter().flatten().map(|one| one["vpcId"].as_str().unwrap_or_default()).collect();
-    let lists: [(&str, &str, Vec<&str>); 6] = [
+    let lists: [(&str, &str, Vec<&str>); 7] = [
         ("/lattice/targetGroupIds", "", list(document, "/lattice/targetGroupIds")),
         ("/network/consumers", "/vpcId", vpcs),
         ("/network/subnetIds", "", list(document, "/network/subnetIds")),
         ("/targets/select/instanceIds", "", list(document, "/targets/select/instanceIds")),
+        ("/targets/select/autoScalingGroups", "", list(document, "/targets/select/autoScalingGroups")),
         ("/certificate/dnsNames", "", list(document, "/certificate/dnsNames")),
         ("/notify", "", list(document, "/notify")),
     ];

@@ -1,7 +1,7 @@
 //! The calls of the simulated world, with their refusals.
 
 use espalier_domain::id::VpcId;
-use espalier_domain::network::{Action, SeenRecord, Status, TargetStatus};
+use espalier_domain::network::{Action, Life, SeenRecord, Status, TargetStatus};
 use espalier_domain::tag;
 
 use super::world::{Answer, Group, Listener, Service, Tags, Thing, World, dns_entry, rule};
@@ -98,6 +98,7 @@ impl World {
             | Action::DeleteRecord { .. }
             | Action::AuthorizeIngress { .. }
             | Action::RevokeIngress { .. } => self.estate_call(action),
+            Action::CompleteLifecycleAction { group, hook, instance } => self.complete(group, hook, instance.as_str()),
             Action::Tag { arn, tags, .. } => self.tag(arn, tags),
             Action::DeleteServiceAssociation { association_id } => {
                 let is_bad = Self::is_bad(&mut self.bad_deletions);
@@ -152,6 +153,8 @@ impl World {
             Action::RegisterTargets { target_group_id, targets, port, .. } => {
                 refuse(!(1..=100).contains(&targets.len()), "1.4: 1 to 100 targets per call")?;
                 let instances = self.estate.instances.clone();
+                let proven = |id: &str| !self.unseen.contains(id) && !self.faults.contains_key(id);
+                assert!(targets.iter().all(|id| proven(id.as_str())), "registered without proof: {targets:?}");
                 let one = find(&mut self.groups, target_group_id)?;
                 refuse(one.status != Status::Active, "1.4: not active")?;
                 let vpc: &VpcId = &one.of.vpc;
@@ -172,6 +175,14 @@ impl World {
                 let (now, last) = (self.now, self.last_clients.get(target_group_id).copied().unwrap_or_default());
                 let one = find(&mut self.groups, target_group_id)?;
                 let is_emptied = one.of.targets.keys().all(|place| targets.contains(place));
+                // Its Auto Scaling group takes the last one away whatever we do.
+                let is_going = |id: &str| {
+                    let mut instances = self.estate.instances.iter();
+                    instances.any(|one| {
+                        one.id.as_str() == id && one.scaling.as_ref().is_some_and(|s| s.life == Life::GoingWaits)
+                    })
+                };
+                let is_emptied = is_emptied && !targets.iter().all(|(id, _)| is_going(id));
                 // 1.1: a connection lives up to 10 minutes; 1.3: draining is about one.
                 let cuts = is_emptied && now - last < 600;
                 assert!(!cuts, "cuts off clients that came {} s ago", now - last);
@@ -253,6 +264,30 @@ impl World {
                 refuse(before == count(self), "no such rule")?;
             }
             other => panic!("{other:?} is not about the estate"),
+        }
+        Ok(())
+    }
+
+    /// Auto Scaling refuses an answer nobody waits for ("No active Lifecycle Action found").
+    fn complete(&mut self, group: &str, hook: &str, id: &str) -> Answer {
+        let ours = self.estate.hooks.iter().find(|one| one.group == group && one.name == hook && one.ours);
+        let ours = ours.unwrap_or_else(|| panic!("hook {hook} is not ours")).clone();
+        let is_registered = self.groups.iter().any(|one| one.of.targets.keys().any(|(target, _)| target == id));
+        let instance = self.estate.instances.iter_mut().find(|one| one.id.as_str() == id);
+        let instance = instance.ok_or("no such instance")?;
+        let scaling = instance.scaling.as_mut().ok_or("not in a group")?;
+        match (scaling.life, ours.is_for_launch) {
+            (Life::ComingWaits, true) => {
+                assert!(is_registered && !self.unseen.contains(id), "{id} in service before it serves");
+                scaling.life = Life::InService;
+            }
+            (Life::GoingWaits, false) => {
+                assert!(!is_registered, "{id} terminated before it is drained");
+                scaling.life = Life::Going;
+                instance.is_running = false;
+                "terminated".clone_into(&mut instance.state);
+            }
+            (life, _) => return Err(format!("no active lifecycle action in {life:?}")),
         }
         Ok(())
     }

@@ -41,6 +41,8 @@ fn other(field: &str) -> Value {
         "/targets/select/instanceIds" => json!([ONE]),
         "/targets/select/tag/key" => json!("role"),
         "/targets/select/tag/value" => json!("other"),
+        "/targets/select/autoScalingGroups" => json!(["api-service-targets"]),
+        "/targets/minimumInService" => json!(2),
         "/certificate/issuer/kind" => json!("authority"),
         "/certificate/custody/kind" => json!("parameterStore"),
         "/certificate/dnsNames" => json!(["api-service.example.com", "more.example.com"]),
@@ -92,7 +94,9 @@ fn parsed(document: &Value) -> Result<Spec, spec::SpecErrors> {
 fn changed(field: &str) -> Value {
     let mut document = document();
     match field {
-        "/targets/select/instanceIds" => document["targets"]["select"] = json!({}),
+        "/targets/select/instanceIds" | "/targets/select/autoScalingGroups" => {
+            document["targets"]["select"] = json!({});
+        }
         "/lattice/serviceId" | "/lattice/targetGroupIds" => {
             document["manage"] = json!("rotation");
             document["lattice"] =

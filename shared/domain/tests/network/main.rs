@@ -7,6 +7,7 @@ mod changes;
 mod chaos;
 mod diagnose;
 mod drift;
+mod fleet;
 mod given;
 mod histories;
 mod shape;

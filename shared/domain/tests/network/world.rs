@@ -3,14 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use espalier_domain::id::{InstanceId, SecurityGroupId, VpcId};
+use espalier_domain::id::{Generation, InstanceId, SecurityGroupId, VpcId};
 use espalier_domain::network::{
     Action, DnsEntry, Estate, IngressSource, Observed, Owned, SeenGroup, SeenIngress, SeenInstance, SeenListener,
     SeenNetwork, SeenRecord, SeenService, SeenServiceAssociation, SeenSubnet, SeenTarget, SeenTargetGroup, SeenVpc,
     SeenVpcAssociation, Status, TargetStatus,
 };
+use espalier_domain::record::SightingRecord;
 use espalier_domain::spec::Spec;
 use espalier_domain::tag;
+use espalier_domain::verdict::{Fault, Verdict};
 use time::OffsetDateTime;
 
 pub(crate) const PREFIX_LIST: &str = "pl-0a1b2c3d";
@@ -91,6 +93,10 @@ pub(crate) struct World {
     tokens: BTreeMap<String, String>,
     /// When the last client was sent to each group.
     pub(crate) last_clients: BTreeMap<String, i64>,
+    /// What is wrong with targets, and since when; whoever is not listed was just seen serving well.
+    pub(crate) faults: BTreeMap<String, (Vec<Fault>, i64)>,
+    /// Nobody has seen these serving.
+    pub(crate) unseen: BTreeSet<String>,
     /// Where targets fail their health checks.
     pub(crate) sick_port: Option<u16>,
     /// The next so many creations fail in the end.
@@ -123,6 +129,8 @@ impl World {
             other_ingress: Vec::new(),
             former_ingress: Vec::new(),
             instances: instances.iter().map(|id| instance(spec, id)).collect(),
+            hooks: Vec::new(),
+            scaling_groups: BTreeSet::new(),
             hosted_zone: Some(spec.service.dns.hosted_zone_id.clone()),
         };
         Self {
@@ -138,6 +146,8 @@ impl World {
             estate,
             tokens: BTreeMap::new(),
             last_clients: BTreeMap::new(),
+            faults: BTreeMap::new(),
+            unseen: BTreeSet::new(),
             sick_port: None,
             bad_creations: 0,
             bad_updates: 0,
@@ -272,8 +282,29 @@ impl World {
                 })
                 .collect(),
             record: self.record.clone(),
+            sightings: self.sightings(),
             estate: self.estate.clone(),
         }
+    }
+
+    /// What `rotate` has recorded by now: it keeps looking.
+    fn sightings(&self) -> BTreeMap<InstanceId, SightingRecord> {
+        let at = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap();
+        let instances = self.estate.instances.iter().filter(|one| !self.unseen.contains(one.id.as_str()));
+        let sighting = |instance: &SeenInstance| {
+            let bad = self.faults.get(instance.id.as_str());
+            let (faults, since) = bad.cloned().map_or((Vec::new(), None), |(faults, since)| (faults, Some(at(since))));
+            SightingRecord {
+                target: instance.id.clone(),
+                generation: Generation(1),
+                at: at(self.now),
+                port: None,
+                verdict: Verdict { fingerprint: None, serial: None, not_after: None, faults },
+                floor: Some(Generation(1)),
+                failing_since: since,
+            }
+        };
+        instances.map(|instance| (instance.id.clone(), sighting(instance))).collect()
     }
 
     fn seen_group(&self, group: &Thing<Group>, owned: Owned) -> SeenTargetGroup {
@@ -386,6 +417,8 @@ pub(crate) fn instance(spec: &Spec, id: &str) -> SeenInstance {
         state: "running".into(),
         private_ip: None,
         opted_in: true,
+        launched_at: None,
+        scaling: None,
     }
 }
 

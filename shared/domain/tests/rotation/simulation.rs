@@ -62,6 +62,9 @@ fn storm(seed: u64) -> (usize, usize) {
     world.policy.canary = dice.roll(3) as u32;
     world.policy.wave = Wave::Targets(1 + dice.roll(3) as u32);
     world.policy.failure_budget = dice.roll(3) as u32;
+    if dice.one_in(2) {
+        world.join();
+    }
     let mut post = Post::default();
     let (mut passes, mut renewals) = (0, 0);
     while world.now < START + STORM {
@@ -119,6 +122,7 @@ fn suffer(world: &mut World, dice: &mut Dice, post: &mut Post, item: &WorkItem) 
     let times = if dice.one_in(8) { 2 } else { 1 };
     for _ in 0..times {
         match item {
+            WorkItem::Membership(_) => world.join(),
             WorkItem::Mint(mint) => world.mint(mint),
             WorkItem::Deliver(deliver) => {
                 let ours = world.begin(deliver);
@@ -149,7 +153,8 @@ fn suffer(world: &mut World, dice: &mut Dice, post: &mut Post, item: &WorkItem) 
 /// What no plan may ever ask for.
 fn check(world: &World, plan: &Plan<WorkItem>) {
     let newest = world.generations.iter().map(|record| record.generation).max();
-    let (mut delivered, mut minted, mut named) = (0, 0, std::collections::BTreeSet::new());
+    let (mut delivered, mut minted) = (0, 0);
+    let (mut named, mut told) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
     for step in &plan.steps {
         assert!(!step.because.is_empty());
         match &step.action {
@@ -169,8 +174,13 @@ fn check(world: &World, plan: &Plan<WorkItem>) {
                 }
             }
             WorkItem::Verify(verify) => assert!((1..=50).contains(&verify.targets.len())),
+            WorkItem::Membership(item) => {
+                assert!((1..=50).contains(&item.targets.len()));
+                told.extend(item.targets.iter().cloned());
+            }
         }
     }
+    assert!(named.is_disjoint(&told), "repaired before it is out of service");
     assert!(minted <= 1 && (minted == 0 || delivered == 0), "what is about to be replaced is not handed out");
     let proven = world.sightings.values().filter(|s| s.floor == newest && s.verdict.is_good()).count();
     let canary = world.policy.canary as usize;
@@ -207,5 +217,7 @@ fn settle_down(world: &mut World, post: Post) {
     for (id, host) in &world.hosts {
         assert_eq!(host.serves, newest, "{id}\n{}", world.trace);
         assert_eq!(world.sightings[id].floor, newest, "{id}");
+        let member = world.membership.as_ref().map(|all| &all.members[id]);
+        assert!(member.is_none_or(|member| member.registered), "{id} serves and no clients are sent there");
     }
 }

@@ -7,11 +7,14 @@ use std::fmt::Write as _;
 use espalier_domain::acm::{AcmEvidence, AcmStatus};
 use espalier_domain::id::{AcmArn, Epoch, Generation, HostName, InstanceId, Scope, StackName};
 use espalier_domain::plan::Plan;
-use espalier_domain::record::{AttemptRecord, AuthorityRecord, GenerationRecord, SightingRecord, ThroughRecord};
+use espalier_domain::record::{
+    AttemptRecord, AuthorityRecord, GenerationRecord, Member, MembershipRecord, SightingRecord, ThroughRecord,
+};
 use espalier_domain::rotation::calendar::Calendar;
 use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
 use espalier_domain::rotation::plan::plan;
 use espalier_domain::rotation::policy::{FollowPolicy, Policy, Wave};
+use espalier_domain::rotation::proof::{Proof, proof};
 use espalier_domain::rotation::render::render;
 use espalier_domain::rotation::settle::{CommandSeen, settle};
 use espalier_domain::rotation::sighting;
@@ -67,6 +70,8 @@ pub(crate) struct World {
     pub(crate) sightings: BTreeMap<InstanceId, SightingRecord>,
     pub(crate) through: Option<ThroughRecord>,
     pub(crate) look_since: Option<OffsetDateTime>,
+    /// What `provision` saw last; nothing while it never looked.
+    pub(crate) membership: Option<MembershipRecord>,
     pub(crate) authorities: Vec<AuthorityRecord>,
     pub(crate) acm: Option<AcmEvidence>,
     pub(crate) commands: BTreeMap<String, Command>,
@@ -128,6 +133,7 @@ impl World {
             sightings: BTreeMap::new(),
             through: None,
             look_since: None,
+            membership: None,
             authorities: vec![authority("0123456789abcdef", START + Duration::days(1825))],
             acm: Some(acm("0a:01", START + Duration::days(198))),
             commands: BTreeMap::new(),
@@ -157,6 +163,7 @@ impl World {
             authorities: self.authorities.clone(),
             acm: self.acm.clone(),
             through: self.through.clone(),
+            membership: self.membership.clone(),
             look_since: self.look_since,
             epoch: None,
         }
@@ -199,8 +206,25 @@ impl World {
         writeln!(self.trace, "[{since:>7} s] -- {text}").unwrap();
     }
 
+    /// What `provision` does when it looks: whoever was seen serving is sent clients, whoever fails them is not.
+    pub(crate) fn join(&mut self) {
+        let port = self.policy.target_port;
+        let before = self.membership.take().unwrap_or_default().members;
+        let members = self.hosts.iter().filter(|(_, host)| host.wanted).map(|(id, _)| {
+            let sighting = self.sightings.get(id);
+            let registered = match proof(sighting, port, None, self.now) {
+                Proof::Good => true,
+                Proof::Bad(_) => false,
+                Proof::Missing | Proof::Doubtful => before.get(id).is_some_and(|member| member.registered),
+            };
+            (id.clone(), Member { launched_at: None, registered, seen_at: sighting.map(|sighting| sighting.at) })
+        });
+        self.membership = Some(MembershipRecord { members: members.collect() });
+    }
+
     pub(crate) fn act(&mut self, item: &WorkItem) {
         match item {
+            WorkItem::Membership(_) => self.join(),
             WorkItem::Mint(mint) => self.mint(mint),
             WorkItem::Deliver(deliver) => {
                 let ids = self.begin(deliver);
@@ -337,6 +361,7 @@ impl World {
             target: target.target.clone(),
             generation: target.generation,
             at: self.now,
+            port: Some(target.address.port()),
             verdict: shows(&self.hosts[&target.target], std::slice::from_ref(&target.fingerprint)),
             handshake_ms: 1.0,
         });

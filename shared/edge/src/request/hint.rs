@@ -22,6 +22,8 @@ pub struct Hint {
     pub certificate: Option<AcmArn>,
     /// The instances it is about.
     pub instances: Vec<InstanceId>,
+    /// The Auto Scaling group it is about.
+    pub scaling_group: Option<String>,
     /// The Run Command id it is about.
     pub command_id: Option<String>,
 }
@@ -59,6 +61,7 @@ pub(super) fn parse(payload: Value) -> Result<Hint, EdgeError> {
         stack: None,
         certificate: None,
         instances: Vec::new(),
+        scaling_group: None,
         command_id: None,
     };
     let resources = envelope.resources.unwrap_or_default();
@@ -89,6 +92,7 @@ pub(super) fn parse(payload: Value) -> Result<Hint, EdgeError> {
         "aws.autoscaling" => {
             let detail: AutoScaling = strict_detail(detail)?;
             hint.kind = HintKind::Instance;
+            hint.scaling_group = detail.group;
             hint.instances = detail.instance_id.as_deref().and_then(instance).into_iter().collect();
         }
         "espalier" => {
@@ -111,6 +115,7 @@ pub(super) fn sweep(payload: Value) -> Result<Hint, EdgeError> {
         stack: None,
         certificate: None,
         instances: Vec::new(),
+        scaling_group: None,
         command_id: None,
     })
 }
@@ -184,6 +189,8 @@ struct Ec2 {
 struct AutoScaling {
     #[serde(rename = "EC2InstanceId")]
     instance_id: Option<String>,
+    #[serde(rename = "AutoScalingGroupName")]
+    group: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -1,11 +1,9 @@
 //! The service, its listener, its place in the network, and its name in DNS.
 
-use std::collections::BTreeSet;
-
 use super::Look;
+use super::fleet::Fleet;
 use super::life::{is_leaving, settled};
 use super::replace::CONNECTION_S;
-use crate::id::InstanceId;
 use crate::network::action::Action;
 use crate::network::observed::{DnsEntry, SeenListener, SeenService, SeenTargetGroup};
 use crate::network::{SOON_S, listener_name, service_name};
@@ -66,7 +64,7 @@ impl<'a> Look<'a> {
         &self,
         service: &SeenService,
         group: &SeenTargetGroup,
-        eligible: &BTreeSet<InstanceId>,
+        fleet: &Fleet,
         is_admitted: bool,
         plan: &mut Plan<Action>,
     ) {
@@ -85,7 +83,8 @@ impl<'a> Look<'a> {
             return;
         }
         // Clients go only where VPC Lattice is let in: a rule may be refused for good (quota).
-        let is_ready = is_admitted && !eligible.is_empty() && self.are_registered(group, eligible);
+        let moving = fleet.moving(self.observed, group);
+        let is_ready = is_admitted && !moving.is_empty() && self.are_registered(group, &moving);
         self.forwards(service_id, seen, group, is_ready, plan);
         self.former_listeners(service, seen, group, is_ready, plan);
     }

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::Look;
+use super::fleet::Fleet;
 use super::life::{leave, settled};
 use crate::id::InstanceId;
 use crate::network::action::{Action, TargetGroupWant};
-use crate::network::observed::{SeenTargetGroup, TargetStatus};
+use crate::network::estate::is_out_of_service;
+use crate::network::observed::{Life, SeenTargetGroup, TargetStatus};
 use crate::network::{SOON_S, target_group_name};
 use crate::plan::Plan;
 use crate::spec::{HealthCheck, HealthCheckOn};
@@ -46,12 +48,11 @@ impl<'a> Look<'a> {
         ready.then_some(seen)
     }
 
-    pub(super) fn targets(&self, group: &SeenTargetGroup, eligible: &BTreeSet<InstanceId>, plan: &mut Plan<Action>) {
+    pub(super) fn targets(&self, group: &SeenTargetGroup, fleet: &Fleet, plan: &mut Plan<Action>) {
         let port = self.spec.targets.port;
-        let seen = |id: &str| group.targets.iter().find(|target| target.id == id && target.port == port);
         let mut missing = Vec::new();
-        for id in eligible {
-            match seen(id.as_str()).map(|target| target.status) {
+        for id in &fleet.proven {
+            match self.status(group, id.as_str()) {
                 None => missing.push(id.clone()),
                 Some(TargetStatus::Draining) => plan.wait(format!("{id} to finish draining"), SOON_S),
                 Some(TargetStatus::Initial) => plan.wait(format!("{id} to be registered"), SOON_S),
@@ -60,38 +61,73 @@ impl<'a> Look<'a> {
                 ) => {}
             }
         }
-        let is_complete = missing.is_empty() && self.are_registered(group, eligible);
         for targets in missing.chunks(TARGETS_PER_CALL) {
-            let because = format!("{} selected and not registered", targets.len());
+            let because = format!("{} seen serving a valid certificate and not registered", targets.len());
             let (target_group_id, name) = (group.owned.id.clone(), group.name.clone());
             let targets = targets.to_vec();
             plan.step(Action::RegisterTargets { target_group_id, name, targets, port }, because);
         }
-        // Make before break: what serves stays until everything wanted is there, and the last target stays anyway (then
-        // a block says why there is no other). Who does not run serves nobody.
-        let stopped = |id: &str| {
-            let mut instances = self.observed.estate.instances.iter();
-            instances.any(|instance| instance.id.as_str() == id && !instance.is_running)
+        let leaving = self.leaving(group, fleet);
+        deregister(group, |id, at| leaving.contains(&(id, at)), "registered and not (or no longer) wanted", plan);
+        for (id, faults) in self.drained(group, fleet) {
+            let because = format!("it fails clients ({faults})");
+            deregister(group, |one, at| one == id.as_str() && at == port, &because, plan);
+        }
+        if group.targets.iter().any(|target| target.status == TargetStatus::Draining) && self.is_awaited(group) {
+            plan.wait(format!("targets of {} to finish draining", group.name), SOON_S);
+        }
+    }
+
+    fn status(&self, group: &SeenTargetGroup, id: &str) -> Option<TargetStatus> {
+        let mut targets = group.targets.iter();
+        targets.find(|target| target.id == id && target.port == self.spec.targets.port).map(|target| target.status)
+    }
+
+    /// Who is registered and not to be. Make before break: what serves stays until everything wanted is there, and the
+    /// last target stays anyway (then a block says why there is no other). Who does not run serves nobody. Whom its Auto
+    /// Scaling group takes away may go as soon as enough others serve, or nobody else is to come: its time is short.
+    fn leaving<'g>(&self, group: &'g SeenTargetGroup, fleet: &Fleet) -> BTreeSet<(&'g str, u16)> {
+        let port = self.spec.targets.port;
+        let find = |id: &str| self.observed.estate.instances.iter().find(|instance| instance.id.as_str() == id);
+        let expected: BTreeSet<InstanceId> = fleet.proven.union(&fleet.undecided).cloned().collect();
+        let is_complete = !expected.is_empty() && self.are_registered(group, &expected);
+        let others = fleet.proven.iter().filter(|id| self.status(group, id.as_str()).is_some_and(is_steady)).count();
+        let enough = others >= usize::try_from(self.spec.targets.minimum_in_service.max(1)).unwrap_or(usize::MAX);
+        let may_leave = |id: &str| match find(id) {
+            Some(instance) if !instance.is_running => !fleet.is_empty(),
+            Some(instance) if is_out_of_service(instance) => enough || expected.is_empty(),
+            Some(_) | None => is_complete,
         };
-        let wanted = |id: &str, at: u16| at == port && eligible.iter().any(|wanted| wanted.as_str() == id);
-        let may_leave = |id: &str| !eligible.is_empty() && (is_complete || stopped(id));
-        let unwanted = |id: &str, at: u16| !wanted(id, at) && may_leave(id);
-        deregister(group, unwanted, "registered and not (or no longer) wanted", plan);
+        let targets = group.targets.iter().map(|target| (target.id.as_str(), target.port));
+        targets.filter(|(id, at)| !(*at == port && fleet.contains(id)) && may_leave(id)).collect()
+    }
+
+    /// Who is registered and fails clients, as many as can be spared.
+    fn drained<'f>(&self, group: &SeenTargetGroup, fleet: &'f Fleet) -> Vec<(&'f InstanceId, &'f str)> {
+        let registered = |id: &InstanceId| self.status(group, id.as_str()).is_some_and(|s| s != TargetStatus::Draining);
+        let steady = |id: &&InstanceId| self.status(group, id.as_str()).is_some_and(is_steady);
+        let failing: Vec<_> = fleet.failing.iter().filter(|(id, _)| registered(id)).collect();
+        let staying = fleet.proven.iter().chain(&fleet.undecided).filter(steady).count();
+        let minimum = usize::try_from(self.spec.targets.minimum_in_service).unwrap_or(usize::MAX);
+        let spared = (staying + failing.len()).saturating_sub(minimum);
+        failing.into_iter().take(spared).map(|(id, faults)| (id, faults.as_str())).collect()
+    }
+
+    /// Whether somebody waits for a draining target of the group to be gone: its Auto Scaling group, to terminate it.
+    fn is_awaited(&self, group: &SeenTargetGroup) -> bool {
+        let draining = |id: &str| {
+            let mut targets = group.targets.iter();
+            targets.any(|target| target.id == id && target.status == TargetStatus::Draining)
+        };
+        let mut instances = self.observed.estate.instances.iter();
+        instances.any(|one| {
+            one.scaling.as_ref().is_some_and(|scaling| scaling.life == Life::GoingWaits) && draining(one.id.as_str())
+        })
     }
 
     /// Whether every eligible target is registered in the group, and registration has come to its end.
     pub(super) fn are_registered(&self, group: &SeenTargetGroup, eligible: &BTreeSet<InstanceId>) -> bool {
-        let port = self.spec.targets.port;
-        eligible.iter().all(|id| {
-            let mut targets = group.targets.iter();
-            let seen = targets.find(|target| target.id == id.as_str() && target.port == port);
-            seen.is_some_and(|seen| match seen.status {
-                TargetStatus::Initial | TargetStatus::Draining => false,
-                TargetStatus::Healthy | TargetStatus::Unhealthy | TargetStatus::Unused | TargetStatus::Unavailable => {
-                    true
-                }
-            })
-        })
+        eligible.iter().all(|id| self.status(group, id.as_str()).is_some_and(is_steady))
     }
 
     /// Groups of ours with another name than the wanted one: left behind by a change that cannot be made in place.
@@ -105,6 +141,14 @@ impl<'a> Look<'a> {
                 retire_group(group, "replaced by another target group", plan);
             }
         }
+    }
+}
+
+/// Whether registration has come to its end, and deregistration has not begun.
+fn is_steady(status: TargetStatus) -> bool {
+    match status {
+        TargetStatus::Initial | TargetStatus::Draining => false,
+        TargetStatus::Healthy | TargetStatus::Unhealthy | TargetStatus::Unused | TargetStatus::Unavailable => true,
     }
 }
 

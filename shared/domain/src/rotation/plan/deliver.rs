@@ -11,6 +11,7 @@ use crate::plan::Plan;
 use crate::record::GenerationRecord;
 use crate::rotation::evidence::{Evidence, TargetEvidence};
 use crate::rotation::hold::{Hold, may_install_later};
+use crate::rotation::membership;
 use crate::rotation::phase::Phase;
 use crate::rotation::policy::window_s;
 use crate::rotation::rollout::Rollout;
@@ -48,6 +49,8 @@ pub(super) fn deliver(
         return undecided;
     }
     let mut candidates = candidates(rollout, newest, looks, halted);
+    // Who fails clients is taken out of service before it is repaired.
+    candidates.retain(|candidate| !membership::is_news(rollout.evidence, candidate.target));
     if undecided || candidates.is_empty() {
         return undecided;
     }
@@ -152,6 +155,7 @@ fn candidates<'a>(
             Phase::Unwanted
             | Phase::NotOptedIn { .. }
             | Phase::Unmanaged { .. }
+            | Phase::Arriving
             | Phase::Unverifiable
             | Phase::Due
             | Phase::Delivering { .. }

@@ -1,0 +1,44 @@
+//! Membership: the stack's targets as `provision` last saw them. One record per stack; the last look wins, since what
+//! is not in it is looked at again.
+
+use espalier_domain::id::StackName;
+use espalier_domain::record::MembershipRecord;
+
+use super::{Condition, Key, Ledger, LedgerError, ROUNDS, Written, encode};
+
+impl Ledger {
+    /// The stack's targets as they were last seen; absent before the first look.
+    ///
+    /// # Errors
+    /// DynamoDB's, or an item that cannot be read.
+    pub async fn membership(&self, stack: &StackName) -> Result<Option<MembershipRecord>, LedgerError> {
+        Ok(self.get(&key(stack)).await?.map(|stored| stored.record))
+    }
+
+    /// Records what was seen; whether that differs from what was recorded before.
+    ///
+    /// # Errors
+    /// DynamoDB's, an item that cannot be read, or one that others keep changing.
+    pub async fn record_membership(&self, stack: &StackName, seen: &MembershipRecord) -> Result<bool, LedgerError> {
+        let key = key(stack);
+        for _ in 0..ROUNDS {
+            let stored = self.get::<MembershipRecord>(&key).await?;
+            if stored.as_ref().is_some_and(|stored| stored.record == *seen) {
+                return Ok(false);
+            }
+            let condition = match &stored {
+                Some(stored) => Condition::Unchanged(&stored.text),
+                None => Condition::Absent,
+            };
+            match self.put(encode(&key, seen, [])?, condition).await? {
+                Written::Yes => return Ok(true),
+                Written::No => {}
+            }
+        }
+        Err(LedgerError::Contended(key.to_string()))
+    }
+}
+
+fn key(stack: &StackName) -> Key {
+    Key::of(stack, "MEMBERSHIP")
+}

@@ -1,0 +1,44 @@
+//! What is written down of a look, for `rotate`: the stack's targets, and which of its sightings were known then.
+
+use super::estate::is_out_of_service;
+use super::observed::{Observed, SeenTargetGroup, TargetStatus};
+use super::target_group_name;
+use crate::record::{Member, MembershipRecord};
+use crate::rotation::proof::{Proof, proof};
+use crate::spec::{Manage, Spec, State};
+
+/// The running instances the spec selects, as they were seen.
+pub fn members(spec: &Spec, observed: &Observed) -> MembershipRecord {
+    let port = spec.targets.port;
+    let wanted = target_group_name(spec);
+    let counts = |group: &&SeenTargetGroup| match spec.manage {
+        Manage::Stack => group.name == wanted && group.owned.ours,
+        // Somebody else registers, in groups of any name.
+        Manage::Rotation | Manage::Nothing => true,
+    };
+    let is_registered = |id: &str| {
+        let mut targets = observed.target_groups.iter().filter(counts).flat_map(|group| &group.targets);
+        targets.any(|one| one.id == id && one.port == port && one.status != TargetStatus::Draining)
+    };
+    let instances = observed.estate.instances.iter();
+    let serving = instances.filter(|one| one.is_running && !is_out_of_service(one) && spec.state == State::Present);
+    let members = serving.map(|instance| {
+        let member = Member {
+            launched_at: instance.launched_at,
+            registered: is_registered(instance.id.as_str()),
+            seen_at: observed.sightings.get(&instance.id).map(|sighting| sighting.at),
+        };
+        (instance.id.clone(), member)
+    });
+    MembershipRecord { members: members.collect() }
+}
+
+/// The members that nothing was seen of, as far as it counts: `rotate` has to be told.
+pub fn unproven(spec: &Spec, observed: &Observed) -> usize {
+    let members = members(spec, observed).members;
+    let is_unproven = |(id, member): &(crate::id::InstanceId, Member)| {
+        let sighting = observed.sightings.get(id);
+        proof(sighting, spec.targets.port, member.launched_at, observed.looked_at) == Proof::Missing
+    };
+    members.into_iter().filter(is_unproven).count()
+}

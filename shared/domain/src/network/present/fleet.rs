@@ -1,0 +1,92 @@
+//! Who is to serve: the instances that can be registered, told apart by what was seen of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::id::InstanceId;
+use crate::network::action::Action;
+use crate::network::observed::{Observed, SeenTargetGroup, TargetStatus};
+use crate::plan::Plan;
+use crate::rotation::proof::{Proof, proof};
+use crate::spec::Spec;
+
+/// `rotate` says when there is a proof, so nobody sits and waits for it; this is for the answer's reader.
+const PROOF_S: u32 = 300;
+
+/// How many instances a sentence names before it only counts them.
+const NAMED: usize = 5;
+
+/// The eligible instances.
+pub(super) struct Fleet {
+    /// Clients are sent to these.
+    pub(super) proven: BTreeSet<InstanceId>,
+    /// Nothing speaks for or against these: they stay as they are.
+    pub(super) undecided: BTreeSet<InstanceId>,
+    /// These fail clients, and how.
+    pub(super) failing: BTreeMap<InstanceId, String>,
+    unproven: BTreeSet<InstanceId>,
+}
+
+impl Fleet {
+    pub(super) fn of(spec: &Spec, observed: &Observed, eligible: &BTreeSet<InstanceId>) -> Self {
+        let mut fleet = Self {
+            proven: BTreeSet::new(),
+            undecided: BTreeSet::new(),
+            failing: BTreeMap::new(),
+            unproven: BTreeSet::new(),
+        };
+        for id in eligible {
+            let launched_at =
+                observed.estate.instances.iter().find(|one| one.id == *id).and_then(|one| one.launched_at);
+            match proof(observed.sightings.get(id), spec.targets.port, launched_at, observed.looked_at) {
+                Proof::Good => {
+                    fleet.proven.insert(id.clone());
+                }
+                Proof::Missing => {
+                    fleet.unproven.insert(id.clone());
+                    fleet.undecided.insert(id.clone());
+                }
+                Proof::Doubtful => {
+                    fleet.undecided.insert(id.clone());
+                }
+                Proof::Bad(faults) => {
+                    fleet.failing.insert(id.clone(), faults);
+                }
+            }
+        }
+        fleet
+    }
+
+    /// Everybody who is selected and can serve, whatever was seen of them.
+    pub(super) fn contains(&self, id: &str) -> bool {
+        let Ok(id) = InstanceId::parse(id) else { return false };
+        self.proven.contains(&id) || self.undecided.contains(&id) || self.failing.contains_key(&id)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.proven.is_empty() && self.undecided.is_empty() && self.failing.is_empty()
+    }
+
+    /// Who has to be registered in the wanted group before clients move there: the proven, and whoever serves them now.
+    pub(super) fn moving(&self, observed: &Observed, wanted: &SeenTargetGroup) -> BTreeSet<InstanceId> {
+        let mut others = observed.target_groups.iter().filter(|group| group.owned.ours && group.name != wanted.name);
+        let serves_now = |id: &&InstanceId| {
+            others.any(|group| {
+                let mut targets = group.targets.iter();
+                targets.any(|target| target.id == id.as_str() && target.status != TargetStatus::Draining)
+            })
+        };
+        self.proven.iter().chain(self.undecided.iter().filter(serves_now)).cloned().collect()
+    }
+
+    /// Says whose proof is awaited.
+    pub(super) fn wait(&self, plan: &mut Plan<Action>) {
+        let names: Vec<&str> = self.unproven.iter().map(InstanceId::as_str).collect();
+        let text = match names.get(..NAMED) {
+            Some(first) if names.len() > NAMED => format!("{} and {} more", first.join(", "), names.len() - NAMED),
+            _ => names.join(", "),
+        };
+        if !names.is_empty() {
+            plan.wait(format!("{text} to be seen serving a certificate for the service's name"), PROOF_S);
+        }
+    }
+}

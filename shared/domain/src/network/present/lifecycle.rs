@@ -1,0 +1,65 @@
+//! Answering lifecycle hooks of Auto Scaling groups: whoever comes serves before it counts as in service, whoever goes is
+//! out of every target group before it is terminated.
+//!
+//! The only answer is `CONTINUE`. A target that is never proven is left to the hook's own timeout and its default
+//! result, which its owner chose.
+
+use super::Look;
+use super::fleet::Fleet;
+use crate::id::InstanceId;
+use crate::network::action::Action;
+use crate::network::observed::{Life, SeenHook, SeenTargetGroup};
+use crate::plan::{BlockCode, Plan};
+
+impl Look<'_> {
+    pub(super) fn lifecycle(&self, wanted: &SeenTargetGroup, fleet: &Fleet, plan: &mut Plan<Action>) {
+        for instance in &self.observed.estate.instances {
+            let Some(scaling) = &instance.scaling else { continue };
+            let (is_for_launch, because) = match scaling.life {
+                Life::ComingWaits if self.is_in_service(wanted, fleet, &instance.id) => {
+                    (true, "it serves a certificate for the service's name and is registered")
+                }
+                Life::GoingWaits if self.is_out(&instance.id) => (false, "it is in no target group any more"),
+                Life::ComingWaits | Life::GoingWaits | Life::Coming | Life::InService | Life::Going | Life::Aside => {
+                    continue;
+                }
+            };
+            if let Some(hook) = self.hook(&scaling.group, is_for_launch, plan) {
+                let (group, hook, instance) = (scaling.group.clone(), hook.name.clone(), instance.id.clone());
+                plan.step(Action::CompleteLifecycleAction { group, hook, instance }, because);
+            }
+        }
+    }
+
+    /// The stack's hook of a group. An instance does not tell which of several hooks it still waits for, and answering
+    /// one again and again would never come to an end.
+    fn hook(&self, group: &str, is_for_launch: bool, plan: &mut Plan<Action>) -> Option<&SeenHook> {
+        let mut hooks = self.observed.estate.hooks.iter();
+        let hooks: Vec<&SeenHook> =
+            hooks.by_ref().filter(|hook| hook.group == group && hook.is_for_launch == is_for_launch).collect();
+        let ours = hooks.iter().find(|hook| hook.ours).copied()?;
+        match hooks.iter().find(|hook| hook.name != ours.name) {
+            None => Some(ours),
+            Some(other) => {
+                let because = format!(
+                    "Auto Scaling group {group} has lifecycle hook {} beside {} for the same transition, and an instance \
+                     does not tell which it waits for; keep one",
+                    other.name, ours.name
+                );
+                if !plan.blocks.iter().any(|block| block.because == because) {
+                    plan.block(BlockCode::Unsupported, because);
+                }
+                None
+            }
+        }
+    }
+
+    fn is_in_service(&self, wanted: &SeenTargetGroup, fleet: &Fleet, id: &InstanceId) -> bool {
+        fleet.proven.contains(id) && self.are_registered(wanted, &[id.clone()].into())
+    }
+
+    fn is_out(&self, id: &InstanceId) -> bool {
+        let groups = self.observed.target_groups.iter().filter(|group| group.owned.ours);
+        !groups.flat_map(|group| &group.targets).any(|target| target.id == id.as_str())
+    }
+}
