@@ -8,7 +8,8 @@ use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use espalier_lab::target::Kind;
-use target_world::{Clients, Host, IDENTITY, STACK, assert_unbroken};
+use rcgen::{KeyPair, RsaKeySize};
+use target_world::{Clients, Host, IDENTITY, Pair, STACK, assert_unbroken};
 
 async fn changes_over_without_a_failed_connection(kind: Kind) {
     let host = Host::new(kind);
@@ -22,10 +23,30 @@ async fn changes_over_without_a_failed_connection(kind: Kind) {
     let other = host.authority.pair();
     let said = host.install(4, &other.fingerprint, &format!("{}{}", first.key, other.chain)).await;
     assert_eq!(said["code"], "invalidBundle", "{said}");
+    let others = every_kind_of_key(&host).await;
     let seen = clients.end().await;
-    assert_unbroken(&seen, &[&first, &second, &third]);
-    assert_eq!(host.ask().await.unwrap().0, third.fingerprint);
+    assert_unbroken(&seen, &[&[&first, &second, &third], others.iter().collect::<Vec<_>>().as_slice()].concat());
+    assert_eq!(host.ask().await.unwrap().0, others.last().unwrap().fingerprint);
     host.stop().await;
+}
+
+/// One kind of key after the other, as a spec's `keyType` may change: each is served before the next.
+async fn every_kind_of_key(host: &Host) -> Vec<Pair> {
+    let rsa = |size| KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, size).unwrap();
+    let keys = [
+        rsa(RsaKeySize::_2048),
+        KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap(),
+        rsa(RsaKeySize::_4096),
+    ];
+    let mut pairs = Vec::new();
+    for (generation, key) in (5..).zip(&keys) {
+        let pair = host.authority.made_of(key, time::Duration::hours(1));
+        let said = host.install(generation, &pair.fingerprint, &format!("{}{}", pair.key, pair.chain)).await;
+        assert_eq!(said["code"], "installed", "{said}");
+        assert_eq!(host.ask().await.unwrap().0, pair.fingerprint);
+        pairs.push(pair);
+    }
+    pairs
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use bundles::{Bundle, authority, minted};
+use bundles::{Bundle, authority, minted, minted_with};
+use espalier_domain::spec::KeyType;
 use host::{Host, Said, crash};
 use time::Duration;
 
@@ -24,6 +25,22 @@ fn started() -> (Host, espalier_pki::authority::Authority, Bundle) {
     let said = host.install(1, &first);
     assert_eq!(said.code(), "installed", "{said:?}");
     (host, authority, first)
+}
+
+/// A bundle of every kind of key, as `mint` makes it: taken apart, checked, served.
+#[test]
+fn every_kind_of_key_is_installed_and_served() {
+    let (host, authority) = (Host::new(), authority());
+    for (generation, key_type) in (1..).zip(KeyType::ALL) {
+        let bundle = minted_with(&authority, key_type, Duration::ZERO);
+        let said = host.install(generation, &bundle);
+        assert_eq!(
+            (said.code(), host.served()),
+            ("installed", Some(bundle.fingerprint.clone())),
+            "{key_type}: {said:?}"
+        );
+        assert_discreet(&said, &bundle);
+    }
 }
 
 /// Nothing of a key in what was said, and one line of JSON at the end.

@@ -5,7 +5,7 @@ use espalier_aws::parameters::Parameters;
 use espalier_aws::secrets::{Created, Secrets};
 use espalier_domain::failure::chain;
 use espalier_domain::id::HostName;
-use espalier_domain::spec::AllowedDomains;
+use espalier_domain::spec::{AllowedDomains, KeyType};
 use espalier_edge::EdgeError;
 use espalier_pki::authority::{Authority, AuthorityError};
 use espalier_pki::profile::Serial;
@@ -43,7 +43,8 @@ impl Authorities {
         let domains: Vec<&str> = allowed.domains().iter().map(HostName::as_str).collect();
         let entropy = |_| EdgeError::broken("the random number generator failed");
         let serials = [Serial::random().map_err(entropy)?, Serial::random().map_err(entropy)?];
-        let authority = Authority::ceremony(&domains, now, serials).await.map_err(|error| broken(&error))?;
+        let authority =
+            Authority::ceremony(KeyType::EcPrime256v1, &domains, now, serials).await.map_err(|error| broken(&error))?;
         match self.secrets.create(&self.secret, &authority.to_secret(), DESCRIPTION).await? {
             Created::Ours => {
                 tracing::info!(authority = authority.id(), "authority created");

@@ -15,7 +15,8 @@ use espalier_pki::authority::Authority;
 use espalier_pki::bundle;
 use espalier_pki::issue::{self, IssueError, Leaf};
 use espalier_pki::key::{PrivateKey, SecretText};
-use espalier_pki::profile::{LeafRequest, Serial};
+use espalier_pki::lint::Policy;
+use espalier_pki::profile::{LeafRequest, Purpose, Serial};
 use time::{Duration, OffsetDateTime};
 
 use crate::authority::Authorities;
@@ -51,7 +52,7 @@ impl Minter {
     async fn make(&self, item: &MintItem, now: OffsetDateTime) -> Result<GenerationRecord, EdgeError> {
         let spec = self.spec(item).await?;
         let authority = self.authorities.issuing(&self.allowed, now).await?;
-        let (leaf, bundle) = sign(&spec, &authority, now).await?;
+        let (leaf, bundle) = sign(&spec, &self.allowed, &authority, now).await?;
         let record = record(item, &leaf, &authority, now);
         self.ledger.propose(&item.stack, &record, now).await?;
         let stored =
@@ -125,24 +126,42 @@ fn place<'a>(item: &MintItem, generations: &'a [GenerationRecord]) -> Result<Pla
     }
 }
 
-async fn sign(spec: &Spec, authority: &Authority, now: OffsetDateTime) -> Result<(Leaf, SecretText), EdgeError> {
+async fn sign(
+    spec: &Spec,
+    allowed: &AllowedDomains,
+    authority: &Authority,
+    now: OffsetDateTime,
+) -> Result<(Leaf, SecretText), EdgeError> {
     let broken = |error: &dyn std::error::Error| EdgeError::broken(chain(error));
-    let key = PrivateKey::generate().map_err(|error| broken(&error))?;
+    let wanted = &spec.certificate;
+    let key = PrivateKey::generate(wanted.key_type).map_err(|error| broken(&error))?;
     let request = LeafRequest {
-        dns_names: spec.certificate.dns_names.clone(),
+        purpose: Purpose::Server,
+        dns_names: wanted.dns_names.clone(),
         now,
-        validity: Duration::hours(i64::from(spec.certificate.validity_hours)),
+        validity: Duration::hours(i64::from(wanted.validity_hours)),
         serial: Serial::random().map_err(|error| broken(&error))?,
     };
-    let leaf =
-        issue::leaf(authority.signer(), authority.issuing_der(), &key.public(), &request).await.map_err(|error| {
-            match &error {
-                IssueError::Profile(_) | IssueError::Mismatch(_) => EdgeError::refused(chain(&error)),
-                IssueError::Encode(_) | IssueError::Sign(_) | IssueError::Read(_) | IssueError::Signature => {
-                    broken(&error)
-                }
-            }
+    let policy = Policy {
+        domains: allowed.clone(),
+        names: wanted.dns_names.clone(),
+        key_types: vec![wanted.key_type],
+        longest: request.validity,
+    };
+    let leaf = issue::leaf(authority.signer(), authority.issuing_der(), key.public(), &request, &policy)
+        .await
+        .map_err(|error| match &error {
+            IssueError::Profile(_) | IssueError::Refused(_) => EdgeError::refused(chain(&error)),
+            IssueError::Encode(_)
+            | IssueError::Sign(_)
+            | IssueError::Read(_)
+            | IssueError::Signature
+            | IssueError::Other => broken(&error),
         })?;
+    if let Some(cut) = leaf.shortened() {
+        let by_hours = cut.whole_hours();
+        tracing::warn!(stack = %spec.stack, by_hours, "the leaf lives shorter: its issuer ends before it would have");
+    }
     let bundle = bundle::assemble(&key, &leaf).map_err(|error| EdgeError::refused(chain(&error)))?;
     Ok((leaf, bundle))
 }
@@ -170,6 +189,7 @@ mod tests {
     use super::*;
     use espalier_domain::failure::Word;
     use espalier_domain::id::{Scope, StackName};
+    use espalier_domain::spec::KeyType;
 
     fn item(generation: u32) -> MintItem {
         MintItem {
@@ -205,15 +225,23 @@ mod tests {
     async fn a_record_is_the_leafs_public_side() {
         let now = OffsetDateTime::from_unix_timestamp(1_795_000_000).unwrap();
         let serials = [Serial::random().unwrap(), Serial::random().unwrap()];
-        let authority = Authority::ceremony(&["example.com"], now, serials).await.unwrap();
-        let key = PrivateKey::generate().unwrap();
+        let authority = Authority::ceremony(KeyType::EcPrime256v1, &["example.com"], now, serials).await.unwrap();
+        let key = PrivateKey::generate(KeyType::EcPrime256v1).unwrap();
         let request = LeafRequest {
+            purpose: Purpose::Server,
             dns_names: vec![espalier_domain::id::HostName::parse("pay.example.com").unwrap()],
             now,
             validity: Duration::hours(168),
             serial: Serial::random().unwrap(),
         };
-        let leaf = issue::leaf(authority.signer(), authority.issuing_der(), &key.public(), &request).await.unwrap();
+        let policy = Policy {
+            domains: AllowedDomains::parse("example.com").unwrap(),
+            names: request.dns_names.clone(),
+            key_types: vec![KeyType::EcPrime256v1],
+            longest: request.validity,
+        };
+        let leaf =
+            issue::leaf(authority.signer(), authority.issuing_der(), key.public(), &request, &policy).await.unwrap();
         let record = record(&item(1), &leaf, &authority, now);
         assert_eq!(record.parameter, "/espalier-leaf/payments/shared/1");
         assert_eq!((record.serial, record.dns_names), (request.serial.text(), vec!["pay.example.com".to_owned()]));

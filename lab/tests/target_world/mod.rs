@@ -59,12 +59,16 @@ impl Authority {
 
     /// A pair whose end is that far away.
     pub(crate) fn lasting(&self, left: time::Duration) -> Pair {
+        self.made_of(&KeyPair::generate().unwrap(), left)
+    }
+
+    /// A pair with this key.
+    pub(crate) fn made_of(&self, key: &KeyPair, left: time::Duration) -> Pair {
         let mut params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.not_before = time::OffsetDateTime::now_utc() - time::Duration::hours(2);
         params.not_after = time::OffsetDateTime::now_utc() + left;
-        let key = KeyPair::generate().unwrap();
-        let leaf = params.signed_by(&key, &self.issuer).unwrap();
+        let leaf = params.signed_by(key, &self.issuer).unwrap();
         Pair {
             key: key.serialize_pem(),
             chain: leaf.pem() + &self.pem,

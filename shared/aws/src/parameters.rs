@@ -31,8 +31,12 @@ use crate::error::{AwsError, during};
 /// What the writer of leaves needs on `/espalier-leaf/*`. The history is read without decryption, for its description.
 pub const LEAF_WRITE: &[&str] = &["ssm:PutParameter", "ssm:GetParameterHistory"];
 
-/// What the writer of leaves needs on the leaf key: a standard-tier `SecureString` is encrypted by KMS directly.
-pub const LEAF_KEY: &[&str] = &["kms:Encrypt"];
+/// What the writer of leaves needs on the leaf key: a standard-tier `SecureString` is encrypted by KMS directly, an
+/// advanced one under a data key (Systems Manager user guide, `secure-string-parameter-kms-encryption`).
+pub const LEAF_KEY: &[&str] = &["kms:Encrypt", "kms:GenerateDataKey"];
+
+/// The most that a standard parameter holds, in bytes.
+const STANDARD_BYTES_MAX: usize = 4096;
 
 /// What the publisher of trust needs on `/espalier-trust/*`.
 pub const TRUST_WRITE: &[&str] = &["ssm:PutParameter"];
@@ -83,7 +87,7 @@ impl Parameters {
             .description(format!("Espalier leaf: private key and certificate. {MARK}{fingerprint}"))
             .r#type(ParameterType::SecureString)
             .key_id(key_id)
-            .tier(ParameterTier::Standard)
+            .tier(tier(bundle))
             .overwrite(false)
             .send()
             .await;
@@ -142,6 +146,12 @@ impl Parameters {
 /// The Parameter Store name of an authority's root: `/espalier-trust/<authority>`.
 pub fn trust_parameter(authority: &str) -> String {
     format!("/espalier-trust/{authority}")
+}
+
+/// The cheapest tier that holds it. Chosen here and not by `Intelligent-Tiering`: an advanced parameter
+/// costs money every month, and which one it is shows in the request.
+fn tier(bundle: &SecretText) -> ParameterTier {
+    if bundle.expose().len() <= STANDARD_BYTES_MAX { ParameterTier::Standard } else { ParameterTier::Advanced }
 }
 
 fn fingerprint_in(description: &str) -> Option<String> {

@@ -39,6 +39,17 @@ async fn a_leaf_is_stored_sealed_and_never_over_another() {
     assert!(sent["Description"].as_str().unwrap().ends_with(&"ab".repeat(32)));
 }
 
+/// An RSA key does not fit a standard parameter.
+#[tokio::test]
+async fn a_long_bundle_goes_to_the_advanced_tier() {
+    for (bytes, tier) in [(4_096, "Standard"), (4_097, "Advanced")] {
+        let wire = Wire::table(vec![("PutParameter", 200, json!({ "Version": 1 }))]).await;
+        let bundle = SecretText::new("x".repeat(bytes));
+        Parameters::new(&wire.sdk()).store_leaf(NAME, &bundle, "ab", "alias/leaf").await.unwrap();
+        assert_eq!(wire.seen()[0].json()["Tier"], json!(tier), "{bytes}");
+    }
+}
+
 #[tokio::test]
 async fn a_name_that_is_taken_is_answered_with_whose_leaf_it_holds_and_nothing_is_decrypted() {
     let taken = |description: Option<String>| {

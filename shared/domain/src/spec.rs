@@ -6,6 +6,7 @@
 mod allowed;
 mod change;
 mod document;
+mod key_type;
 mod rules;
 mod shape;
 
@@ -15,6 +16,7 @@ use std::net::SocketAddr;
 
 pub use allowed::{AllowedDomains, NotADomain};
 pub use change::{CHANGES, Change, FieldChange, page as changes_page};
+pub use key_type::KeyType;
 
 use crate::id::{
     AcmArn, HostName, HostedZoneId, InstanceId, SecurityGroupId, ServiceId, ServiceNetworkRef, StackName, SubnetId,
@@ -233,15 +235,6 @@ pub enum Custody {
     /// Made by `mint`, kept in one SecureString that the targets fetch.
     #[default]
     ParameterStore,
-}
-
-/// The kind of a leaf's key, in ACM's words.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-pub enum KeyType {
-    /// NIST P-256.
-    #[default]
-    #[serde(rename = "EC_prime256v1")]
-    EcPrime256v1,
 }
 
 /// An ACM certificate that the leaves follow.

@@ -1,7 +1,7 @@
 //! The spec: the recipe parses, every mistake is reported at once with its path, and the published schema is current.
 
 use espalier_domain::rotation::policy::{Policy, Wave};
-use espalier_domain::spec::{self, AllowedDomains, Issuer, Manage, Select, SpecErrors};
+use espalier_domain::spec::{self, AllowedDomains, Issuer, KeyType, Manage, Select, SpecErrors};
 use serde_json::{Value, json};
 
 const RECIPE: &str = include_str!("../../../examples/recipe.json");
@@ -73,11 +73,7 @@ fn ten_mistakes_are_ten_errors_with_paths() {
 
 #[test]
 fn what_comes_later_says_so() {
-    for (pointer, value) in [
-        ("/certificate/issuer/kind", "kms"),
-        ("/certificate/custody/kind", "target"),
-        ("/certificate/keyType", "RSA_2048"),
-    ] {
+    for (pointer, value) in [("/certificate/issuer/kind", "kms"), ("/certificate/custody/kind", "target")] {
         let mut later = recipe();
         *later.pointer_mut(pointer).unwrap() = json!(value);
         let found = refusals(&later);
@@ -121,6 +117,18 @@ fn only_with_a_network_of_somebody_else_there_may_be_no_consumers() {
         document["network"]["serviceNetworkId"] = json!(bad);
         assert_eq!(refusals(&document)[0].0, "/network/serviceNetworkId", "{bad}");
     }
+}
+
+#[test]
+fn every_kind_of_key_is_written_as_it_is_named() {
+    for key_type in KeyType::ALL {
+        let mut document = recipe();
+        document["certificate"]["keyType"] = json!(key_type.name());
+        assert_eq!(spec::parse(&document.to_string(), &allowed()).unwrap().certificate.key_type, key_type);
+    }
+    let mut weak = recipe();
+    weak["certificate"]["keyType"] = json!("RSA_1024");
+    assert_eq!(refusals(&weak)[0].0, "/certificate/keyType");
 }
 
 #[test]

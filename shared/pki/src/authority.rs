@@ -1,11 +1,13 @@
 //! An authority of our own: a root whose key is thrown away and an issuing certificate whose key is kept.
 
 use espalier_domain::record::AuthorityRecord;
+use espalier_domain::spec::KeyType;
 use time::OffsetDateTime;
 
 use crate::inspect::{self, BadCertificate, Facts};
 use crate::issue::{self, Above, IssueError, MemorySigner, Signer};
-use crate::key::{KeyError, PrivateKey, SecretText};
+use crate::key::{KeyError, PrivateKey, PublicKey, SecretText};
+use crate::lint::{Order, Parties};
 use crate::pem::{self, BadPem};
 use crate::profile::{self, Serial};
 
@@ -39,19 +41,20 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Makes a new authority for these domains. The root's key signs once and is dropped before this returns.
-    pub async fn ceremony(domains: &[&str], now: OffsetDateTime, serials: [Serial; 2]) -> Result<Self, AuthorityError> {
+    /// Makes a new authority for these domains, with keys of this kind (P-256 or P-384). The root's key signs once and
+    /// is dropped before this returns.
+    pub async fn ceremony(
+        key_type: KeyType,
+        domains: &[&str],
+        now: OffsetDateTime,
+        serials: [Serial; 2],
+    ) -> Result<Self, AuthorityError> {
         let [root_serial, issuing_serial] = serials;
-        let key = PrivateKey::generate()?;
-        let issuing_public = key.public();
+        let key = PrivateKey::generate(key_type)?;
         let (root, issuing) = {
-            let root_signer = MemorySigner::new(PrivateKey::generate()?);
-            let root_public = root_signer.public_key().clone();
-            let params = profile::root(&root_public, root_serial, now);
-            let root = issue::sign(&params, &root_public, Above::Itself, &root_signer).await?;
-            let params =
-                profile::issuing(&issuing_public, issuing_serial, now, domains).map_err(IssueError::Profile)?;
-            let issuing = issue::sign(&params, &issuing_public, Above::Certificate(&root), &root_signer).await?;
+            let root_signer = MemorySigner::new(PrivateKey::generate(key_type)?)?;
+            let root = root_certificate(&root_signer, root_serial, now).await?;
+            let issuing = issuing_certificate(&root_signer, &root, key.public(), issuing_serial, now, domains).await?;
             (root, issuing)
         };
         Self::assemble(key, issuing, root)
@@ -79,7 +82,7 @@ impl Authority {
     }
 
     fn assemble(key: PrivateKey, issuing: Vec<u8>, root: Vec<u8>) -> Result<Self, AuthorityError> {
-        let signer = MemorySigner::new(key);
+        let signer = MemorySigner::new(key)?;
         let facts = inspect::facts(&issuing)?;
         let above = inspect::facts(&root)?;
         let root_key = inspect::parse(&root)?;
@@ -154,4 +157,32 @@ impl Authority {
             not_after: self.facts.not_after,
         }
     }
+}
+
+/// A root, DER, signed by its own key.
+pub async fn root_certificate(
+    signer: &impl Signer,
+    serial: Serial,
+    now: OffsetDateTime,
+) -> Result<Vec<u8>, IssueError> {
+    let key = signer.public_key();
+    let params = profile::root(key, serial, now);
+    let parties = Parties { subject: key, signer: key, serial, now };
+    Ok(issue::sign(&params, &Order::Root, &parties, Above::Itself, signer).await?.0)
+}
+
+/// The certificate, DER, with which `subject` signs leaves for these domains, below `root` (DER) whose key signs it.
+pub async fn issuing_certificate(
+    signer: &impl Signer,
+    root: &[u8],
+    subject: &PublicKey,
+    serial: Serial,
+    now: OffsetDateTime,
+    domains: &[&str],
+) -> Result<Vec<u8>, IssueError> {
+    let above = inspect::facts(root)?;
+    let params = profile::issuing(subject, serial, now, domains, above.not_after)?;
+    let order = Order::Issuing { domains, above: &above };
+    let parties = Parties { subject, signer: signer.public_key(), serial, now };
+    Ok(issue::sign(&params, &order, &parties, Above::Certificate(root), signer).await?.0)
 }

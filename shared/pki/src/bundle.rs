@@ -5,14 +5,15 @@ use crate::issue::Leaf;
 use crate::key::{KeyError, PrivateKey, SecretText};
 use crate::pem::{self, BadPem};
 
-/// The size of a standard Parameter Store value, in bytes.
-pub const STANDARD_TIER: usize = 4096;
+/// The most that an advanced Parameter Store value holds, in bytes. A standard one holds half of it, which is enough
+/// for every kind of key but RSA.
+pub const ADVANCED_TIER: usize = 8192;
 
 /// A bundle that must not be stored or cannot be read. Never quotes it.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
-    /// It does not fit the standard tier.
-    #[error("the bundle has {bytes} bytes, a standard parameter holds fewer than 4096")]
+    /// It does not fit the advanced tier.
+    #[error("the bundle has {bytes} bytes, a parameter holds at most 8192")]
     TooLong {
         /// Its size.
         bytes: usize,
@@ -45,7 +46,7 @@ pub fn assemble(key: &PrivateKey, leaf: &Leaf) -> Result<SecretText, BundleError
         &pem::encode(pem::CERTIFICATE, leaf.issuing()),
     ]);
     let bytes = bundle.expose().len();
-    if bytes >= STANDARD_TIER {
+    if bytes > ADVANCED_TIER {
         return Err(BundleError::TooLong { bytes });
     }
     if bundle.expose().contains("{{") {

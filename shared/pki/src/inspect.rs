@@ -1,12 +1,13 @@
 //! What stands in a certificate, as plain facts.
 
+use espalier_domain::spec::KeyType;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
-use x509_parser::certificate::X509Certificate;
+use x509_parser::certificate::{TbsCertificate, X509Certificate};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer;
 
-use crate::key::hex;
+use crate::key::{self, hex};
 
 /// Bytes that are not one DER certificate.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +50,8 @@ pub struct Facts {
     pub fingerprint: String,
     /// SHA-256 of the `SubjectPublicKeyInfo`, lower-case hexadecimal.
     pub key_fingerprint: String,
+    /// The kind of its key, if it is one that may be certified.
+    pub key_type: Option<KeyType>,
     /// Subject key identifier, lower-case hexadecimal.
     pub subject_key_id: Option<String>,
     /// Authority key identifier, lower-case hexadecimal.
@@ -63,18 +66,29 @@ pub struct Facts {
     pub extended_key_usage: Vec<String>,
     /// The DNS subtrees that the name constraints permit, if there are any name constraints.
     pub permitted_dns: Option<Vec<String>>,
-    /// The OIDs of the critical extensions, sorted.
+    /// The OIDs of the extensions, sorted.
+    pub extensions: Vec<String>,
+    /// The OIDs of the critical ones, sorted.
     pub critical: Vec<String>,
 }
 
 /// Reads one DER certificate.
 pub fn facts(der: &[u8]) -> Result<Facts, BadCertificate> {
-    let certificate = parse(der)?;
-    let (dns_names, other_names) = names(&certificate)?;
+    of(&parse(der)?.tbs_certificate, der)
+}
+
+/// What stands in a certificate or in one that is to be signed; `der` is all of it.
+pub(crate) fn of(certificate: &TbsCertificate<'_>, der: &[u8]) -> Result<Facts, BadCertificate> {
+    // The parser leaves two of a kind to whoever asks for one of them, and asking for another does not show it.
+    certificate.extensions_map().map_err(|_| BadCertificate::Extension)?;
+    let (dns_names, other_names) = names(certificate)?;
     let basic = certificate.basic_constraints().map_err(|_| BadCertificate::Extension)?;
-    let mut critical: Vec<String> =
-        certificate.extensions().iter().filter(|ext| ext.critical).map(|ext| ext.oid.to_id_string()).collect();
-    critical.sort();
+    let oids = |critical_only: bool| {
+        let chosen = certificate.extensions().iter().filter(|extension| extension.critical || !critical_only);
+        let mut oids: Vec<String> = chosen.map(|extension| extension.oid.to_id_string()).collect();
+        oids.sort();
+        oids
+    };
     let date = |time: &x509_parser::time::ASN1Time| {
         OffsetDateTime::from_unix_timestamp(time.timestamp()).map_err(|_| BadCertificate::Validity)
     };
@@ -88,14 +102,16 @@ pub fn facts(der: &[u8]) -> Result<Facts, BadCertificate> {
         serial: serial_text(certificate.raw_serial()),
         fingerprint: hex(&Sha256::digest(der)),
         key_fingerprint: hex(&Sha256::digest(certificate.public_key().raw)),
-        subject_key_id: key_id(&certificate, false),
-        authority_key_id: key_id(&certificate, true),
+        key_type: key::key_type(certificate.public_key()),
+        subject_key_id: key_id(certificate, false),
+        authority_key_id: key_id(certificate, true),
         is_ca: basic.as_ref().is_some_and(|basic| basic.value.ca),
         path_length: basic.and_then(|basic| basic.value.path_len_constraint),
-        key_usage: key_usage(&certificate)?,
-        extended_key_usage: extended_key_usage(&certificate)?,
-        permitted_dns: permitted_dns(&certificate)?,
-        critical,
+        key_usage: key_usage(certificate)?,
+        extended_key_usage: extended_key_usage(certificate)?,
+        permitted_dns: permitted_dns(certificate)?,
+        extensions: oids(false),
+        critical: oids(true),
     })
 }
 
@@ -114,7 +130,7 @@ pub(crate) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, BadCertificate> {
     Ok(certificate)
 }
 
-fn names(certificate: &X509Certificate<'_>) -> Result<(Vec<String>, Vec<String>), BadCertificate> {
+fn names(certificate: &TbsCertificate<'_>) -> Result<(Vec<String>, Vec<String>), BadCertificate> {
     let (mut dns, mut other) = (Vec::new(), Vec::new());
     if let Some(san) = certificate.subject_alternative_name().map_err(|_| BadCertificate::Extension)? {
         for name in &san.value.general_names {
@@ -129,7 +145,7 @@ fn names(certificate: &X509Certificate<'_>) -> Result<(Vec<String>, Vec<String>)
     Ok((dns, other))
 }
 
-fn key_usage(certificate: &X509Certificate<'_>) -> Result<Vec<&'static str>, BadCertificate> {
+fn key_usage(certificate: &TbsCertificate<'_>) -> Result<Vec<&'static str>, BadCertificate> {
     let Some(usage) = certificate.key_usage().map_err(|_| BadCertificate::Extension)? else { return Ok(Vec::new()) };
     let bits = [
         (usage.value.digital_signature(), "digitalSignature"),
@@ -145,7 +161,7 @@ fn key_usage(certificate: &X509Certificate<'_>) -> Result<Vec<&'static str>, Bad
     Ok(bits.into_iter().filter(|(set, _)| *set).map(|(_, name)| name).collect())
 }
 
-fn extended_key_usage(certificate: &X509Certificate<'_>) -> Result<Vec<String>, BadCertificate> {
+fn extended_key_usage(certificate: &TbsCertificate<'_>) -> Result<Vec<String>, BadCertificate> {
     let Some(usage) = certificate.extended_key_usage().map_err(|_| BadCertificate::Extension)? else {
         return Ok(Vec::new());
     };
@@ -162,7 +178,7 @@ fn extended_key_usage(certificate: &X509Certificate<'_>) -> Result<Vec<String>, 
     Ok(named.chain(usage.value.other.iter().map(|oid| oid.to_id_string())).collect())
 }
 
-fn permitted_dns(certificate: &X509Certificate<'_>) -> Result<Option<Vec<String>>, BadCertificate> {
+fn permitted_dns(certificate: &TbsCertificate<'_>) -> Result<Option<Vec<String>>, BadCertificate> {
     let constraints = certificate.name_constraints().map_err(|_| BadCertificate::Extension)?;
     Ok(constraints.map(|constraints| {
         let subtrees = constraints.value.permitted_subtrees.as_deref().unwrap_or_default();
@@ -173,7 +189,7 @@ fn permitted_dns(certificate: &X509Certificate<'_>) -> Result<Option<Vec<String>
     }))
 }
 
-fn key_id(certificate: &X509Certificate<'_>, authority: bool) -> Option<String> {
+fn key_id(certificate: &TbsCertificate<'_>, authority: bool) -> Option<String> {
     certificate.extensions().iter().find_map(|extension| {
         let parsed = extension.parsed_extension();
         if let (ParsedExtension::SubjectKeyIdentifier(id), false) = (parsed, authority) {

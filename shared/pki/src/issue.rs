@@ -4,16 +4,22 @@
 //! a recorder in place of the key, which keeps the bytes to be signed; then, after the signer was awaited, with a
 //! player that gives its signature back for exactly those bytes. `signed_by` is used here and nowhere else.
 //!
-//! What comes out of here was parsed again, its signature verified and its profile compared with what was asked for:
-//! a [`Leaf`] cannot be made in any other way.
+//! Nothing is signed that did not pass [`lint`](crate::lint), which reads those very bytes with another library: a
+//! [`Signer`] takes nothing else. What comes out of here was parsed again and its signature verified, so that a
+//! [`Leaf`] cannot be made in any other way.
 
 use std::cell::RefCell;
 use std::future::Future;
 
 use rcgen::{CertificateParams, Issuer, PublicKeyData, SignatureAlgorithm, SigningKey, SubjectPublicKeyInfo};
 
+use espalier_domain::spec::KeyType;
+use sha2::{Digest as _, Sha256};
+use time::Duration;
+
 use crate::inspect::{self, BadCertificate, Facts};
-use crate::key::{PrivateKey, PublicKey};
+use crate::key::{KeyError, PrivateKey, PublicKey, hex};
+use crate::lint::{self, Linted, Order, Parties, Policy};
 use crate::profile::{self, LeafRequest, ProfileError};
 
 /// A key that signs, wherever it is.
@@ -21,8 +27,9 @@ pub trait Signer {
     /// Its public half.
     fn public_key(&self) -> &PublicKey;
 
-    /// An ECDSA signature over the SHA-256 of `message`, in ASN.1 (`ECDSA_SHA_256` in KMS).
-    fn sign(&self, message: &[u8]) -> impl Future<Output = Result<Vec<u8>, SignError>> + Send;
+    /// An ECDSA signature over what passed, in ASN.1: with SHA-256 for a key on P-256 (`ECDSA_SHA_256` in KMS), with
+    /// SHA-384 for one on P-384 (`ECDSA_SHA_384`).
+    fn sign(&self, certificate: &Linted) -> impl Future<Output = Result<Vec<u8>, SignError>> + Send;
 }
 
 /// The signer did not sign.
@@ -31,30 +38,31 @@ pub trait Signer {
 pub struct SignError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
 /// A key held in memory as a signer.
-pub struct MemorySigner {
-    key: PrivateKey,
-    public: PublicKey,
-}
+pub struct MemorySigner(PrivateKey);
 
 impl MemorySigner {
-    /// Takes the key over.
-    pub fn new(key: PrivateKey) -> Self {
-        let public = key.public();
-        Self { key, public }
+    /// Takes the key over, if it is of a kind that signs certificates.
+    pub fn new(key: PrivateKey) -> Result<Self, KeyError> {
+        match key.public().key_type() {
+            KeyType::EcPrime256v1 | KeyType::EcSecp384r1 => Ok(Self(key)),
+            other @ (KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 | KeyType::Ed25519) => {
+                Err(KeyError::NotAnAuthoritys(other))
+            }
+        }
     }
 
     pub(crate) fn key(&self) -> &PrivateKey {
-        &self.key
+        &self.0
     }
 }
 
 impl Signer for MemorySigner {
     fn public_key(&self) -> &PublicKey {
-        &self.public
+        self.0.public()
     }
 
-    async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
-        self.key.sign(message).map_err(|error| SignError(error.into()))
+    async fn sign(&self, certificate: &Linted) -> Result<Vec<u8>, SignError> {
+        self.0.sign(certificate.message()).map_err(|error| SignError(error.into()))
     }
 }
 
@@ -67,6 +75,9 @@ pub enum IssueError {
     /// It could not be written down.
     #[error("encoding the certificate")]
     Encode(#[source] rcgen::Error),
+    /// The lint refuses it: nothing was signed.
+    #[error(transparent)]
+    Refused(#[from] lint::Refused),
     /// The signer failed.
     #[error("signing the certificate")]
     Sign(#[from] SignError),
@@ -76,9 +87,9 @@ pub enum IssueError {
     /// The signer's signature does not fit its public key.
     #[error("the signature does not verify with the authority's public key")]
     Signature,
-    /// What was built is not what was asked for.
-    #[error("the certificate that was just built is not what was asked for: {0}")]
-    Mismatch(&'static str),
+    /// What was built is not what passed the lint.
+    #[error("the certificate that was just built is not the one that was linted")]
+    Other,
 }
 
 /// A leaf that was signed and checked.
@@ -87,6 +98,7 @@ pub struct Leaf {
     der: Vec<u8>,
     issuing: Vec<u8>,
     facts: Facts,
+    shortened: Option<Duration>,
 }
 
 impl Leaf {
@@ -104,63 +116,29 @@ impl Leaf {
     pub fn facts(&self) -> &Facts {
         &self.facts
     }
+
+    /// By how much its life was cut, because its issuer ends before it would have. It is time for a new authority.
+    pub fn shortened(&self) -> Option<Duration> {
+        self.shortened
+    }
 }
 
-/// Issues a leaf for `subject` below the certificate `issuing` (DER), whose key `signer` holds.
+/// Issues a leaf for `subject` below the certificate `issuing` (DER), whose key `signer` holds, if `policy` lets it.
 pub async fn leaf(
     signer: &impl Signer,
     issuing: &[u8],
     subject: &PublicKey,
     request: &LeafRequest,
+    policy: &Policy,
 ) -> Result<Leaf, IssueError> {
-    let issuer = inspect::facts(issuing)?;
-    if issuer.key_fingerprint != signer.public_key().fingerprint() {
-        return Err(IssueError::Mismatch("the signer's key is not the issuing certificate's"));
-    }
-    let params = profile::leaf(request, issuer.not_before, issuer.not_after)?;
-    let der = sign(&params, subject, Above::Certificate(issuing), signer).await?;
-    let facts = inspect::facts(&der)?;
-    check(&facts, &issuer, subject, request)?;
-    Ok(Leaf { der, issuing: issuing.to_vec(), facts })
-}
-
-/// Compares a finished leaf with what was asked for, without trusting the code that built it.
-fn check(facts: &Facts, issuer: &Facts, subject: &PublicKey, request: &LeafRequest) -> Result<(), IssueError> {
-    let mut names: Vec<&str> = request.dns_names.iter().map(espalier_domain::id::HostName::as_str).collect();
-    names.sort_unstable();
-    names.dedup();
-    let permitted = issuer.permitted_dns.as_deref().unwrap_or_default();
-    let below = |name: &str, domain: &str| {
-        name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.') || domain.starts_with('.'))
-    };
-    let rules = [
-        (facts.dns_names == names, "its names"),
-        (facts.other_names.is_empty(), "it has names that are not DNS names"),
-        (facts.subject.is_empty(), "its subject is not empty"),
-        (
-            names.iter().all(|name| permitted.iter().any(|domain| below(name, domain))),
-            "a name its issuer may not certify",
-        ),
-        (facts.key_fingerprint == subject.fingerprint(), "its key"),
-        (facts.key_fingerprint != issuer.key_fingerprint, "its key is its issuer's"),
-        (facts.serial == request.serial.text(), "its serial number"),
-        (!facts.is_ca, "it is an authority"),
-        (facts.key_usage == ["digitalSignature"], "its key usage"),
-        (facts.extended_key_usage == ["serverAuth"], "its extended key usage"),
-        (facts.issuer == issuer.subject, "its issuer"),
-        (facts.subject_key_id.is_some(), "it has no subject key identifier"),
-        (
-            facts.authority_key_id.is_some() && facts.authority_key_id == issuer.subject_key_id,
-            "its authority key identifier",
-        ),
-        (facts.not_before >= issuer.not_before && facts.not_after <= issuer.not_after, "it outlives its issuer"),
-        (facts.not_before <= request.now && request.now < facts.not_after, "it is not valid now"),
-        (facts.not_after <= request.now + request.validity, "it lives longer than asked for"),
-    ];
-    match rules.into_iter().find(|(holds, _)| !holds) {
-        None => Ok(()),
-        Some((_, what)) => Err(IssueError::Mismatch(what)),
-    }
+    let above = inspect::facts(issuing)?;
+    let params = profile::leaf(request, above.not_before, above.not_after)?;
+    let order = Order::Leaf { request, policy, above: &above };
+    let parties = Parties { subject, signer: signer.public_key(), serial: request.serial, now: request.now };
+    let (der, facts) = sign(&params, &order, &parties, Above::Certificate(issuing), signer).await?;
+    let asked = profile::leaf_end(request);
+    let shortened = (facts.not_after < asked).then(|| asked - facts.not_after);
+    Ok(Leaf { der, issuing: issuing.to_vec(), facts, shortened })
 }
 
 /// What stands above a certificate that is being signed.
@@ -171,35 +149,41 @@ pub(crate) enum Above<'a> {
     Itself,
 }
 
-/// Builds, signs and verifies one certificate.
+/// Builds, lints, signs and verifies one certificate.
 pub(crate) async fn sign(
     params: &CertificateParams,
-    subject: &PublicKey,
+    order: &Order<'_>,
+    parties: &Parties<'_>,
     above: Above<'_>,
     signer: &impl Signer,
-) -> Result<Vec<u8>, IssueError> {
-    let public = signer.public_key();
-    let message = to_be_signed(params, subject, &above, public)?;
-    let signature = signer.sign(&message).await?;
-    let player = Player { key: public.info(), message: &message, signature: &signature };
-    let der = build(params, subject, &above, player)?;
-    let signed_by = public.spki();
+) -> Result<(Vec<u8>, Facts), IssueError> {
+    let message = to_be_signed(params, parties, &above)?;
+    let linted = lint::lint(message, order, parties)?;
+    let signature = signer.sign(&linted).await?;
+    let player = Player { key: parties.signer.info(), message: linted.message(), signature: &signature };
+    let der = build(params, parties.subject, &above, player)?;
+    verify(&der, &linted, parties.signer)?;
+    let facts = Facts { fingerprint: hex(&Sha256::digest(&der)), ..linted.facts().clone() };
+    Ok((der, facts))
+}
+
+/// Believes nothing of what came back: the certificate holds the bytes that passed, and its signature verifies.
+fn verify(der: &[u8], linted: &Linted, signer: &PublicKey) -> Result<(), IssueError> {
+    let certificate = inspect::parse(der)?;
+    if certificate.tbs_certificate.as_ref() != linted.message() {
+        return Err(IssueError::Other);
+    }
+    let signed_by = signer.spki();
     let (_, key) =
         <x509_parser::x509::SubjectPublicKeyInfo<'_> as x509_parser::prelude::FromDer<_>>::from_der(&signed_by)
             .map_err(|_| IssueError::Signature)?;
-    inspect::parse(&der)?.verify_signature(Some(&key)).map_err(|_| IssueError::Signature)?;
-    Ok(der)
+    certificate.verify_signature(Some(&key)).map_err(|_| IssueError::Signature)
 }
 
 /// The bytes a signature is asked for.
-fn to_be_signed(
-    params: &CertificateParams,
-    subject: &PublicKey,
-    above: &Above<'_>,
-    signer: &PublicKey,
-) -> Result<Vec<u8>, IssueError> {
+fn to_be_signed(params: &CertificateParams, parties: &Parties<'_>, above: &Above<'_>) -> Result<Vec<u8>, IssueError> {
     let heard = RefCell::new(Vec::new());
-    build(params, subject, above, Recorder { key: signer.info(), heard: &heard })?;
+    build(params, parties.subject, above, Recorder { key: parties.signer.info(), heard: &heard })?;
     Ok(heard.into_inner())
 }
 

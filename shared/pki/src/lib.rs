@@ -2,13 +2,14 @@
 //!
 //! Pure but for entropy: no runtime, no network, no clock (`now` is an argument). The private halves live in
 //! [`key::PrivateKey`] and [`key::SecretText`], which cannot be cloned, printed or serialised and are wiped when they
-//! are dropped. Signing is asynchronous ([`issue::Signer`]), because the key may be in another machine; and nothing
-//! is handed out whose signature and profile were not checked first.
+//! are dropped. Signing is asynchronous ([`issue::Signer`]), because the key may be in another machine. Nothing is signed
+//! that did not pass the [`lint`], and nothing is handed out whose signature was not checked first.
 
 pub mod authority;
 pub mod bundle;
 pub mod inspect;
 pub mod issue;
 pub mod key;
+pub mod lint;
 pub mod pem;
 pub mod profile;

@@ -1,14 +1,16 @@
-//! What each certificate looks like: the only place where extensions are chosen.
+//! What each certificate looks like, as data: the only place where extensions are chosen.
 //!
-//! | | root | issuing | leaf |
-//! | --- | --- | --- | --- |
-//! | subject | CN | CN | empty |
-//! | subject alternative name | - | - | DNS names, critical |
-//! | basic constraints | CA, path length 1 | CA, path length 0 | not a CA |
-//! | key usage | keyCertSign, cRLSign | keyCertSign, cRLSign | digitalSignature |
-//! | extended key usage | - | serverAuth | serverAuth |
-//! | name constraints | - | critical: the allowed domains, no addresses | - |
-//! | lifetime | 5 years | 5 years | as the spec says, never beyond its issuer |
+//! | | root | issuing | server | client |
+//! | --- | --- | --- | --- | --- |
+//! | subject | CN | CN | empty | empty |
+//! | subject alternative name | - | - | DNS names, critical | DNS names, critical |
+//! | basic constraints | CA, path length 1 | CA, path length 0 | not a CA | not a CA |
+//! | key usage | keyCertSign, cRLSign | keyCertSign, cRLSign | digitalSignature | digitalSignature |
+//! | extended key usage | - | serverAuth, clientAuth | serverAuth | clientAuth |
+//! | name constraints | - | critical: the allowed domains, no addresses | - | - |
+//! | lifetime | 5 years | 5 years | as the spec says, up to 30 days, never beyond its issuer | the same |
+//!
+//! What is built from this is judged by [`crate::lint`], which has its own list of what must and must not be there.
 
 use espalier_domain::id::HostName;
 use rcgen::{
@@ -28,6 +30,49 @@ pub const AUTHORITY_BACKDATE: Duration = Duration::hours(1);
 /// How long a root and its issuing certificate live. The root's key is thrown away after the ceremony, so neither can
 /// be renewed: a new authority takes over.
 pub const AUTHORITY_LIFE: Duration = Duration::days(5 * 365);
+
+/// What a certificate looks like whatever it is for.
+struct Profile {
+    /// `pathLenConstraint` of an authority, nothing for a leaf.
+    path_length: Option<u8>,
+    key_usage: &'static [KeyUsagePurpose],
+    extended_key_usage: &'static [ExtendedKeyUsagePurpose],
+    /// A self-signed certificate's authority is itself (RFC 5280 section 4.2.1.1 lets it go unsaid).
+    authority_key_id: bool,
+}
+
+const ROOT: Profile = Profile {
+    path_length: Some(1),
+    key_usage: &[KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign],
+    extended_key_usage: &[],
+    authority_key_id: false,
+};
+
+const ISSUING: Profile = Profile {
+    path_length: Some(0),
+    key_usage: &[KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign],
+    extended_key_usage: &[ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
+    authority_key_id: true,
+};
+
+const SERVER: Profile = Profile {
+    path_length: None,
+    // All that TLS 1.3 and the ephemeral suites of TLS 1.2 need, of any key; RSA key transport is not wanted.
+    key_usage: &[KeyUsagePurpose::DigitalSignature],
+    extended_key_usage: &[ExtendedKeyUsagePurpose::ServerAuth],
+    authority_key_id: true,
+};
+
+const CLIENT: Profile = Profile { extended_key_usage: &[ExtendedKeyUsagePurpose::ClientAuth], ..SERVER };
+
+/// What a leaf proves: one thing each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// That a server has its names.
+    Server,
+    /// That a client has its names, in mutual TLS.
+    Client,
+}
 
 /// A certificate that must not be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -90,6 +135,8 @@ pub struct NoEntropy;
 /// What is asked of a leaf.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeafRequest {
+    /// What for.
+    pub purpose: Purpose,
     /// Its names, in any order.
     pub dns_names: Vec<HostName>,
     /// The moment.
@@ -109,14 +156,16 @@ pub(crate) fn leaf(
     if request.dns_names.is_empty() {
         return Err(ProfileError::NoNames);
     }
-    let begin = whole_seconds(request.now - LEAF_BACKDATE);
-    let not_before = begin.max(issuer_not_before);
-    // Both ends count (RFC 5280 section 4.1.2.5), and the backdate is part of the life: 168 hours are 168 hours.
-    let not_after = (begin + request.validity - Duration::SECOND).min(issuer_not_after);
+    let not_before = leaf_begin(request).max(issuer_not_before);
+    let not_after = leaf_end(request).min(issuer_not_after);
     if not_after <= request.now {
         return Err(ProfileError::IssuerEnded { not_after: issuer_not_after });
     }
-    let mut params = blank(request.serial, not_before, not_after);
+    let profile = match request.purpose {
+        Purpose::Server => &SERVER,
+        Purpose::Client => &CLIENT,
+    };
+    let mut params = blank(profile, request.serial, not_before, not_after);
     let mut names: Vec<&str> = request.dns_names.iter().map(HostName::as_str).collect();
     names.sort_unstable();
     names.dedup();
@@ -124,19 +173,22 @@ pub(crate) fn leaf(
         let name = name.try_into().map_err(|_| ProfileError::Name(name.to_owned()))?;
         params.subject_alt_names.push(SanType::DnsName(name));
     }
-    params.is_ca = IsCa::ExplicitNoCa;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.use_authority_key_identifier_extension = true;
     Ok(params)
+}
+
+fn leaf_begin(request: &LeafRequest) -> OffsetDateTime {
+    whole_seconds(request.now - LEAF_BACKDATE)
+}
+
+/// When a leaf ends unless its issuer ends before.
+pub(crate) fn leaf_end(request: &LeafRequest) -> OffsetDateTime {
+    // Both ends count (RFC 5280 section 4.1.2.5), and the backdate is part of the life: 168 hours are 168 hours.
+    leaf_begin(request) + request.validity - Duration::SECOND
 }
 
 /// The root of an authority whose key this is.
 pub(crate) fn root(key: &PublicKey, serial: Serial, now: OffsetDateTime) -> CertificateParams {
-    let mut params = authority("root", key, serial, now, 1);
-    // A self-signed certificate's authority is itself (RFC 5280 section 4.2.1.1 lets it go unsaid).
-    params.use_authority_key_identifier_extension = false;
-    params
+    authority("root", &ROOT, key, serial, now)
 }
 
 /// The certificate that signs leaves, for these domains and whatever is below them.
@@ -145,6 +197,7 @@ pub(crate) fn issuing(
     serial: Serial,
     now: OffsetDateTime,
     domains: &[&str],
+    root_not_after: OffsetDateTime,
 ) -> Result<CertificateParams, ProfileError> {
     if domains.is_empty() {
         return Err(ProfileError::NoDomains);
@@ -160,8 +213,8 @@ pub(crate) fn issuing(
         }
         permitted.push(GeneralSubtree::DnsName((*domain).to_owned()));
     }
-    let mut params = authority("issuing", key, serial, now, 0);
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let mut params = authority("issuing", &ISSUING, key, serial, now);
+    params.not_after = params.not_after.min(root_not_after);
     params.name_constraints = Some(NameConstraints {
         permitted_subtrees: permitted,
         // A constraint binds only the kinds of names it lists: without these, any address could be certified.
@@ -173,23 +226,32 @@ pub(crate) fn issuing(
     Ok(params)
 }
 
-fn authority(role: &str, key: &PublicKey, serial: Serial, now: OffsetDateTime, path_length: u8) -> CertificateParams {
+fn authority(role: &str, profile: &Profile, key: &PublicKey, serial: Serial, now: OffsetDateTime) -> CertificateParams {
     let begin = whole_seconds(now - AUTHORITY_BACKDATE);
-    let mut params = blank(serial, begin, begin + AUTHORITY_LIFE - Duration::SECOND);
+    let mut params = blank(profile, serial, begin, begin + AUTHORITY_LIFE - Duration::SECOND);
     params.distinguished_name.push(DnType::CommonName, format!("Espalier {role} {}", &key.fingerprint()[..16]));
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(path_length));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.use_authority_key_identifier_extension = true;
     params
 }
 
-fn blank(serial: Serial, not_before: OffsetDateTime, not_after: OffsetDateTime) -> CertificateParams {
+fn blank(
+    profile: &Profile,
+    serial: Serial,
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+) -> CertificateParams {
     let mut params = CertificateParams::default();
     // The default has a common name and reaches the year 4096.
     params.distinguished_name = DistinguishedName::new();
     params.serial_number = Some(serial.number());
     params.not_before = not_before;
     params.not_after = not_after;
+    params.is_ca = match profile.path_length {
+        Some(length) => IsCa::Ca(BasicConstraints::Constrained(length)),
+        None => IsCa::ExplicitNoCa,
+    };
+    params.key_usages = profile.key_usage.to_vec();
+    params.extended_key_usages = profile.extended_key_usage.to_vec();
+    params.use_authority_key_identifier_extension = profile.authority_key_id;
     params
 }
 

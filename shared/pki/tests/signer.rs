@@ -9,9 +9,10 @@ use std::pin::Pin;
 use std::sync::Mutex;
 use std::task::{Context, Poll};
 
-use common::{NOW, authority, request};
+use common::{NOW, authority, key, policy, request, rules, try_leaf};
 use espalier_pki::issue::{self, IssueError, SignError, Signer};
-use espalier_pki::key::{PrivateKey, PublicKey};
+use espalier_pki::key::PublicKey;
+use espalier_pki::lint::Linted;
 
 /// Answers after it was polled a few times, as a call over the network does.
 struct Late(u32);
@@ -40,19 +41,20 @@ impl<S: Signer + Sync> Signer for Remote<'_, S> {
         self.inner.public_key()
     }
 
-    async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+    async fn sign(&self, certificate: &Linted) -> Result<Vec<u8>, SignError> {
         Late(3).await;
-        self.asked.lock().unwrap().push(message.to_vec());
-        (self.spoil)(self.inner.sign(message).await?)
+        self.asked.lock().unwrap().push(certificate.message().to_vec());
+        (self.spoil)(self.inner.sign(certificate).await?)
     }
 }
 
 fn leaf_with(spoil: fn(Vec<u8>) -> Result<Vec<u8>, SignError>) -> (Result<issue::Leaf, IssueError>, usize) {
     let authority = authority(&["example.com"], NOW);
     let remote = Remote { inner: authority.signer(), asked: Mutex::default(), spoil };
-    let subject = PrivateKey::generate().unwrap().public();
+    let subject = key();
     let request = request(&["api.example.com"]);
-    let future = issue::leaf(&remote, authority.issuing_der(), &subject, &request);
+    let policy = policy(&request);
+    let future = issue::leaf(&remote, authority.issuing_der(), subject.public(), &request, &policy);
     let leaf = futures::executor::block_on(future);
     let asked = remote.asked.lock().unwrap().len();
     (leaf, asked)
@@ -88,10 +90,16 @@ fn a_signer_that_fails_is_an_error_with_its_cause() {
 fn a_signer_with_another_key_than_the_certificate_is_refused_before_it_is_asked() {
     let (ours, theirs) = (authority(&["example.com"], NOW), authority(&["example.com"], NOW));
     let remote = Remote { inner: theirs.signer(), asked: Mutex::default(), spoil: Ok };
-    let key = PrivateKey::generate().unwrap();
+    let key = key();
     let request = request(&["api.example.com"]);
-    let leaf = futures::executor::block_on(issue::leaf(&remote, ours.issuing_der(), &key.public(), &request));
-    assert!(matches!(leaf, Err(IssueError::Mismatch(_))), "{leaf:?}");
+    let leaf = futures::executor::block_on(issue::leaf(
+        &remote,
+        ours.issuing_der(),
+        key.public(),
+        &request,
+        &policy(&request),
+    ));
+    assert_eq!(rules(leaf), ["the signer's key is not its issuer's"]);
     assert!(remote.asked.lock().unwrap().is_empty());
 }
 
@@ -100,6 +108,5 @@ fn an_authority_does_not_certify_its_own_key() {
     let authority = authority(&["example.com"], NOW);
     let own = authority.signer().public_key().clone();
     let request = request(&["api.example.com"]);
-    let future = issue::leaf(authority.signer(), authority.issuing_der(), &own, &request);
-    assert!(matches!(futures::executor::block_on(future), Err(IssueError::Mismatch(_))));
+    assert_eq!(rules(try_leaf(&authority, &own, &request)), ["its key is its issuer's"]);
 }

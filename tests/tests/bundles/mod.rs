@@ -4,11 +4,13 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use espalier_domain::id::HostName;
+use espalier_domain::spec::{AllowedDomains, KeyType};
 use espalier_pki::authority::Authority;
 use espalier_pki::bundle;
 use espalier_pki::issue;
 use espalier_pki::key::PrivateKey;
-use espalier_pki::profile::{LeafRequest, Serial};
+use espalier_pki::lint::Policy;
+use espalier_pki::profile::{LeafRequest, Purpose, Serial};
 use sha2::{Digest as _, Sha256};
 use time::{Duration, OffsetDateTime};
 
@@ -46,19 +48,32 @@ pub(crate) fn fingerprint(der: &[u8]) -> String {
 pub(crate) fn authority() -> Authority {
     let serials = [Serial::random().unwrap(), Serial::random().unwrap()];
     let begin = OffsetDateTime::now_utc() - Duration::hours(400);
-    ready(Authority::ceremony(&["example.com"], begin, serials)).unwrap()
+    ready(Authority::ceremony(KeyType::EcPrime256v1, &["example.com"], begin, serials)).unwrap()
 }
 
 /// A bundle minted `age` ago, living 168 hours.
 pub(crate) fn minted(authority: &Authority, age: Duration) -> Bundle {
+    minted_with(authority, KeyType::EcPrime256v1, age)
+}
+
+/// The same with a key of this kind.
+pub(crate) fn minted_with(authority: &Authority, key_type: KeyType, age: Duration) -> Bundle {
     let request = LeafRequest {
+        purpose: Purpose::Server,
         dns_names: vec![HostName::parse("api-service.example.com").unwrap()],
         now: OffsetDateTime::now_utc() - age,
         validity: Duration::hours(168),
         serial: Serial::random().unwrap(),
     };
-    let key = PrivateKey::generate().unwrap();
-    let leaf = ready(issue::leaf(authority.signer(), authority.issuing_der(), &key.public(), &request)).unwrap();
+    let policy = Policy {
+        domains: AllowedDomains::parse("example.com").unwrap(),
+        names: request.dns_names.clone(),
+        key_types: vec![key_type],
+        longest: request.validity,
+    };
+    let key = PrivateKey::generate(key_type).unwrap();
+    let leaf = issue::leaf(authority.signer(), authority.issuing_der(), key.public(), &request, &policy);
+    let leaf = ready(leaf).unwrap();
     let text = bundle::assemble(&key, &leaf).unwrap();
     Bundle { text: text.expose().to_owned(), fingerprint: fingerprint(leaf.der()), serial: leaf.facts().serial.clone() }
 }

@@ -26,8 +26,9 @@ fn modules() -> Vec<(&'static str, Vec<&'static [&'static str]>)> {
 
 /// Declared, and called by AWS on the caller's behalf: the module and the action (KMS user guide, how Parameter Store
 /// encrypts; Service Authorization Reference, VPC Lattice's dependent actions and EC2's tags at creation).
-const ON_BEHALF: [(&str, &str); 7] = [
+const ON_BEHALF: [(&str, &str); 8] = [
     ("shared/aws/src/parameters", "kms:Encrypt"),
+    ("shared/aws/src/parameters", "kms:GenerateDataKey"),
     ("shared/aws/src/lattice", "iam:CreateServiceLinkedRole"),
     ("shared/aws/src/lattice", "ec2:DescribeInstances"),
     ("shared/aws/src/lattice", "ec2:DescribeSecurityGroups"),

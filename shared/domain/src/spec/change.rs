@@ -113,7 +113,7 @@ pub const CHANGES: &[FieldChange] = &[
     row("/certificate/issuer/kind", InPlace, "one kind so far"),
     row("/certificate/custody/kind", InPlace, "one kind so far"),
     row("/certificate/dnsNames", InPlace, "new leaves are minted and rolled out; nothing in VPC Lattice changes"),
-    row("/certificate/keyType", InPlace, "one type so far"),
+    row("/certificate/keyType", InPlace, "of the next leaf"),
     row("/certificate/validityHours", InPlace, "of the next leaf"),
     row("/certificate/renewBeforeHours", InPlace, "may make leaves due at the next look"),
     row("/certificate/renewSpreadPercent", InPlace, "may make leaves due at the next look"),

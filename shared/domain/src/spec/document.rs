@@ -158,7 +158,10 @@ const LEAF: Shape = Shape::Object(&[
     needed("dnsNames", Shape::List { of: &HOST, count: 1..=10 }, "the names in the certificate"),
     optional(
         "keyType",
-        Shape::Word { now: &["EC_prime256v1"], later: &["EC_secp384r1", "RSA_2048"] },
+        Shape::Word {
+            now: &["EC_prime256v1", "EC_secp384r1", "RSA_2048", "RSA_3072", "RSA_4096", "Ed25519"],
+            later: &[],
+        },
         "the kind of key; EC_prime256v1 if left out",
     ),
     needed("validityHours", Shape::Number(1..=720), "how long a leaf lives"),
