@@ -19,6 +19,7 @@ use tokio::task::AbortHandle;
 
 use crate::fabric::{Fabric, lock};
 
+mod auth;
 mod checker;
 mod data_plane;
 mod dispatch;
@@ -127,7 +128,7 @@ pub struct TargetConnections {
 /// Something the data plane did other than pass bytes: a refusal, a timeout, an end by its own decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// One of `NotAdmitted`, `NoHello`, `WrongName`, `NoTarget`, `TargetUnreachable`, `IdleTimeout`, `MaxDuration`,
+    /// One of `NotAdmitted`, `NotAuthorized`, `NoHello`, `WrongName`, `NoTarget`, `TargetUnreachable`, `IdleTimeout`, `MaxDuration`,
     /// `Drained`.
     pub what: &'static str,
     /// To whom or why.

@@ -9,6 +9,7 @@ pub mod judge;
 mod leaks;
 mod load;
 mod naive;
+mod policy;
 mod repair;
 mod rotation;
 mod stack;
@@ -70,6 +71,8 @@ pub enum Scenario {
     Input,
     /// Things break on hosts and between them; each is found and repaired, or reported under its code.
     Repair,
+    /// An auth policy lets one client in and keeps another out.
+    Policy,
     /// ACM announces renewals under client load and under faults, a seed each (`--chaos`).
     Chaos,
 }
@@ -81,6 +84,7 @@ impl Scenario {
             Self::Leaks => "leaks",
             Self::Input => "input",
             Self::Repair => "repair",
+            Self::Policy => "policy",
             Self::Chaos => "chaos",
         }
     }
@@ -273,6 +277,7 @@ async fn chapters(
             Scenario::Leaks => continue,
             Scenario::Input => input::told(tale, ui).await?,
             Scenario::Repair => repair::told(tale, options, report, ui).await?,
+            Scenario::Policy => policy::told(tale, ui).await?,
             Scenario::Chaos => chaos::storms(tale, options, report, ui).await?,
         }
         stack::again(tale, ui.phase("plan again")).await?;

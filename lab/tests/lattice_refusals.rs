@@ -43,6 +43,28 @@ async fn tls_passthrough_is_as_narrow_as_documented() {
     world.call("PATCH", &format!("{path}/{listener}"), update).await.refused(Rule::TlsOnlyForwards);
 }
 
+/// API PutAuthPolicy: one line; UG quotas: 10 KB; UG auth-policies: a resource policy; in force with `AWS_IAM` only.
+#[tokio::test]
+async fn an_auth_policy_is_one_line_of_a_resource_policy() {
+    let world = World::new().await;
+    let service = world.service("api", DOMAIN).await;
+    let path = format!("/authpolicy/{service}");
+    world.call("GET", &path, json!({})).await.refused(Rule::Missing);
+    let policy = json!({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Principal": "*", "Action": "vpc-lattice-svcs:Invoke", "Resource": "*"}]});
+    let put = async |text: String| world.call("PUT", &path, json!({"policy": text})).await;
+    put(serde_json::to_string_pretty(&policy).unwrap()).await.refused(Rule::PolicyLines);
+    put(policy.to_string().replace("Invoke", &"x".repeat(10_240))).await.refused(Rule::PolicySize);
+    for text in ["{}", "nonsense", r#"{"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}"#] {
+        put(text.to_owned()).await.refused(Rule::PolicyMalformed);
+    }
+    assert_eq!(put(policy.to_string()).await.ok()["state"], "Inactive");
+    world.call("PATCH", &format!("/services/{service}"), json!({"authType": "AWS_IAM"})).await.ok();
+    assert_eq!(world.get(&path).await, json!({"policy": policy.to_string(), "state": "Active"}));
+    world.call("DELETE", &path, json!({})).await.ok();
+    world.call("GET", &path, json!({})).await.refused(Rule::Missing);
+}
+
 /// UG listeners; API FixedResponseAction; UG quotas: listeners per service, target groups per service; API CreateListener
 /// name; API CreateTargetGroup: one service per group.
 #[tokio::test]

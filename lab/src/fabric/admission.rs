@@ -56,6 +56,14 @@ pub enum Refusal {
         /// The caller's VPC.
         vpc: String,
     },
+    /// An auth policy does not allow it.
+    #[error("the auth policy of the {whose} does not admit {vpc}")]
+    Denied {
+        /// The caller's VPC.
+        vpc: String,
+        /// `Service` or `Network`.
+        whose: &'static str,
+    },
     /// The instance does not exist.
     #[error("{0} does not exist")]
     NoInstance(String),

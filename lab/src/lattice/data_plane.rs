@@ -70,6 +70,10 @@ async fn accept(lattice: Lattice, door: Door, socket: TcpListener) {
 async fn serve(lattice: Lattice, door: Door, mut stream: TcpStream, from: IpAddr) {
     let Some(gate) = lattice.gatekeeping(&door.listener) else { return };
     if let Err(refusal) = admit(lattice.fabric(), from, &door, &gate).await {
+        // What a denied caller sees is not documented; a policy is not a firewall, so the connection is closed.
+        if matches!(refusal, Refusal::Denied { .. }) {
+            return lattice.note("NotAuthorized", &refusal.to_string());
+        }
         lattice.note("NotAdmitted", &refusal.to_string());
         return pipe::hold(stream).await;
     }
@@ -118,11 +122,14 @@ fn admit_in(network: &Network, party: &Party, door: &Door, gate: &Gatekeeping) -
         // The addresses are link-local: nobody outside a VPC reaches them.
         Party::Lattice(address) | Party::Nowhere(address) => return Err(Refusal::Nowhere(*address)),
     };
-    let association = gate.vpcs.iter().find(|(associated, _)| associated == vpc);
-    let (_, groups) = association.ok_or_else(|| Refusal::NotAssociated { vpc: vpc.clone() })?;
+    let way = gate.vpcs.iter().find(|way| way.vpc == *vpc);
+    let way = way.ok_or_else(|| Refusal::NotAssociated { vpc: vpc.clone() })?;
     admission::out(network, party, door.address.into(), &[], door.port)?;
     // An association without security groups admits everyone in the VPC (UG security-groups).
-    if groups.is_empty() { Ok(()) } else { admission::into(network, party, groups, door.port) }
+    if !way.groups.is_empty() {
+        admission::into(network, party, &way.groups, door.port)?;
+    }
+    gate.authorize(way, door.port).map_err(|whose| Refusal::Denied { vpc: vpc.clone(), whose })
 }
 
 struct Greeting {

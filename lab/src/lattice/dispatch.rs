@@ -33,6 +33,7 @@ impl State {
             | "CreateServiceNetworkVpcAssociation"
             | "CreateTargetGroup" => self.create(operation, request, ec2, now),
             "CreateRule" => self.create_rule(request),
+            "DeleteAuthPolicy" => self.delete_auth_policy(request),
             "DeleteListener" => self.delete_listener(request),
             "DeleteService" => self.delete_service(request, now),
             "DeleteServiceNetwork" => self.delete_service_network(request),
@@ -40,6 +41,7 @@ impl State {
             "DeleteServiceNetworkVpcAssociation" => self.delete_vpc_association(request, now),
             "DeleteTargetGroup" => self.delete_target_group(request, now),
             "DeregisterTargets" => self.deregister_targets(request, now),
+            "GetAuthPolicy" => self.get_auth_policy(request),
             "GetListener" => self.get_listener(request),
             "GetService" => self.get_service(request),
             "GetServiceNetwork" => self.get_service_network(request),
@@ -55,6 +57,7 @@ impl State {
             "ListTagsForResource" => self.list_tags(request),
             "ListTargetGroups" => self.list_target_groups(request),
             "ListTargets" => self.list_targets(request, now),
+            "PutAuthPolicy" => self.put_auth_policy(request),
             "RegisterTargets" => self.register_targets(request, ec2, now),
             "TagResource" => self.tag_resource(request),
             "UntagResource" => self.untag_resource(request),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::auth::{Facts, admits};
 use super::groups::target_status;
 use super::page::{Page, page};
 use super::rules::{Fault, Rule};
@@ -257,12 +258,46 @@ pub(super) struct Door {
 /// What the data plane has to know to judge one connection.
 #[derive(Debug)]
 pub(super) struct Gatekeeping {
-    /// Associated VPCs with the security groups of the association.
-    pub(super) vpcs: Vec<(String, Vec<String>)>,
+    /// The ways in: associated VPCs.
+    pub(super) vpcs: Vec<Way>,
     /// The name that the ClientHello must carry.
     pub(super) custom_domain: String,
     /// How long a connection may be silent.
     pub(super) idle: Duration,
+    /// The service, for policies that test it.
+    pub(super) service_arn: String,
+    /// The service's auth policy, if authorization is asked for.
+    pub(super) policy: Option<String>,
+    /// Whose VPCs there are: the lab has one account.
+    pub(super) account: String,
+}
+
+/// A VPC's way to a service: its association with a network that holds the service.
+#[derive(Debug)]
+pub(super) struct Way {
+    pub(super) vpc: String,
+    /// The association's security groups.
+    pub(super) groups: Vec<String>,
+    pub(super) network_arn: String,
+    /// The network's auth policy, if authorization is asked for.
+    pub(super) policy: Option<String>,
+}
+
+impl Gatekeeping {
+    /// Whether the policies admit a caller who comes this way; else whose does not (UG monitoring-access-logs:
+    /// `authDeniedReason` is `Service` or `Network`).
+    pub(super) fn authorize(&self, way: &Way, port: u16) -> Result<(), &'static str> {
+        let facts = Facts::from([
+            ("vpc-lattice-svcs:sourcevpc", way.vpc.clone()),
+            ("vpc-lattice-svcs:sourcevpcowneraccount", self.account.clone()),
+            ("vpc-lattice-svcs:servicenetworkarn", way.network_arn.clone()),
+            ("vpc-lattice-svcs:servicearn", self.service_arn.clone()),
+            ("vpc-lattice-svcs:port", port.to_string()),
+        ]);
+        let policies = [("Network", &way.policy), ("Service", &self.policy)];
+        let denying = policies.into_iter().find(|(_, policy)| policy.as_ref().is_some_and(|it| !admits(it, &facts)));
+        denying.map_or(Ok(()), |(whose, _)| Err(whose))
+    }
 }
 
 /// The target chosen for a connection.
@@ -299,11 +334,23 @@ impl State {
             if served.service == listener.service && works(served.life.phase) {
                 let clients = self.vpc_associations.values();
                 let clients = clients.filter(|client| client.network == served.network && works(client.life.phase));
-                vpcs.extend(clients.map(|client| (client.vpc.clone(), client.security_groups.clone())));
+                vpcs.extend(clients.map(|client| Way {
+                    vpc: client.vpc.clone(),
+                    groups: client.security_groups.clone(),
+                    network_arn: self.network_arn(&served.network),
+                    policy: self.policy_in_force(&served.network),
+                }));
             }
         }
         let idle = Duration::from_secs(service.idle_timeout_s);
-        Some(Gatekeeping { vpcs, custom_domain: service.custom_domain.clone()?, idle })
+        Some(Gatekeeping {
+            vpcs,
+            custom_domain: service.custom_domain.clone()?,
+            idle,
+            service_arn: self.service_arn(&listener.service),
+            policy: self.policy_in_force(&listener.service),
+            account: self.options.account.clone(),
+        })
     }
 
     /// Chooses a target in weighted turns: first among target groups, then among the targets of the group.

@@ -169,6 +169,14 @@ rules! {
     DomainTaken: Conflict, "the custom domain name is in use inside the service network",
         "UG service-custom-domain-name: must be unique within a service network";
 
+    // Auth policies.
+    PolicyLines: Validation, "an auth policy has no line breaks",
+        "API PutAuthPolicy policy: the JSON must not contain newlines or blank lines";
+    PolicySize: Validation, "an auth policy has at most 10 KB",
+        "UG quotas: auth policy size";
+    PolicyMalformed: Validation, "an auth policy is a resource policy: statements with effect, principal, action and resource",
+        "UG auth-policies: how auth policies are made";
+
     // Associations.
     AlreadyAssociated: Conflict, "the service and the service network are associated already",
         "API CreateServiceNetworkServiceAssociation: not if already associated or being deleted";

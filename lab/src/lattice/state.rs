@@ -204,6 +204,8 @@ pub(super) struct State {
     pub(super) groups: BTreeMap<String, Group>,
     pub(super) service_associations: BTreeMap<String, ServiceAssociation>,
     pub(super) vpc_associations: BTreeMap<String, VpcAssociation>,
+    /// Auth policies by the id of their service or service network.
+    pub(super) policies: BTreeMap<String, String>,
     /// Tags by ARN.
     pub(super) tags: BTreeMap<String, BTreeMap<String, String>>,
     /// By operation and client token.
@@ -224,6 +226,7 @@ impl State {
             groups: BTreeMap::new(),
             service_associations: BTreeMap::new(),
             vpc_associations: BTreeMap::new(),
+            policies: BTreeMap::new(),
             tags: BTreeMap::new(),
             tokens: BTreeMap::new(),
             turns: BTreeMap::new(),
@@ -240,6 +243,9 @@ impl State {
         // Deleting a service deletes its listeners (API DeleteService); they stop with its deletion's end.
         let services = &self.services;
         self.listeners.retain(|_, listener| services.contains_key(&listener.service));
+        // With the service goes its policy (API DeleteService); with a network, its own.
+        let networks = &self.networks;
+        self.policies.retain(|id, _| services.contains_key(id) || networks.contains_key(id));
         self.groups.retain(|_, group| group.life.settle(now));
         for group in self.groups.values_mut() {
             group.targets.retain(|_, target| {

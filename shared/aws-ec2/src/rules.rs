@@ -39,6 +39,9 @@ impl Ec2 {
             | Action::UpdateIdleTimeout { .. }
             | Action::CreateListener { .. }
             | Action::UpdateListener { .. }
+            | Action::PutAuthPolicy { .. }
+            | Action::RequireAuth { .. }
+            | Action::DropAuth { .. }
             | Action::AssociateService { .. }
             | Action::UpsertRecord { .. }
             | Action::Tag { .. }

@@ -3,6 +3,7 @@
 //! Looking reads what carries the stack's names; whose it is, is the tag's word. Taking a step makes no choice: the
 //! action holds every parameter. What AWS does asynchronously is not awaited here; the next look sees it.
 
+mod auth;
 mod given;
 mod look;
 mod step;
@@ -22,6 +23,9 @@ use crate::error::{AwsError, during};
 pub const ACTIONS: &[&str] = &[
     look::NETWORKS,
     given::NETWORK,
+    auth::GET,
+    auth::PUT,
+    auth::DELETE,
     look::SERVICES,
     look::SERVICE,
     look::GROUPS,

@@ -226,6 +226,34 @@ async fn what_is_given_by_id_is_read_by_id_and_is_never_ours() {
 }
 
 #[tokio::test]
+async fn dropping_authorization_first_asks_for_none_and_then_removes_the_policy() {
+    let wire = wired(|seen| if seen.path.starts_with("/authpolicy") { missing() } else { (200, json!({})) }).await;
+    let drop = Action::DropAuth { service_id: "svc-1".into(), name: "payments".into() };
+    Lattice::new(&wire.sdk()).take(&drop).await.unwrap().unwrap();
+    let asked: Vec<String> = wire.seen().iter().map(wire::Seen::what).collect();
+    assert_eq!(asked, ["PATCH /services/svc-1", "DELETE /authpolicy/svc-1"], "a policy that is gone is no error");
+}
+
+#[tokio::test]
+async fn policies_are_read_where_somebody_needs_to_know_them() {
+    let guarded = |seen: &Seen| match seen.path.split('?').next().unwrap() {
+        "/servicenetworks/sn-ours" => (200, json!({ "id": "sn-ours", "arn": arn("sn-ours"), "authType": "AWS_IAM" })),
+        "/authpolicy/svc-1" => (200, json!({ "policy": "{\"Version\":\"2012-10-17\"}", "state": "Active" })),
+        _ => account(seen),
+    };
+    let plain = wired(guarded).await;
+    let look = Lattice::new(&plain.sdk()).look(&spec()).await.unwrap();
+    assert_eq!(look.network.unwrap().auth_policy.as_deref(), Some(""), "AWS_IAM without a policy");
+    assert!(!plain.asked().iter().any(|path| path.contains("/authpolicy/svc-1")), "the spec has none");
+    let mut document = document();
+    document["service"]["authPolicy"] = json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow",
+        "Principal": "*", "Action": "vpc-lattice-svcs:Invoke", "Resource": "*" }] });
+    let wire = wired(guarded).await;
+    let service = Lattice::new(&wire.sdk()).look(&spec_of(&document)).await.unwrap().service.unwrap();
+    assert_eq!(service.auth_policy.as_deref(), Some("{\"Version\":\"2012-10-17\"}"));
+}
+
+#[tokio::test]
 async fn an_empty_account_is_seen_empty_with_few_calls() {
     let wire = wired(|_| (200, json!({ "items": [] }))).await;
     let look = Lattice::new(&wire.sdk()).look(&spec()).await.unwrap();
@@ -347,6 +375,11 @@ async fn each_creation_carries_its_token_and_its_tags() {
     let both =
         json!([{ "targetGroupIdentifier": "tg-1", "weight": 90 }, { "targetGroupIdentifier": "tg-2", "weight": 10 }]);
     assert_eq!(body["defaultAction"]["forward"]["targetGroups"], both);
+
+    let put = Action::PutAuthPolicy { service_id: "svc-1".into(), name: "payments".into(), policy: "{}".into() };
+    assert_eq!(sent(put).await, ("PUT /authpolicy/svc-1".to_owned(), json!({ "policy": "{}" })));
+    let require = Action::RequireAuth { service_id: "svc-1".into(), name: "payments".into() };
+    assert_eq!(sent(require).await, ("PATCH /services/svc-1".to_owned(), json!({ "authType": "AWS_IAM" })));
 
     let groups = BTreeSet::from([SecurityGroupId::parse(GROUP).unwrap()]);
     let associate = Action::AssociateVpc {

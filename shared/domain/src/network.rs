@@ -9,6 +9,7 @@ mod drift;
 mod estate;
 mod given;
 mod observed;
+pub mod policy;
 mod present;
 mod render;
 

@@ -63,6 +63,8 @@ pub enum BlockCode {
     AcmUnusable,
     /// Something exists but VPC Lattice (or this version) cannot work with it as it is.
     Unsupported,
+    /// An auth policy lets no TLS passthrough connection through.
+    CutOff,
     /// Something that somebody else manages is not as the spec says; it is theirs to change.
     Differs,
     /// An AWS quota would be exceeded.

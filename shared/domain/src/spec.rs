@@ -4,6 +4,7 @@
 //! Schema is printed from the same table), the typed document below, and the `rules` that compare fields.
 
 mod allowed;
+mod auth;
 mod change;
 mod document;
 mod rules;
@@ -14,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use std::net::SocketAddr;
 
 pub use allowed::{AllowedDomains, NotADomain};
+pub use auth::AuthPolicy;
 pub use change::{CHANGES, Change, FieldChange, page as changes_page};
 
 use crate::id::{
@@ -151,6 +153,9 @@ pub struct Service {
     /// How long a connection may be idle, 60 to 600 seconds; VPC Lattice's default is 60.
     #[serde(default)]
     pub idle_timeout_seconds: Option<u16>,
+    /// Who may connect; everybody whom the network's associations admit, if left out.
+    #[serde(default)]
+    pub auth_policy: Option<AuthPolicy>,
     /// Where the name is published.
     pub dns: Dns,
 }

@@ -123,6 +123,43 @@ fn only_with_a_network_of_somebody_else_there_may_be_no_consumers() {
     }
 }
 
+fn policy(change: impl FnOnce(&mut Value)) -> Vec<(String, String)> {
+    let mut document = recipe();
+    document["service"]["authPolicy"] = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*",
+        "Action": "vpc-lattice-svcs:Invoke", "Resource": "*",
+        "Condition": {"StringEquals": {"vpc-lattice-svcs:SourceVpc": ["vpc-0a1b2c3d4e5f60718"]}}}]});
+    change(&mut document["service"]["authPolicy"]);
+    refusals(&document)
+}
+
+#[test]
+fn an_auth_policy_tests_only_what_passthrough_shows_and_each_refusal_says_why() {
+    assert_eq!(policy(|_| {}), []);
+    let says = |change: &dyn Fn(&mut Value), place: &str, why: &str| {
+        let found = policy(|it| change(it));
+        let at = |path: &str| path == format!("/service/authPolicy{place}");
+        assert!(found.iter().any(|(path, problem)| at(path) && problem.contains(why)), "{place}: {found:?}");
+    };
+    says(
+        &|it| it["Statement"][0]["Principal"] = json!("arn:aws:iam::111122223333:root"),
+        "/Statement/0/Principal",
+        "anonymous",
+    );
+    says(&|it| it["Statement"][0]["Resource"] = json!("*/admin"), "/Statement/0/Resource", "paths are not seen");
+    for (key, why) in [
+        ("aws:PrincipalOrgID", "every caller is anonymous"),
+        ("vpc-lattice-svcs:RequestMethod", "inside the TLS connection"),
+        ("vpc-lattice-svcs:RequestHeader~1x-tenant", "inside the TLS connection"),
+        ("aws:SourceVpc", "write vpc-lattice-svcs:SourceVpc"),
+        ("aws:SourceIp", "is unknown"),
+    ] {
+        let name = key.replace("~1", "/");
+        let place = format!("/Statement/0/Condition/StringEquals/{key}");
+        says(&|it| it["Statement"][0]["Condition"] = json!({"StringEquals": {name.clone(): ["x"]}}), &place, why);
+    }
+    says(&|it| it["Statement"][0]["Effect"] = json!("Deny"), "", "lets no connection through: no statement allows");
+}
+
 #[test]
 fn of_very_many_mistakes_the_first_are_told_and_the_rest_counted() {
     let mut bad = recipe();

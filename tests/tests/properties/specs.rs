@@ -12,8 +12,14 @@ use crate::mutations::{any_json, escaped, mutate, mutation, recipe};
 
 /// What only [`espalier_domain::spec`] can say, because it compares fields or knows the control plane: the schema is
 /// silent there. Each is the beginning of what follows the quoted value, or of the whole problem.
-const BEYOND_THE_SCHEMA: [&str; 4] =
-    ["is outside the control plane's AllowedDomains", "is listed twice", "is not less than", "does not contain"];
+const BEYOND_THE_SCHEMA: [&str; 6] = [
+    "lets no connection through",
+    "bytes long",
+    "is outside the control plane's AllowedDomains",
+    "is listed twice",
+    "is not less than",
+    "does not contain",
+];
 
 fn read(text: &str) -> Result<Spec, SpecErrors> {
     parse(text, &AllowedDomains::parse("example.com").unwrap())

@@ -20,14 +20,26 @@ impl Lattice {
             Some(given) => self.given_network(given.as_str()).await,
             // In somebody else's estate the service's own association says which network it is.
             None if spec.lattice.is_some() => Ok(None),
-            None => self.network(&spec.stack).await,
+            None => {
+                let Some(mut network) = self.network(&spec.stack).await? else { return Ok(None) };
+                let call = self.client.get_service_network().service_network_identifier(&network.owned.id).send().await;
+                let Some(detail) = if_there(call.map_err(during(NETWORK)))? else { return Ok(Some(network)) };
+                network.auth_policy = self.network_policy(&network.owned.id, detail.auth_type.as_ref()).await?;
+                Ok(Some(network))
+            }
         }
     }
 
     pub(super) async fn wanted_service(&self, spec: &Spec) -> Result<Option<SeenService>, AwsError> {
         match &spec.lattice {
             Some(given) => self.given_service(given).await,
-            None => self.service(&spec.stack).await,
+            None => {
+                let Some(mut service) = self.service(&spec.stack).await? else { return Ok(None) };
+                if spec.service.auth_policy.is_some() {
+                    service.auth_policy = self.auth_policy(&service.owned.id).await?;
+                }
+                Ok(Some(service))
+            }
         }
     }
 
@@ -46,7 +58,8 @@ impl Lattice {
         let Some(detail) = if_there(call.map_err(during(NETWORK)))? else { return Ok(None) };
         let id = present(NETWORK, "a service network's id", detail.id)?;
         let arn = present(NETWORK, "a service network's ARN", detail.arn)?;
-        Ok(Some(SeenNetwork { owned: foreign(id, arn) }))
+        let auth_policy = self.network_policy(identifier, detail.auth_type.as_ref()).await?;
+        Ok(Some(SeenNetwork { owned: foreign(id, arn), auth_policy }))
     }
 
     async fn given_service(&self, given: &Given) -> Result<Option<SeenService>, AwsError> {
@@ -54,7 +67,11 @@ impl Lattice {
         let call = self.client.get_service().service_identifier(id).send().await;
         let Some(detail) = if_there(call.map_err(during(SERVICE)))? else { return Ok(None) };
         let arn = present(SERVICE, "a service's ARN", detail.arn.clone())?;
-        Ok(Some(seen_service(foreign(id.to_owned(), arn), detail)))
+        let mut service = seen_service(foreign(id.to_owned(), arn), detail);
+        if service.is_iam {
+            service.auth_policy = self.auth_policy(id).await?;
+        }
+        Ok(Some(service))
     }
 
     async fn given_group(&self, id: &TargetGroupId) -> Result<Option<SeenTargetGroup>, AwsError> {

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_vpclattice::operation::get_service::GetServiceOutput;
 use aws_sdk_vpclattice::types::{
-    HealthCheckConfig, HealthCheckProtocolVersion, Matcher, RuleAction, ServiceNetworkServiceAssociationSummary,
-    ServiceNetworkVpcAssociationSummary, TargetGroupProtocol, TargetGroupSummary,
+    AuthType, HealthCheckConfig, HealthCheckProtocolVersion, Matcher, RuleAction,
+    ServiceNetworkServiceAssociationSummary, ServiceNetworkVpcAssociationSummary, TargetGroupProtocol,
+    TargetGroupSummary,
 };
 use aws_smithy_types::DateTime;
 use espalier_domain::id::{SecurityGroupId, StackName, VpcId};
@@ -75,7 +76,7 @@ impl Lattice {
             let arn = present(NETWORKS, "a service network's ARN", network.arn)?;
             let owned = self.owned(stack, id, arn).await?;
             if owned.ours || found.is_none() {
-                found = Some(SeenNetwork { owned });
+                found = Some(SeenNetwork { owned, auth_policy: None });
             }
         }
         Ok(found)
@@ -316,6 +317,8 @@ pub(super) fn seen_service(owned: Owned, detail: GetServiceOutput) -> SeenServic
         owned,
         status: status(detail.status.as_ref().map(|s| s.as_str()), detail.failure_message),
         custom_domain_name: detail.custom_domain_name,
+        is_iam: detail.auth_type == Some(AuthType::AwsIam),
+        auth_policy: None,
         idle_timeout_seconds: detail.idle_timeout_seconds.and_then(|s| u16::try_from(s).ok()),
         dns_entry,
     }

@@ -74,6 +74,9 @@ impl Lattice {
             Action::UpdateIdleTimeout { service_id, idle_timeout_seconds, .. } => {
                 self.update_service(service_id, *idle_timeout_seconds).await
             }
+            Action::PutAuthPolicy { service_id, policy, .. } => self.put_auth_policy(service_id, policy).await,
+            Action::RequireAuth { service_id, .. } => self.require_auth(service_id).await,
+            Action::DropAuth { service_id, .. } => self.drop_auth(service_id).await,
             Action::CreateListener { service_id, name, port, target_group_id, tags, token } => {
                 self.create_listener(service_id, (name, *port), target_group_id, tags, token).await
             }

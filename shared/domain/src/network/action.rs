@@ -83,6 +83,21 @@ pub enum Action {
         name: String,
         idle_timeout_seconds: u16,
     },
+    PutAuthPolicy {
+        service_id: String,
+        name: String,
+        policy: String,
+    },
+    /// Has the auth policy in force.
+    RequireAuth {
+        service_id: String,
+        name: String,
+    },
+    /// Has no auth policy in force, and then none at all.
+    DropAuth {
+        service_id: String,
+        name: String,
+    },
     CreateListener {
         service_id: String,
         name: String,
@@ -177,6 +192,9 @@ impl fmt::Display for Action {
             Self::UpdateIdleTimeout { name, idle_timeout_seconds, .. } => {
                 write!(f, "~ Service {name} idle timeout {idle_timeout_seconds} s")
             }
+            Self::PutAuthPolicy { name, .. } => write!(f, "~ Service {name} auth policy"),
+            Self::RequireAuth { name, .. } => write!(f, "~ Service {name} auth type AWS_IAM"),
+            Self::DropAuth { name, .. } => write!(f, "~ Service {name} auth type NONE"),
             Self::CreateListener { name, port, .. } => write!(f, "+ Listener {name} (TLS_PASSTHROUGH, port {port})"),
             Self::UpdateListener { name, forwards, .. } => {
                 let list: Vec<String> = forwards.iter().map(|(id, weight)| format!("{id}:{weight}")).collect();

@@ -68,6 +68,9 @@ fn undoes(action: &Action) -> bool {
         | Action::UpdateHealthCheck { .. }
         | Action::CreateService { .. }
         | Action::UpdateIdleTimeout { .. }
+        | Action::PutAuthPolicy { .. }
+        | Action::RequireAuth { .. }
+        | Action::DropAuth { .. }
         | Action::CreateListener { .. }
         | Action::UpdateListener { .. }
         | Action::AssociateService { .. }

@@ -6,6 +6,7 @@ use super::SOON_S;
 use super::action::Action;
 use super::estate;
 use super::observed::{Observed, SeenListener, SeenService, SeenTargetGroup, Status, TargetStatus};
+use super::present::{network_policy, service_policy};
 use crate::id::InstanceId;
 use crate::plan::{BlockCode, Plan};
 use crate::spec::{Given, Spec};
@@ -22,10 +23,14 @@ pub(super) fn plan(spec: &Spec, given: &Given, observed: &Observed, plan: &mut P
     let check = Check { spec, observed };
     let eligible = estate::eligible(spec, &observed.estate, plan);
     estate::check(spec, &observed.estate, plan);
+    if let Some(network) = &observed.network {
+        network_policy(network, plan);
+    }
     match &observed.service {
         None => not_found(&format!("lattice.serviceId {}", given.service_id), plan),
         Some(service) => {
             check.service(service, plan);
+            service_policy(service, plan);
             check.network(service, plan);
             check.record(service, plan);
             check.forwards(given, plan);

@@ -81,6 +81,9 @@ pub enum Status {
 pub struct SeenNetwork {
     /// Identity and ownership.
     pub owned: Owned,
+    /// The auth policy in force on it: an empty text if there is none to allow anything, `None` without authorization or
+    /// when it may not be read.
+    pub auth_policy: Option<String>,
 }
 
 /// A VPC's association with a service network.
@@ -154,6 +157,10 @@ pub struct SeenService {
     pub status: Status,
     /// Its custom domain.
     pub custom_domain_name: Option<String>,
+    /// Whether its auth type is `AWS_IAM`: its auth policy is in force.
+    pub is_iam: bool,
+    /// Its auth policy, as far as anybody needs to know it: when the spec has one, or its owner is somebody else.
+    pub auth_policy: Option<String>,
     /// Its idle timeout in seconds, if it reports one.
     pub idle_timeout_seconds: Option<u16>,
     /// Its generated name.

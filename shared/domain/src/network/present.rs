@@ -1,5 +1,6 @@
 //! `state: present`: make what is missing, mend what has drifted, retire what is no longer wanted.
 
+mod auth;
 mod life;
 mod replace;
 mod service;
@@ -14,6 +15,7 @@ use crate::spec::Spec;
 use crate::tag;
 use crate::token::token;
 
+pub(super) use auth::{network_policy, service_policy};
 pub(super) use life::leave;
 pub(super) use service::is_our_name;
 pub(super) use service_network::delete_vpc_association;
@@ -32,6 +34,9 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
     }
     let is_admitted = estate::admit(spec, &observed.estate, plan);
     let network = look.network(plan);
+    if let Some(seen) = &observed.network {
+        network_policy(seen, plan);
+    }
     if let Some(network) = network {
         look.vpc_associations(network, plan);
     }
@@ -44,7 +49,10 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
         if let Some(group) = group {
             look.listener(service, group, &eligible, is_admitted, plan);
         }
-        if let Some(network) = network {
+        let is_in_force = look.auth(service, plan);
+        if let Some(network) = network
+            && (is_in_force || look.is_associated(network, service))
+        {
             look.service_association(network, service, plan);
         }
     }

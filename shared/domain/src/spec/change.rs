@@ -89,6 +89,11 @@ pub const CHANGES: &[FieldChange] = &[
     ),
     row("/service/idleTimeoutSeconds", InPlace, "`UpdateService`; left out again, it is set back to 60"),
     row(
+        "/service/authPolicy",
+        InPlace,
+        "`PutAuthPolicy`; left out again, the service asks for no authorization; takes minutes",
+    ),
+    row(
         "/service/dns/hostedZoneId",
         InPlace,
         "the record is written in the new zone; the one in the former zone is not looked for any more: remove it",

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::shape::{Shape, check, needed, optional};
-use super::{AllowedDomains, Spec, SpecError, SpecErrors, rules, shape};
+use super::{AllowedDomains, Spec, SpecError, SpecErrors, auth, rules, shape};
 use crate::id::{
     AcmArn, HostName, HostedZoneId, InstanceId, SecurityGroupId, ServiceId, ServiceNetworkRef, StackName, SubnetId,
     TargetGroupId, VpcId,
@@ -118,6 +118,7 @@ const SERVICE: Shape = Shape::Object(&[
     needed("domainName", HOST, "the custom domain, matched exactly against the server name clients send"),
     needed("port", PORT, "the listener's port"),
     optional("idleTimeoutSeconds", Shape::Number(60..=600), "how long a connection may be idle; 60 if left out"),
+    optional("authPolicy", auth::POLICY, "who may connect, by VPC, its owner, network and port; everybody if left out"),
     needed("dns", Shape::Object(&[needed("hostedZoneId", ZONE, "an existing hosted zone")]), "where it is published"),
 ]);
 

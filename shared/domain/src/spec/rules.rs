@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{AllowedDomains, SpecError};
+use super::{AllowedDomains, SpecError, auth};
 use crate::id::HostName;
 
 /// Checks everything that takes more than one field, as far as those fields can be read.
@@ -14,6 +14,7 @@ pub(super) fn check(document: &Value, allowed: &AllowedDomains, errors: &mut Vec
         errors.push(SpecError { path: path.to_owned(), problem, remedy: remedy.to_owned() });
     };
     presence(document, &mut report);
+    auth::check(document, &mut report);
     names(document, allowed, &mut report);
     lifetime(document, &mut report);
     rollout(document, &mut report);

@@ -10,6 +10,10 @@ use super::SpecError;
 pub(super) enum Shape {
     /// An object with these fields and no others.
     Object(&'static [Field]),
+    /// An object with these fields; for others that somebody might expect there is a reason why they are not.
+    Keys { fields: &'static [Field], refused: fn(&str) -> Option<&'static str> },
+    /// What is changed as a whole, whatever it is made of.
+    Whole(&'static Shape),
     /// An object with exactly one of these fields.
     OneOf(&'static [Field]),
     /// A text that `accepts` takes; `expected` finishes the sentence "is not ...".
@@ -51,11 +55,16 @@ pub(super) fn check(shape: &Shape, value: &Value, path: &str, errors: &mut Vec<S
     };
     match shape {
         Shape::Object(fields) => match value.as_object() {
-            Some(object) => check_object(fields, object, path, errors),
+            Some(object) => check_object(fields, object, path, &|_| None, errors),
             None => report(format!("{} is not an object", kind(value)), "write an object".into()),
         },
+        Shape::Keys { fields, refused } => match value.as_object() {
+            Some(object) => check_object(fields, object, path, refused, errors),
+            None => report(format!("{} is not an object", kind(value)), "write an object".into()),
+        },
+        Shape::Whole(shape) => check(shape, value, path, errors),
         Shape::OneOf(fields) => match value.as_object() {
-            Some(object) if object.len() == 1 => check_object(fields, object, path, errors),
+            Some(object) if object.len() == 1 => check_object(fields, object, path, &|_| None, errors),
             Some(_) | None => report("is not exactly one choice".into(), format!("write one of {}", names(fields))),
         },
         Shape::Text { accepts, expected, .. } => match value.as_str() {
@@ -108,14 +117,20 @@ pub(super) fn check(shape: &Shape, value: &Value, path: &str, errors: &mut Vec<S
     }
 }
 
-fn check_object(fields: &[Field], object: &Map<String, Value>, path: &str, errors: &mut Vec<SpecError>) {
+fn check_object(
+    fields: &[Field],
+    object: &Map<String, Value>,
+    path: &str,
+    refused: &dyn Fn(&str) -> Option<&'static str>,
+    errors: &mut Vec<SpecError>,
+) {
     for (name, value) in object {
         let inner = format!("{path}/{}", name.replace('~', "~0").replace('/', "~1"));
         match fields.iter().find(|field| field.name == name) {
             Some(field) => check(&field.shape, value, &inner, errors),
             None => errors.push(SpecError {
                 path: inner,
-                problem: "is unknown".into(),
+                problem: refused(name).unwrap_or("is unknown").into(),
                 remedy: format!("remove it, or write one of {}", names(fields)),
             }),
         }
@@ -132,7 +147,8 @@ fn check_object(fields: &[Field], object: &Map<String, Value>, path: &str, error
 /// The JSON Schema of a shape.
 pub(super) fn schema(shape: &Shape) -> Value {
     match shape {
-        Shape::Object(fields) => {
+        Shape::Whole(shape) => schema(shape),
+        Shape::Object(fields) | Shape::Keys { fields, .. } => {
             let required: Vec<&str> = fields.iter().filter(|field| field.needed).map(|field| field.name).collect();
             json!({"type": "object", "additionalProperties": false,
                    "required": required, "properties": properties(fields)})
@@ -164,6 +180,8 @@ pub(super) fn leaves(shape: &Shape) -> Vec<String> {
         | Shape::Refusing { .. }
         | Shape::Number(_)
         | Shape::Truth
+        | Shape::Keys { .. }
+        | Shape::Whole(_)
         | Shape::List { .. } => vec![String::new()],
     }
 }

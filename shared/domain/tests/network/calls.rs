@@ -52,7 +52,7 @@ impl World {
                 }
                 refuse(self.services.iter().any(|one| one.of.name == *name), "1.7: the name is taken")?;
                 let idle = idle_timeout_seconds.unwrap_or(60);
-                let of = Service { name: name.clone(), domain: custom_domain_name.to_string(), idle };
+                let of = Service { idle, ..Service::new(name, custom_domain_name.as_str()) };
                 let (id, tags) = (self.id("svc-"), self.fate(tags));
                 self.services.push(Thing { id, tags, status: Status::Creating, of });
                 Ok(())
@@ -61,6 +61,20 @@ impl World {
                 let one = find(&mut self.services, service_id)?;
                 refuse(one.status != Status::Active, "1.6: not active")?;
                 one.of.idle = *idle_timeout_seconds;
+                Ok(())
+            }
+            Action::PutAuthPolicy { service_id, policy, .. } => {
+                refuse(policy.contains('\n'), "1.9: newlines")?;
+                find(&mut self.services, service_id)?.of.policy = Some(policy.clone());
+                Ok(())
+            }
+            Action::RequireAuth { service_id, .. } => {
+                find(&mut self.services, service_id)?.of.is_iam = true;
+                Ok(())
+            }
+            Action::DropAuth { service_id, .. } => {
+                let one = find(&mut self.services, service_id)?;
+                (one.of.is_iam, one.of.policy) = (false, None);
                 Ok(())
             }
             Action::AssociateService { network_id, service_id, tags, token } => {

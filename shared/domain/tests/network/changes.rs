@@ -33,6 +33,8 @@ fn other(field: &str) -> Value {
         "/service/domainName" => json!("other.example.com"),
         "/service/port" | "/targets/port" | "/healthCheck/port" => json!(8443),
         "/service/idleTimeoutSeconds" => json!(300),
+        "/service/authPolicy" => json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*",
+            "Action": "vpc-lattice-svcs:Invoke", "Resource": "*"}]}),
         "/service/dns/hostedZoneId" => json!("Z0FFFFFFFFFFFF"),
         "/targets/securityGroupId" | "/prober/securityGroupId" => json!(OTHER_GROUP),
         "/targets/select/instanceIds" => json!([ONE]),

@@ -17,7 +17,7 @@ fn a_resource_with_our_name_blocks_and_stays() {
     let spec = spec(|_| {});
     let mut world = World::new(&spec, &[ONE]);
     world.networks.push(stranger("sn-0aaa", "api-service-network".to_owned()));
-    let of = Service { name: "api-service".into(), domain: "api-service.example.com".into(), idle: 60 };
+    let of = Service::new("api-service", "api-service.example.com");
     world.services.push(stranger("svc-0bbb", of));
     let text = run(&mut world, &spec, Keep::Nothing);
     assert!(text.ends_with(
@@ -32,7 +32,7 @@ fn a_resource_with_our_name_blocks_and_stays() {
 fn teardown_leaves_a_strangers_record_and_service() {
     let absent = spec(|it| (it["state"], it["deletionProtection"]) = (json!("absent"), json!(false)));
     let mut world = World::new(&absent, &[ONE]);
-    let of = Service { name: "api-service".into(), domain: "api-service.example.com".into(), idle: 60 };
+    let of = Service::new("api-service", "api-service.example.com");
     world.services.push(stranger("svc-0bbb", of));
     world.record = Some(SeenRecord { alias: Some(dns_entry(&world.services[0])) });
     assert_eq!(run(&mut world, &absent, Keep::Nothing), "converged\n");

@@ -43,6 +43,19 @@ pub(crate) struct Service {
     pub(crate) name: String,
     pub(crate) domain: String,
     pub(crate) idle: u16,
+    pub(crate) is_iam: bool,
+    pub(crate) policy: Option<String>,
+}
+
+impl Service {
+    pub(crate) fn new(name: &str, domain: &str) -> Self {
+        Self { name: name.to_owned(), domain: domain.to_owned(), idle: 60, is_iam: false, policy: None }
+    }
+
+    /// With `AWS_IAM` and no policy everything is denied (1.9).
+    pub(crate) fn admits(&self) -> bool {
+        !self.is_iam || self.policy.is_some()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,7 +213,7 @@ impl World {
             network: network.map(|network| {
                 // What is given by id is never ours.
                 let tags = if given_network.is_some() { &Tags::new() } else { &network.tags };
-                SeenNetwork { owned: owned(&network.id, tags) }
+                SeenNetwork { owned: owned(&network.id, tags), auth_policy: None }
             }),
             vpc_associations: self
                 .vpcs
@@ -228,6 +241,8 @@ impl World {
                 status: one.status.clone(),
                 custom_domain_name: Some(one.of.domain.clone()),
                 idle_timeout_seconds: Some(one.of.idle),
+                is_iam: one.of.is_iam,
+                auth_policy: one.of.policy.clone().filter(|_| spec.service.auth_policy.is_some()),
                 dns_entry: (one.status == Status::Active).then(|| dns_entry(one)),
             }),
             listeners: self
@@ -297,6 +312,7 @@ impl World {
             self.estate.ingress.iter().any(|rule| rule.source == wanted && rule.ports == (port, port))
         };
         is_there
+            && service.of.admits()
             && self.vpcs.iter().any(|one| matches!(one.status, Status::Active | Status::Updating))
             && live.peek().is_some()
             // Every group that clients are sent to has somebody for them.

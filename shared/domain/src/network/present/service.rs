@@ -148,6 +148,11 @@ impl<'a> Look<'a> {
         }
     }
 
+    pub(super) fn is_associated(&self, network_id: &str, service: &SeenService) -> bool {
+        let mut of_both = self.observed.service_associations.iter();
+        of_both.any(|seen| seen.network_id == network_id && seen.service_id == service.owned.id)
+    }
+
     /// Another network into which we put the service under a former spec.
     fn elsewhere(&self, network_id: &str, service_id: &str) -> Option<&str> {
         let mut ours = self.observed.service_associations.iter().filter(|seen| seen.owned.ours);
