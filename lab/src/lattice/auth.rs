@@ -98,7 +98,7 @@ fn matches(statement: &Value, facts: &Facts) -> bool {
     let everybody = match &statement["Principal"] {
         Value::Null => true,
         Value::Object(kinds) => kinds.get("AWS").is_some_and(|who| many(who).contains(&&json!("*"))),
-        who => *who == "*",
+        who @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => *who == "*",
     };
     let actions = many(&statement["Action"]);
     let invokes = actions
@@ -137,7 +137,7 @@ fn many(value: &Value) -> Vec<&Value> {
     match value {
         Value::Array(values) => values.iter().collect(),
         Value::Null => Vec::new(),
-        one => vec![one],
+        one @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => vec![one],
     }
 }
 

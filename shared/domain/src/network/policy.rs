@@ -83,7 +83,7 @@ fn principal(statement: &Value) -> Hit {
                 Hit::Never
             }
         }
-        value => {
+        value @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
             if everybody(value) {
                 Hit::Always
             } else {
@@ -98,10 +98,8 @@ fn action(statement: &Value) -> Hit {
         let name = value.as_str().unwrap_or_default().to_ascii_lowercase();
         ["*", "vpc-lattice-svcs:*", "vpc-lattice-svcs:invoke"].contains(&name.as_str())
     };
-    let (named, is_exception) = match &statement["Action"] {
-        Value::Null => (&statement["NotAction"], true),
-        actions => (actions, false),
-    };
+    let is_exception = statement["Action"].is_null();
+    let named = &statement[if is_exception { "NotAction" } else { "Action" }];
     if many(named).into_iter().any(invokes) == is_exception { Hit::Never } else { Hit::Always }
 }
 
@@ -154,7 +152,7 @@ fn many(value: &Value) -> Vec<&Value> {
     match value {
         Value::Array(values) => values.iter().collect(),
         Value::Null => Vec::new(),
-        one => vec![one],
+        one @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => vec![one],
     }
 }
 
