@@ -145,7 +145,7 @@ fn many(value: &Value) -> Vec<&Value> {
 mod tests {
     use super::*;
 
-    fn admitted(statements: Value) -> bool {
+    fn admitted(statements: &Value) -> bool {
         let facts = Facts::from([
             ("vpc-lattice-svcs:sourcevpc", "vpc-1".to_owned()),
             ("vpc-lattice-svcs:port", "443".to_owned()),
@@ -153,25 +153,25 @@ mod tests {
         admits(&json!({"Statement": statements}).to_string(), &facts)
     }
 
-    fn statement(effect: &str, condition: Value) -> Value {
+    fn statement(effect: &str, condition: &Value) -> Value {
         json!({"Effect": effect, "Principal": "*", "Action": "vpc-lattice-svcs:Invoke", "Resource": "*", "Condition": condition})
     }
 
     #[test]
     fn somebody_must_allow_and_nobody_deny() {
         let of_vpc = |vpc: &str| json!({"StringEquals": {"vpc-lattice-svcs:SourceVpc": [vpc]}});
-        assert!(admitted(json!([statement("Allow", of_vpc("vpc-1"))])));
-        assert!(!admitted(json!([statement("Allow", of_vpc("vpc-2"))])));
-        assert!(!admitted(json!([statement("Allow", json!({})), statement("Deny", of_vpc("vpc-1"))])));
-        assert!(admitted(json!([statement("Allow", json!({"NumericEquals": {"vpc-lattice-svcs:Port": [443]}}))])));
-        assert!(!admitted(json!([])) && !admits("", &Facts::new()));
+        assert!(admitted(&json!([statement("Allow", &of_vpc("vpc-1"))])));
+        assert!(!admitted(&json!([statement("Allow", &of_vpc("vpc-2"))])));
+        assert!(!admitted(&json!([statement("Allow", &json!({})), statement("Deny", &of_vpc("vpc-1"))])));
+        assert!(admitted(&json!([statement("Allow", &json!({"NumericEquals": {"vpc-lattice-svcs:Port": [443]}}))])));
+        assert!(!admitted(&json!([])) && !admits("", &Facts::new()));
     }
 
     #[test]
     fn who_is_anonymous_is_of_no_organisation() {
         let org = |operator: &str| json!({operator: {"aws:PrincipalOrgID": "o-1"}});
-        assert!(!admitted(json!([statement("Allow", org("StringEquals"))])));
-        assert!(!admitted(json!([statement("Allow", json!({})), statement("Deny", org("StringNotEquals"))])));
-        assert!(admitted(json!([statement("Allow", json!({})), statement("Deny", org("StringEquals"))])));
+        assert!(!admitted(&json!([statement("Allow", &org("StringEquals"))])));
+        assert!(!admitted(&json!([statement("Allow", &json!({})), statement("Deny", &org("StringNotEquals"))])));
+        assert!(admitted(&json!([statement("Allow", &json!({})), statement("Deny", &org("StringEquals"))])));
     }
 }
