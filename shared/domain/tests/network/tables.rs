@@ -140,7 +140,7 @@ fn whatever_is_somebody_elses_blocks_by_name() {
             world.groups.push(stranger("tg-0theirs", of));
         }),
         ("service", |world| {
-            let of = Service { name: "api-service".into(), domain: "api-service.example.com".into(), idle: 60 };
+            let of = Service::new("api-service", "api-service.example.com");
             world.services.push(stranger("svc-0theirs", of));
         }),
         ("VPC association", |world| {

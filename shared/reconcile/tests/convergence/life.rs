@@ -198,7 +198,7 @@ impl Life {
             return;
         }
         scene.meet(Fault::InTheWay);
-        let of = Service { name: spec.stack.to_string(), domain: "theirs.example.com".into(), idle: 60 };
+        let of = Service::new(spec.stack.as_str(), "theirs.example.com");
         scene.world.services.push(stranger("svc-0theirs", of));
         drop(scene);
         let report = self.until(spec, OutcomeKind::Blocked);
@@ -251,7 +251,7 @@ fn strangers(world: &mut World) {
     let (name, vpc) = ("theirs".to_owned(), world.estate.vpcs[0].id.clone());
     let of = Group { name, vpc, port: 443, check: None, targets: Default::default() };
     world.groups.push(stranger("tg-0stranger", of));
-    let of = Service { name: "theirs".into(), domain: "their.example.com".into(), idle: 60 };
+    let of = Service::new("theirs", "their.example.com");
     world.services.push(stranger("svc-0stranger", of));
     world.associations.push(stranger("snsa-0stranger", ("sn-0stranger".into(), "svc-0stranger".into())));
     let group = espalier_domain::id::SecurityGroupId::parse("sg-0fffffffffffffff1").unwrap();
