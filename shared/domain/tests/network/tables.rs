@@ -132,7 +132,8 @@ fn a_half_deleted_stack_is_made_whole() {
 
 #[test]
 fn whatever_is_somebody_elses_blocks_by_name() {
-    let theirs: [(&str, fn(&mut World)); 5] = [
+    type Meddle = fn(&mut World);
+    let theirs: [(&str, Meddle); 5] = [
         ("service network", |world| world.networks.push(stranger("sn-0theirs", "api-service-network".to_owned()))),
         ("target group", |world| {
             let (name, vpc) = ("api-service-8366d1".to_owned(), vpc());
