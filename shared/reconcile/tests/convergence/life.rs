@@ -1,13 +1,13 @@
 //! One world's life: some specs one after another, each cut short, then one that is left in peace.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::task::Poll;
 
-use espalier_domain::network::{Status, plan};
+use espalier_domain::network::{SeenGroup, Status, plan};
 use espalier_domain::plan::{BlockCode, OutcomeKind};
 use espalier_domain::spec::{self, AllowedDomains, Spec, State};
 use espalier_reconcile::{Clock, Limits, Report, reconcile};
@@ -19,7 +19,7 @@ use time::Duration;
 use super::shape::{Dice, shape};
 use super::stage::{Scene, Stage};
 use super::trouble::{Fault, Met};
-use super::world::{Group, Service, Tags, Thing, World, rule};
+use super::world::{Group, Service, Tags, Thing, World, groups, rule};
 
 const ONE: &str = "i-0a1b2c3d4e5f60711";
 const TWO: &str = "i-0a1b2c3d4e5f60712";
@@ -60,6 +60,13 @@ fn goals() -> Vec<Spec> {
     ]
 }
 
+/// The security groups that any goal names, open to all.
+fn every_group() -> Vec<SeenGroup> {
+    let all = GOALS.iter().flat_map(groups).map(|group| (group.id.clone(), group));
+    let once: BTreeMap<_, _> = all.collect();
+    once.into_values().map(|group| SeenGroup { open_ports: vec![(1, 65_535)], ..group }).collect()
+}
+
 pub(crate) struct Life {
     scene: Mutex<Scene>,
 }
@@ -67,6 +74,7 @@ pub(crate) struct Life {
 impl Life {
     pub(crate) fn new(seed: u64) -> Self {
         let mut world = World::new(&GOALS[0], &[ONE, TWO, THREE]);
+        world.estate.groups = every_group();
         strangers(&mut world);
         let dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         Self { scene: Mutex::new(Scene::new(world, dice)) }
@@ -167,7 +175,7 @@ impl Life {
             }
             self.scene().pass(900, spec);
         }
-        panic!("no end in sight");
+        panic!("no end in sight:\n{}", self.story());
     }
 
     fn in_peace(&self, goal: usize) {
