@@ -1,6 +1,6 @@
 //! Whole lives, kept as text. Regenerate with `EXPECTORATE=overwrite` and read the difference.
 
-use espalier_domain::network::plan;
+use espalier_domain::network::{Action, plan};
 use espalier_domain::spec::Spec;
 use serde_json::json;
 
@@ -61,6 +61,27 @@ fn a_new_target_port_moves_without_a_gap() {
     let mut world = settled(&spec(|_| {}), &[ONE, TWO]);
     let spec = spec(|it| it["targets"]["port"] = json!(8443));
     goes("target-port", &mut world, &spec, Keep::Serving);
+}
+
+#[test]
+fn nobody_is_sent_to_a_port_that_is_not_admitted() {
+    let mut world = settled(&spec(|_| {}), &[ONE, TWO]);
+    let former = world.listeners[0].of.forwards.clone();
+    let spec = spec(|it| it["targets"]["port"] = json!(8443));
+    // EC2 refuses the rule for as long as anybody waits.
+    let mut refused = 0;
+    for _ in 0..30 {
+        let plan = plan(&spec, &world.look(&spec));
+        let is_rule = |action: &Action| matches!(action, Action::AuthorizeIngress { .. });
+        refused += plan.steps.iter().filter(|step| is_rule(&step.action)).count();
+        plan.steps.iter().filter(|step| !is_rule(&step.action)).for_each(|step| world.call(&step.action).unwrap());
+        world.tick();
+        assert_eq!(world.listeners[0].of.forwards, former);
+    }
+    assert!(refused > 30, "{refused}");
+    assert_eq!(world.groups.len(), 2, "the new group is there and waits");
+    run(&mut world, &spec, Keep::Serving);
+    assert_ne!(world.listeners[0].of.forwards, former, "admitted, they go");
 }
 
 #[test]
