@@ -16,7 +16,7 @@ use espalier_domain::network::{
 };
 use espalier_domain::plan::{BlockCode, Plan, ReportedStep};
 use espalier_domain::record::SightingRecord;
-use espalier_domain::spec::{Select, Spec};
+use espalier_domain::spec::{Select, Spec, State};
 use espalier_reconcile::{Clock, World};
 use futures::try_join;
 use time::OffsetDateTime;
@@ -146,7 +146,9 @@ impl<C> Network<'_, C> {
 
     /// Tells `rotate` whom there is to prove, and which of its proofs were seen.
     async fn write_down(&self, observed: &Observed) -> Result<(), AwsError> {
-        if self.hands == Hands::Tied {
+        // What is refused changes nothing, not even a note.
+        let is_refused = self.spec.state == State::Absent && self.spec.deletion_protection;
+        if self.hands == Hands::Tied || is_refused {
             return Ok(());
         }
         let members = members(self.spec, observed);
