@@ -4,7 +4,7 @@
 //! a recorder in place of the key, which keeps the bytes to be signed; then, after the signer was awaited, with a
 //! player that gives its signature back for exactly those bytes. `signed_by` is used here and nowhere else.
 //!
-//! Nothing is signed that did not pass [`lint`](crate::lint), which reads those very bytes with another library: a
+//! Nothing is signed that did not pass [`lint`], which reads those very bytes with another library: a
 //! [`Signer`] takes nothing else. What comes out of here was parsed again and its signature verified, so that a
 //! [`Leaf`] cannot be made in any other way.
 

@@ -23,7 +23,8 @@ impl Ledger {
         let key = key(stack);
         for _ in 0..ROUNDS {
             let stored = self.get::<MembershipRecord>(&key).await?;
-            if stored.as_ref().is_some_and(|stored| stored.record == *seen) {
+            // Of a stack that never had a target there is nothing to note.
+            if stored.as_ref().map_or(seen.members.is_empty(), |stored| stored.record == *seen) {
                 return Ok(false);
             }
             let condition = match &stored {
