@@ -436,8 +436,10 @@ impl Tale {
         let begun = tokio::time::Instant::now();
         let heard = until(limit, Duration::from_millis(200), async || {
             phase.progress(&format!("waiting for {} ({} s)", kinds.join(" or "), begun.elapsed().as_secs()));
-            for heard in self.watch.hear().await? {
+            let mut all = self.watch.hear().await?.into_iter();
+            while let Some(heard) = all.next() {
                 if kinds.contains(&heard.kind.as_str()) {
+                    self.watch.put_back(all);
                     return Ok(Some(heard));
                 }
                 if ["Stack Blocked", "Rotation Halted"].contains(&heard.kind.as_str()) {

@@ -196,13 +196,12 @@ impl<C: Clock> Provision<C> {
                 metric::emit(self.clock.now(), &dimensions, &[("Drift", Unit::Count, found.len() as f64)]);
             }
         }
-        match answer.outcome.outcome {
-            OutcomeKind::Converged if !answer.outcome.steps.is_empty() => {
-                events.push(Event::StackConverged { steps: answer.outcome.steps.clone() });
-            }
-            OutcomeKind::Blocked => events.push(Event::StackBlocked { blocks: answer.outcome.blocks.clone() }),
-            OutcomeKind::Converged | OutcomeKind::Pending | OutcomeKind::Work => {}
-        }
+        let steps = Some(answer.outcome.steps.clone()).filter(|steps| !steps.is_empty());
+        events.extend(match answer.outcome.outcome {
+            OutcomeKind::Converged => steps.map(|steps| Event::StackConverged { steps }),
+            OutcomeKind::Pending | OutcomeKind::Work => steps.map(|steps| Event::StackChanged { steps }),
+            OutcomeKind::Blocked => Some(Event::StackBlocked { blocks: answer.outcome.blocks.clone() }),
+        });
         if events.is_empty() {
             return;
         }

@@ -9,6 +9,9 @@ use super::world::World;
 use super::{StoryError, Tale};
 use crate::ui::Phase;
 
+/// How long it may take until the estate is as wanted.
+const LIMIT: Duration = Duration::from_secs(180);
+
 /// A VPC that has nothing to do with the stack.
 pub(super) async fn outsider_vpc(world: &World) -> Result<String, StoryError> {
     let create = ["ec2", "create-vpc", "--cidr-block", "127.2.0.0/16", "--output", "json"];
@@ -36,16 +39,28 @@ pub(super) async fn plan(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
 /// The spec is put; its change event starts `provision`.
 pub(super) async fn provision(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
     tale.put_spec(false).await?;
-    let heard = tale.wait_for(&["Stack Converged"], Duration::from_secs(180), &phase).await?;
-    let steps = steps(&heard.detail);
+    let steps = until_converged(tale, &phase).await?;
     show(&steps, &phase);
-    let waves = steps.iter().map(|step| step.wave).max().unwrap_or_default();
+    let waves = steps.last().map_or(0, |step| step.wave);
     let faults = tale.world.lattice.faults();
     if !faults.is_empty() {
         return Err(StoryError::Unmet(format!("the Lattice stand-in found faults in itself: {faults:?}")));
     }
     phase.done(&format!("{} steps in {waves} waves, by the spec's own change event", steps.len()));
     Ok(())
+}
+
+/// Everything that is done until nothing is left to do; looks that wait for something in between are told as one.
+async fn until_converged(tale: &Tale, phase: &Phase) -> Result<Vec<Shown>, StoryError> {
+    let mut done: Vec<Shown> = Vec::new();
+    loop {
+        let heard = tale.wait_for(&["Stack Changed", "Stack Converged"], LIMIT, phase).await?;
+        let before = done.last().map_or(0, |step| step.wave);
+        done.extend(steps(&heard.detail).into_iter().map(|step| Shown { wave: before + step.wave, ..step }));
+        if heard.kind == "Stack Converged" {
+            return Ok(done);
+        }
+    }
 }
 
 /// After everything: both planners plan nothing.
@@ -71,8 +86,7 @@ pub(super) async fn tear_down(tale: &mut Tale, phase: Phase) -> Result<(), Story
     phase.note("refused while deletionProtection is on");
     tale.spec["deletionProtection"] = false.into();
     tale.put_spec(true).await?;
-    let heard = tale.wait_for(&["Stack Converged"], Duration::from_secs(180), &phase).await?;
-    let steps = steps(&heard.detail);
+    let steps = until_converged(tale, &phase).await?;
     show(&steps, &phase);
     let left = left_behind(tale).await?;
     if !left.is_empty() {

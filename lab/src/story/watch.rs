@@ -1,6 +1,7 @@
 //! Looking at what the product did, from outside: its events, its ledger, its executions, its logs.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub struct Watch {
     logs: Endpoint,
     topics: Endpoint,
     record: Arc<Mutex<Record>>,
+    /// What came together with an event that was waited for, and after it.
+    put_back: Arc<Mutex<Vec<Heard>>>,
 }
 
 /// What came to the lab's ears, for the leak check.
@@ -79,6 +82,7 @@ impl Watch {
             logs: endpoint("logs"),
             topics: endpoint("sns"),
             record: Arc::default(),
+            put_back: Arc::default(),
         }
     }
 
@@ -103,13 +107,20 @@ impl Watch {
     /// The events since the last call.
     pub async fn hear(&self) -> Result<Vec<Heard>, CallError> {
         let bodies = self.take(QUEUE).await?;
-        let heard = bodies.iter().map(|body| {
+        let mut heard = self.put_back.lock().map(|mut put_back| mem::take(&mut *put_back)).unwrap_or_default();
+        heard.extend(bodies.iter().map(|body| {
             let body: Value = serde_json::from_str(body).unwrap_or_default();
             Heard { kind: text(&body["detail-type"]), detail: body["detail"].clone() }
-        });
-        let heard = heard.collect();
+        }));
         self.remember(|record| record.events.extend(bodies));
         Ok(heard)
+    }
+
+    /// The next call of [`Self::hear`] hears these once more.
+    pub fn put_back(&self, heard: impl IntoIterator<Item = Heard>) {
+        if let Ok(mut put_back) = self.put_back.lock() {
+            put_back.extend(heard);
+        }
     }
 
     /// Everything that came to the lab's ears so far, what still waits in its queues included.

@@ -48,6 +48,11 @@ pub enum Event {
         /// What was done.
         steps: Vec<ReportedStep>,
     },
+    /// `Stack Changed`: something was changed, and the rest waits for something: a target's proof, a drain, more time.
+    StackChanged {
+        /// What was done.
+        steps: Vec<ReportedStep>,
+    },
     /// `Stack Blocked`: a person is needed.
     StackBlocked {
         /// For what.
@@ -109,6 +114,7 @@ impl Event {
     pub const fn detail_type(&self) -> &'static str {
         match self {
             Self::StackConverged { .. } => "Stack Converged",
+            Self::StackChanged { .. } => "Stack Changed",
             Self::StackBlocked { .. } => "Stack Blocked",
             Self::StackDrifted { .. } => "Stack Drifted",
             Self::TargetsUnproven { .. } => "Targets Unproven",
