@@ -1,5 +1,6 @@
 //! Breaking hosts and putting them right, as their owners or their enemies would.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -88,6 +89,11 @@ async fn groups(tale: &Tale, host: &Host, groups: &[String]) -> Result<(), Story
     set.extend(groups.iter().map(String::as_str));
     aws.run(&set).await?;
     tokio::time::sleep(BELIEVED).await;
+    let network = tale.world.fabric.network().await.map_err(StoryError::boxed("reading the instances"))?;
+    let carried = network.instances.get(&host.id).map(|instance| &instance.groups[..]).unwrap_or_default();
+    if BTreeSet::from_iter(carried) != BTreeSet::from_iter(groups) {
+        return Err(StoryError::Unmet(format!("{} carries {carried:?} and was given {groups:?}", host.id)));
+    }
     Ok(())
 }
 

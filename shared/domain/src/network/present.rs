@@ -68,7 +68,7 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
         look.settle(group, plan);
     }
     // Last: what is awaited here keeps nothing else from being settled.
-    fleet.wait(plan);
+    fleet.wait(|id| group.is_some_and(|group| look.status(group, id.as_str()).is_some()), plan);
 }
 
 impl<'a> Look<'a> {

@@ -71,7 +71,9 @@ fn who_fails_clients_is_drained_as_far_as_others_can_serve_and_comes_back_by_pro
     let text = looks(&mut world, &spec, 3);
     assert_eq!(registered(&world), [TWO, THREE], "two have to stay\n{text}");
     assert!(world.serves());
-    assert!(plan(&spec, &world.look(&spec)).is_converged(), "planning again plans something");
+    let left = plan(&spec, &world.look(&spec));
+    assert!(left.steps.is_empty() && left.blocks.is_empty(), "{}", render(&left));
+    assert!(left.waits.iter().any(|wait| wait.on.contains(ONE)), "{}", render(&left));
     world.faults.clear();
     looks(&mut world, &spec, 3);
     assert_eq!(registered(&world).len(), 3);
@@ -81,6 +83,20 @@ fn who_fails_clients_is_drained_as_far_as_others_can_serve_and_comes_back_by_pro
     }
     looks(&mut world, &spec, 4);
     assert_eq!(registered(&world).len(), 2);
+}
+
+#[test]
+fn who_came_and_answered_badly_at_first_is_awaited() {
+    let spec = spec(|_| {});
+    let mut world = settled(&spec, &[ONE]);
+    world.estate.instances.push(instance(&spec, TWO));
+    world.faults.insert(TWO.into(), (vec![Fault::TimedOut], world.now));
+    let text = looks(&mut world, &spec, 2);
+    assert_eq!(registered(&world), [ONE]);
+    assert!(!plan(&spec, &world.look(&spec)).is_converged(), "nobody waits for it\n{text}");
+    world.faults.clear();
+    looks(&mut world, &spec, 2);
+    assert_eq!(registered(&world), [ONE, TWO]);
 }
 
 #[test]

@@ -78,9 +78,11 @@ impl Fleet {
         self.proven.iter().chain(self.undecided.iter().filter(serves_now)).cloned().collect()
     }
 
-    /// Says whose proof is awaited.
-    pub(super) fn wait(&self, plan: &mut Plan<Action>) {
-        let names: Vec<&str> = self.unproven.iter().map(InstanceId::as_str).collect();
+    /// Says whose proof is awaited: of whoever was not seen at all, and of whoever clients cannot come to before.
+    pub(super) fn wait(&self, is_registered: impl Fn(&InstanceId) -> bool, plan: &mut Plan<Action>) {
+        let others = self.undecided.iter().chain(self.failing.keys()).filter(|id| !is_registered(id));
+        let awaited: BTreeSet<&InstanceId> = self.unproven.iter().chain(others).collect();
+        let names: Vec<&str> = awaited.into_iter().map(InstanceId::as_str).collect();
         let text = match names.get(..NAMED) {
             Some(first) if names.len() > NAMED => format!("{} and {} more", first.join(", "), names.len() - NAMED),
             _ => names.join(", "),

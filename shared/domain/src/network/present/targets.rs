@@ -78,7 +78,7 @@ impl<'a> Look<'a> {
         }
     }
 
-    fn status(&self, group: &SeenTargetGroup, id: &str) -> Option<TargetStatus> {
+    pub(super) fn status(&self, group: &SeenTargetGroup, id: &str) -> Option<TargetStatus> {
         let mut targets = group.targets.iter();
         targets.find(|target| target.id == id && target.port == self.spec.targets.port).map(|target| target.status)
     }
