@@ -13,6 +13,9 @@ use crate::ui::Phase;
 /// The functions, by package and binary name.
 pub const FUNCTIONS: [&str; 5] = ["provision", "rotate", "mint", "distribute", "verify"];
 
+/// The operator's command.
+pub const COMMAND: &str = "espalier";
+
 const REQUIREMENTS: &str = include_str!("../requirements.txt");
 const REQUIREMENTS_SAM: &str = include_str!("../requirements-sam.txt");
 
@@ -106,17 +109,17 @@ async fn find_python() -> Result<String, SetupError> {
     Err(SetupError::NoPython)
 }
 
-/// Builds the functions as the lab runs them; the directory the binaries are in.
-pub async fn build(workspace: &Path, phase: &Phase) -> Result<PathBuf, SetupError> {
-    let total = count_packages(workspace).await;
+/// Builds these binaries as the lab runs them; the directory they are in.
+pub async fn build(workspace: &Path, names: &[&str], phase: &Phase) -> Result<PathBuf, SetupError> {
+    let total = count_packages(workspace, names).await;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace).args(["build", "--profile", "lab", "--locked"]);
     cargo.arg("--message-format=json-render-diagnostics");
     // The whole workspace resolves to one set of features, whatever is built of it. Packages chosen one by one would
     // resolve to others, and `cargo test` would compile the AWS SDK a second time.
     cargo.arg("--workspace");
-    for function in FUNCTIONS {
-        cargo.args(["--bin", function]);
+    for name in names {
+        cargo.args(["--bin", name]);
     }
     let mut built = BTreeSet::new();
     let mut binaries = None;
@@ -131,17 +134,17 @@ pub async fn build(workspace: &Path, phase: &Phase) -> Result<PathBuf, SetupErro
         let package = message["package_id"].as_str().unwrap_or_default().to_owned();
         let name = message["target"]["name"].as_str().unwrap_or_default().to_owned();
         built.insert(package);
-        Some(format!("compiling the functions: {} of {total} packages, {name}", built.len()))
+        Some(format!("compiling: {} of {total} packages, {name}", built.len()))
     })
     .await?;
     binaries.ok_or_else(|| SetupError::Failed { what: "cargo build".into(), output: "no binary was made".into() })
 }
 
 /// How many packages the build will touch, for the progress line; a guess is good enough.
-async fn count_packages(workspace: &Path) -> usize {
+async fn count_packages(workspace: &Path, names: &[&str]) -> usize {
     let mut tree = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     tree.current_dir(workspace).args(["tree", "--locked", "--prefix", "none", "--edges", "normal,build"]);
-    tree.args(FUNCTIONS.iter().flat_map(|function| ["--package", function]));
+    tree.args(names.iter().flat_map(|name| ["--package", name]));
     let listed = tree.stderr(Stdio::null()).output().await.map(|output| output.stdout).unwrap_or_default();
     let packages: BTreeSet<String> =
         String::from_utf8_lossy(&listed).lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect();

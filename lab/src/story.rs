@@ -3,6 +3,7 @@
 
 mod chaos;
 pub mod cli;
+mod command;
 pub mod deploy;
 mod input;
 pub mod judge;
@@ -238,6 +239,8 @@ struct Tale {
     plane: BTreeMap<String, String>,
     /// The network's outputs.
     network: BTreeMap<String, String>,
+    /// The operator's command, built.
+    command: PathBuf,
     /// The followed ACM certificate.
     certificate: String,
     /// The spec as it was put.
@@ -274,6 +277,7 @@ async fn chapters(
     stack::provision(tale, ui.phase("provision")).await?;
     rotation::first(tale, ui.phase("first certificates")).await?;
     rotation::end_to_end(tale, ui.phase("end to end")).await?;
+    command::told(tale, ui.phase("command")).await?;
     for scenario in &options.scenarios {
         match scenario {
             Scenario::Recipe => rotation::renewals(tale, options, report, ui).await?,
@@ -324,12 +328,12 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
     phase.done("pinned emulators and AWS CLI in the lab's own directory");
 
     let phase = ui.phase("functions");
-    let binaries = match (&sam, &options.binaries) {
-        (Some(_), _) => None,
-        (None, Some(directory)) => Some(directory.clone()),
-        (None, None) => Some(setup::build(&workspace, &phase).await?),
+    let ours: &[&str] = if sam.is_some() { &[] } else { &setup::FUNCTIONS };
+    let binaries = match &options.binaries {
+        Some(directory) => directory.clone(),
+        None => setup::build(&workspace, &[ours, &[setup::COMMAND]].concat(), &phase).await?,
     };
-    phase.done(if sam.is_some() { "left to `sam build`" } else { "five Lambda binaries built" });
+    phase.done(if sam.is_some() { "left to `sam build`" } else { "five Lambda binaries built, and the command" });
 
     let phase = ui.phase("world");
     let mut world = World::start(options, tools).await?;
@@ -348,10 +352,9 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
     phase.done("examples/recipe-network.yaml deployed: two VPCs, groups, instances, private zone");
 
     let phase = ui.phase("control plane");
-    let plane = match (&sam, &binaries) {
-        (Some(sam), _) => deploy::control_plane_by_sam(&world, &workspace, sam, &network, &phase).await?,
-        (None, Some(binaries)) => deploy::control_plane(&world, &workspace, binaries, &network).await?,
-        (None, None) => return Err(StoryError::Unmet("no binaries to deploy".to_owned())),
+    let plane = match &sam {
+        Some(sam) => deploy::control_plane_by_sam(&world, &workspace, sam, &network, &phase).await?,
+        None => deploy::control_plane(&world, &workspace, &binaries, &network).await?,
     };
     let watch = Watch::new(&world.ministack);
     watch.subscribe().await?;
@@ -376,7 +379,8 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
 
     let certificate = world.acm.issue(judge::DOMAIN, OffsetDateTime::now_utc());
     let spec = deploy::spec(&world, &workspace, &network, &certificate)?;
-    Ok(Tale { world, watch, plane, network, certificate, spec, roots: String::new() })
+    let command = binaries.join(setup::COMMAND);
+    Ok(Tale { world, watch, plane, network, command, certificate, spec, roots: String::new() })
 }
 
 fn groups(network: &BTreeMap<String, String>, name: &str) -> Result<Vec<String>, StoryError> {

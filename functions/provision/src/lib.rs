@@ -96,7 +96,7 @@ impl<C: Clock> Provision<C> {
     pub async fn answer(&self, request: Trigger, limits: Limits) -> Result<Answer, EdgeError> {
         match request {
             Trigger::Direct(Direct { stack, mode, spec }) => {
-                if matches!(mode, Mode::Verify | Mode::Check { .. }) {
+                if matches!(mode, Mode::Verify | Mode::Status | Mode::Check { .. }) {
                     let text = "direct request, field `mode`: `verify` and `check` are for `rotate`; `provision` takes \
                                 `apply`, `plan` and `diagnose`";
                     return Err(EdgeError::invalid(text));
@@ -108,7 +108,9 @@ impl<C: Clock> Provision<C> {
                 let one = match mode {
                     Mode::Plan => self.plan_only(&stack, text).await?,
                     Mode::Diagnose => self.diagnose(&stack, text).await?,
-                    Mode::Apply | Mode::Verify | Mode::Check { .. } => self.converge(&stack, text, limits).await,
+                    Mode::Apply | Mode::Verify | Mode::Status | Mode::Check { .. } => {
+                        self.converge(&stack, text, limits).await
+                    }
                 };
                 Answer::one(one)
             }

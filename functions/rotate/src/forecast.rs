@@ -1,9 +1,10 @@
-//! What lies ahead, beside an answer: how much slack there is, and which renewals come.
+//! What an answer to a person holds beside the outcome: where the targets stand, how much slack there is, which renewals come.
 
 use espalier_domain::id::StackName;
 use espalier_domain::plan::{Block, BlockCode, OutcomeKind};
 use espalier_domain::rotation::evidence::Evidence;
 use espalier_domain::rotation::slack::{Assumed, Renewal, Slack, ahead, slack};
+use espalier_domain::rotation::status::Status;
 use espalier_domain::work::RotateOutcome;
 use serde::Serialize;
 
@@ -20,11 +21,13 @@ pub(crate) struct Answer {
     pub(crate) outcome: RotateOutcome,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) forecast: Option<Forecast>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) status: Option<Status>,
 }
 
 impl From<RotateOutcome> for Answer {
     fn from(outcome: RotateOutcome) -> Self {
-        Self { outcome, forecast: None }
+        Self { outcome, forecast: None, status: None }
     }
 }
 
@@ -68,6 +71,6 @@ impl Forecast {
             block.into_iter().map(|because| Block { code: BlockCode::SlackTooShort, because }).collect();
         let kind = if blocks.is_empty() { OutcomeKind::Converged } else { OutcomeKind::Blocked };
         let outcome = RotateOutcome { blocks, ..crate::answer::empty(stack, kind) };
-        Answer { outcome, forecast: Some(self) }
+        Answer { outcome, forecast: Some(self), status: None }
     }
 }

@@ -6,6 +6,8 @@ use espalier_domain::id::StackName;
 use espalier_domain::plan::{OutcomeKind, Plan};
 use espalier_domain::rotation::evidence::Evidence;
 use espalier_domain::rotation::plan::{is_anybody_arriving, plan};
+use espalier_domain::rotation::slack::Assumed;
+use espalier_domain::rotation::status::status;
 use espalier_domain::work::{RotateOutcome, WorkItem};
 use espalier_edge::metric::{self, Unit};
 use espalier_edge::{Direct, EdgeError, Hint, Mode};
@@ -65,20 +67,26 @@ pub(crate) async fn direct(
             }
             apply(sources, machine, stack, now).await.map(Answer::from)
         }
-        Mode::Plan | Mode::Check { .. } => {
-            let evidence = match sources.look(stack, direct.spec.as_ref(), Hands::Tied, now).await? {
-                Look::Evidence(evidence, _) => evidence,
-                Look::Nothing => return Ok(answer::nothing(stack).into()),
-                Look::Blocked(block) => return Ok(answer::blocked(stack, block).into()),
-            };
-            let forecast = Forecast::of(&evidence);
-            if let Mode::Check { min_slack_days } = direct.mode {
-                return Ok(forecast.check(stack, min_slack_days));
-            }
-            let outcome = answer::to_plan(stack, plan(&evidence), Reader::Person { started: None });
-            Ok(Answer { outcome, forecast: Some(forecast) })
+        Mode::Plan | Mode::Status | Mode::Check { .. } => {
+            Ok(match sources.look(stack, direct.spec.as_ref(), Hands::Tied, now).await? {
+                Look::Evidence(evidence, _) => told(stack, direct.mode, &evidence),
+                Look::Nothing => answer::nothing(stack).into(),
+                Look::Blocked(block) => answer::blocked(stack, block).into(),
+            })
         }
     }
+}
+
+/// What a person asked to be told, with nothing done.
+fn told(stack: &StackName, mode: Mode, evidence: &Evidence) -> Answer {
+    if let Mode::Check { min_slack_days } = mode {
+        return Forecast::of(evidence).check(stack, min_slack_days);
+    }
+    let outcome = answer::to_plan(stack, plan(evidence), Reader::Person { started: None });
+    if mode == Mode::Status {
+        return Answer { outcome, forecast: None, status: Some(status(evidence, &Assumed::default())) };
+    }
+    Answer { outcome, forecast: Some(Forecast::of(evidence)), status: None }
 }
 
 /// Looks at one stack and sees to it that an execution carries what there is to do.

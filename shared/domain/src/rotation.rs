@@ -22,3 +22,4 @@ pub mod rollout;
 pub mod settle;
 pub mod sighting;
 pub mod slack;
+pub mod status;

@@ -84,6 +84,8 @@ pub enum Mode {
     Diagnose,
     /// Do it, and take nothing for seen: dial every target now (`rotate` only).
     Verify,
+    /// Say what is issued, what each target serves and how long that lasts; change nothing (`rotate` only).
+    Status,
     /// Say whether there is at least so much slack (`rotate` only).
     Check {
         /// In days.
@@ -134,6 +136,7 @@ enum Word {
     Plan,
     Diagnose,
     Verify,
+    Status,
     Check,
 }
 
@@ -150,6 +153,7 @@ fn direct(written: Written) -> Result<Direct, EdgeError> {
         (Word::Plan, None) => Mode::Plan,
         (Word::Diagnose, None) => Mode::Diagnose,
         (Word::Verify, None) => Mode::Verify,
+        (Word::Status, None) => Mode::Status,
     };
     Ok(Direct { stack: written.stack, mode, spec: written.spec })
 }

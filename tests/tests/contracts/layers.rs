@@ -24,6 +24,8 @@ fn the_layers_point_one_way() {
         ("espalier-reconcile", &["espalier-domain"]),
         ("espalier-probe", &["espalier-domain"]),
         ("espalier-edge", &["espalier-domain"]),
+        // The operator's command: it asks the functions, and decides nothing.
+        ("espalier", &["espalier-domain"]),
         ("espalier-aws", &["espalier-domain", "espalier-pki", "espalier-reconcile"]),
         ("espalier-aws-autoscaling", &["espalier-domain", "espalier-aws"]),
         ("espalier-aws-ec2", &["espalier-domain", "espalier-aws"]),

@@ -81,6 +81,27 @@ pub enum Phase {
     },
 }
 
+impl Phase {
+    /// The phase's name, without what it carries. Stable.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Unwanted => "unwanted",
+            Self::NotOptedIn { .. } => "not opted in",
+            Self::Unmanaged { .. } => "unmanaged",
+            Self::Arriving => "arriving",
+            Self::Unverifiable => "unverifiable",
+            Self::Due => "due",
+            Self::Issued { .. } => "issued",
+            Self::Delivering { .. } => "delivering",
+            Self::Presenting { .. } => "presenting",
+            Self::Drifted { .. } => "drifted",
+            Self::Pausing { .. } => "pausing",
+            Self::Stuck { .. } => "stuck",
+            Self::Current { .. } => "current",
+        }
+    }
+}
+
 /// Where the target stands in this rollout.
 pub fn phase(rollout: &Rollout<'_>, target: &TargetEvidence) -> Phase {
     let now = rollout.evidence.now;

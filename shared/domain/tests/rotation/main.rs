@@ -6,4 +6,5 @@
 mod forecast;
 mod golden;
 mod simulation;
+mod status;
 mod world;

@@ -1,0 +1,188 @@
+//! Answers as text for a terminal.
+
+use std::path::Path;
+
+use comfy_table::{Table, presets};
+use espalier_domain::id::StackName;
+use espalier_domain::plan::{Outcome, OutcomeKind};
+use espalier_domain::rotation::status::{Leaf, Progress, Status, TargetStatus};
+use time::{Duration, OffsetDateTime};
+
+use crate::answer::Answer;
+
+/// Text without what a terminal would obey: reasons quote servers, and servers say what they like.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().filter(|one| *one == '\n' || !one.is_control()).collect()
+}
+
+/// A file's mistakes, or that it has none.
+pub(crate) fn mistakes(path: &Path, mistakes: &[String]) -> String {
+    if mistakes.is_empty() {
+        return format!("{}: valid\n", path.display());
+    }
+    let lines: Vec<String> = mistakes.iter().map(|mistake| format!("  {mistake}\n")).collect();
+    format!("{}: {}\n{}", path.display(), count(mistakes.len(), "mistake"), lines.concat())
+}
+
+/// What one function would do.
+pub(crate) fn plan(function: &str, answer: &Answer) -> String {
+    let mut text = format!("{function}: {}", outcome(&answer.outcome));
+    if let Some(slack_s) = answer.forecast.as_ref().and_then(|forecast| forecast.min_slack_s) {
+        text.push_str(&format!("  the least slack of all targets is {}\n", span(Duration::seconds(slack_s))));
+    }
+    text
+}
+
+/// An outcome with its steps and blocks.
+pub(crate) fn outcome(outcome: &Outcome) -> String {
+    let word = match outcome.outcome {
+        OutcomeKind::Converged => "nothing to do",
+        OutcomeKind::Pending if outcome.steps.is_empty() => "something is on its way",
+        OutcomeKind::Pending | OutcomeKind::Work => "there is something to do",
+        OutcomeKind::Blocked => "somebody is needed",
+    };
+    let mut text = format!("{word}\n");
+    for step in &outcome.steps {
+        text.push_str(&format!("  {}  ({})\n", step.action, step.because));
+    }
+    for block in &outcome.blocks {
+        text.push_str(&format!("  ! {block}\n"));
+    }
+    text
+}
+
+/// A stack at a glance.
+pub(crate) fn status(stack: &StackName, answer: &Answer, now: OffsetDateTime) -> String {
+    let Some(status) = &answer.status else { return format!("{stack}: {}", outcome(&answer.outcome)) };
+    let mut text = format!("{stack}\n");
+    for line in header(status, now) {
+        text.push_str(&format!("  {line}\n"));
+    }
+    for block in &answer.outcome.blocks {
+        text.push_str(&format!("  ! {block}\n"));
+    }
+    if status.targets.is_empty() {
+        text.push_str("  the spec selects no instance\n");
+    } else {
+        text.push_str(&table(&status.targets, now));
+    }
+    text
+}
+
+fn header(status: &Status, now: OffsetDateTime) -> Vec<String> {
+    let issued = status.leaf.as_ref().map_or_else(|| "nothing issued yet".to_owned(), |leaf| issued(leaf, now));
+    let rotation = status.rotation.as_ref().map(|rotation| progress(rotation, status, now));
+    let through = status.through.as_ref().map(|through| {
+        let faults: Vec<String> = through.faults.iter().map(|fault| format!("{fault:?}")).collect();
+        let faults = if faults.is_empty() { String::new() } else { format!(": {}", faults.join(", ")) };
+        format!("through the service {} of {} good, {}{faults}", through.good, through.samples, ago(through.at, now))
+    });
+    [Some(issued), rotation, through].into_iter().flatten().collect()
+}
+
+fn issued(leaf: &Leaf, now: OffsetDateTime) -> String {
+    let (number, names) = (leaf.generation, leaf.dns_names.join(", "));
+    format!("generation {number} for {names}, {} ({})", ends(leaf.not_after, now), leaf.because)
+}
+
+fn progress(rotation: &Progress, status: &Status, now: OffsetDateTime) -> String {
+    let done = status.targets.iter().filter(|target| target.phase == "current").count();
+    match rotation.ended_at {
+        Some(at) => format!("rotation {} ended {}", rotation.epoch, ago(at, now)),
+        None => format!(
+            "rotation {} in progress since {}: {done} of {}",
+            rotation.epoch,
+            span(now - rotation.begun_at),
+            count(status.targets.len(), "target")
+        ),
+    }
+}
+
+fn table(targets: &[TargetStatus], now: OffsetDateTime) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["target", "phase", "serves", "ends", "slack", "seen", "clients", ""]);
+    for target in targets {
+        table.add_row(row(target, now));
+    }
+    table.lines().map(|line| format!("  {}\n", line.trim_end())).collect()
+}
+
+fn row(target: &TargetStatus, now: OffsetDateTime) -> [String; 8] {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let faults: Vec<String> = target.faults.iter().map(|fault| format!("{fault:?}")).collect();
+    let wrong = [target.because.clone(), (!faults.is_empty()).then(|| faults.join(", "))];
+    [
+        target.target.to_string(),
+        target.phase.clone(),
+        or_dash(target.generation.map(|generation| generation.to_string())),
+        or_dash(target.ends_at.map(|at| if at > now { span(at - now) } else { "ended".to_owned() })),
+        or_dash(target.slack_s.map(|seconds| span(Duration::seconds(seconds)))),
+        or_dash(target.seen_at.map(|at| ago(at, now))),
+        or_dash(target.registered.map(|is| if is { "yes" } else { "no" }.to_owned())),
+        wrong.into_iter().flatten().collect::<Vec<_>>().join("; "),
+    ]
+}
+
+/// Whether there is as much slack as was asked for.
+pub(crate) fn check(stack: &StackName, answer: &Answer, min_slack: u32) -> String {
+    if answer.outcome.blocks.is_empty() {
+        let least = answer.forecast.as_ref().and_then(|forecast| forecast.min_slack_s);
+        let least = least.map(|seconds| format!(": {}", span(Duration::seconds(seconds)))).unwrap_or_default();
+        return format!("{stack}: at least {} of slack{least}\n", count_days(min_slack));
+    }
+    let lines: Vec<String> = answer.outcome.blocks.iter().map(|block| format!("{stack}: {block}\n")).collect();
+    lines.concat()
+}
+
+/// What is wrong with a stack, and what no API shows.
+pub(crate) fn diagnosis(answer: &Answer) -> String {
+    let mut text = String::new();
+    for block in &answer.outcome.blocks {
+        text.push_str(&format!("! {block}\n"));
+    }
+    for finding in &answer.findings {
+        text.push_str(&format!("{}: {}\n  {}\n", finding.pitfall, finding.problem, finding.remedy));
+    }
+    if text.is_empty() {
+        text.push_str("nothing was found\n");
+    }
+    if !answer.notes.is_empty() {
+        text.push_str("\nnot to be seen from here:\n");
+    }
+    for note in &answer.notes {
+        text.push_str(&format!("  {note}\n"));
+    }
+    text
+}
+
+fn ends(at: OffsetDateTime, now: OffsetDateTime) -> String {
+    if at > now { format!("ends in {}", span(at - now)) } else { format!("ended {}", ago(at, now)) }
+}
+
+fn ago(at: OffsetDateTime, now: OffsetDateTime) -> String {
+    // Another machine's clock may be ahead of ours.
+    format!("{} ago", span((now - at).max(Duration::ZERO)))
+}
+
+/// The two largest units that matter.
+fn span(span: Duration) -> String {
+    let sign = if span.is_negative() { "-" } else { "" };
+    let seconds = span.whole_seconds().unsigned_abs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    let text = match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min"),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    };
+    format!("{sign}{text}")
+}
+
+fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+fn count_days(days: u32) -> String {
+    format!("{days} day{}", if days == 1 { "" } else { "s" })
+}

@@ -1,0 +1,194 @@
+//! The command against a stand-in for `aws` that answers from files, and answers as they are shown.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use clap::Parser as _;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::macros::datetime;
+
+use crate::arguments::Arguments;
+use crate::commands::{CommandError, Ending, Told, asked};
+use crate::control_plane::ControlPlane;
+use crate::render;
+
+const NOW: OffsetDateTime = datetime!(2026-11-21 12:00 UTC);
+
+/// A program in `aws`' place that writes down how it was called and answers what it is told to.
+struct Aws {
+    folder: tempfile::TempDir,
+}
+
+impl Aws {
+    fn new(script: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("aws");
+        let head = format!("#!/bin/sh\nfolder='{}'\n", folder.path().display());
+        let log = "printf '%s\\n' \"$*\" >>\"$folder/calls\"\n";
+        // The question, and where the answer belongs: the last argument.
+        let invoke = "for last in \"$@\"; do case $last in fileb://*) cat \"${last#fileb://}\" >>\"$folder/asked\" ;; esac; done\n";
+        std::fs::write(&program, format!("{head}{log}{invoke}{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Self { folder }
+    }
+
+    /// Answers every invocation with this.
+    fn answering(answer: &Value) -> Self {
+        let answer = answer.to_string().replace('\'', "'\\''");
+        Self::new(&format!("printf '%s' '{answer}' >\"$last\"\necho '{{\"StatusCode\": 200}}'"))
+    }
+
+    fn run(&self, line: &str) -> Result<Told, CommandError> {
+        let arguments = Arguments::parse_from(["espalier"].into_iter().chain(line.split_whitespace()));
+        let program = self.path("aws").display().to_string();
+        let plane = ControlPlane::through(&arguments.common, &program);
+        asked(&plane, &arguments.command, arguments.common.json, NOW)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+}
+
+fn status() -> Value {
+    json!({
+        "outcome": "work",
+        "stack": "payments",
+        "status": {
+            "leaf": {
+                "generation": 4, "serial": "5a01", "dnsNames": ["pay.example.com"], "mintedAt": "2026-11-21T11:58:00Z",
+                "notAfter": "2026-11-28T11:58:00Z", "because": "the followed ACM certificate was renewed"
+            },
+            "rotation": { "epoch": 9, "begunAt": "2026-11-21T11:57:30Z" },
+            "through": { "at": "2026-11-21T11:59:15Z", "samples": 6, "good": 5, "faults": ["TimedOut"] },
+            "targets": [
+                {
+                    "target": "i-0aaaaaaaaaaaaaaa1", "phase": "current", "generation": 4, "endsAt": "2026-11-28T11:58:00Z",
+                    "seenAt": "2026-11-21T11:59:00Z", "registered": true, "slackS": 201_600
+                },
+                {
+                    "target": "i-0aaaaaaaaaaaaaaa2", "phase": "pausing", "because": "reloadFailed\u{1b}[31m", "generation": 3,
+                    "endsAt": "2026-11-21T11:00:00Z", "seenAt": "2026-11-21T06:00:00Z", "faults": ["Expired"],
+                    "registered": false, "slackS": -3_600
+                },
+                { "target": "i-0aaaaaaaaaaaaaaa3", "phase": "unmanaged", "because": "it never registered with Systems Manager" }
+            ]
+        }
+    })
+}
+
+#[test]
+fn status_is_a_table_worth_looking_at() {
+    let told = Aws::answering(&status()).run("status payments").unwrap();
+    assert_eq!(told.ending, Ending::Well);
+    expectorate::assert_contents("src/golden/status.txt", &render::plain(&told.text));
+}
+
+#[test]
+fn the_functions_of_the_named_control_plane_are_asked_with_the_callers_profile() {
+    let aws = Aws::answering(&json!({ "outcome": "converged", "stack": "payments" }));
+    let told = aws.run("plan payments --control-plane edge --profile ops --region eu-west-1").unwrap();
+    assert_eq!(told.text, "provision: nothing to do\nrotate: nothing to do\n");
+    let calls = aws.read("calls");
+    for function in ["edge-provision", "edge-rotate"] {
+        assert!(calls.contains(&format!("--function-name {function} ")), "{calls}");
+    }
+    assert_eq!(calls.matches("--profile ops --region eu-west-1").count(), 2, "{calls}");
+    assert_eq!(aws.read("asked"), r#"{"mode":"plan","stack":"payments"}"#.repeat(2));
+}
+
+#[test]
+fn every_command_asks_its_function_and_ends_as_the_answer_says() {
+    let blocked = json!({
+        "outcome": "blocked", "stack": "payments", "blocks": [{ "code": "SlackTooShort", "because": "too late" }],
+        "findings": [{ "pitfall": "no-targets", "problem": "tg-1 is empty", "remedy": "start an instance" }]
+    });
+    for (line, function, asked) in [
+        ("rotate payments", "espalier-rotate", json!({ "stack": "payments", "mode": "apply" })),
+        ("rotate payments --verify", "espalier-rotate", json!({ "stack": "payments", "mode": "verify" })),
+        (
+            "check payments --min-slack 2",
+            "espalier-rotate",
+            json!({ "stack": "payments", "mode": "check", "min_slack_days": 2 }),
+        ),
+        ("diagnose payments", "espalier-provision", json!({ "stack": "payments", "mode": "diagnose" })),
+        ("status payments", "espalier-rotate", json!({ "stack": "payments", "mode": "status" })),
+    ] {
+        let aws = Aws::answering(&blocked);
+        let told = aws.run(line).unwrap();
+        assert_eq!(told.ending, Ending::Attention, "{line}");
+        assert!(told.text.contains("SlackTooShort: too late"), "{line}: {}", told.text);
+        assert!(aws.read("calls").contains(&format!("--function-name {function} ")), "{line}");
+        assert_eq!(serde_json::from_str::<Value>(&aws.read("asked")).unwrap(), asked, "{line}");
+        let raw = Aws::answering(&blocked).run(&format!("{line} --json")).unwrap();
+        let raw: Value = serde_json::from_str(&raw.text).unwrap();
+        assert!(raw == blocked || raw["payments"] == blocked, "{raw}");
+    }
+}
+
+#[test]
+fn without_a_name_every_stack_that_has_a_spec_is_asked_about() {
+    let answer = json!({ "outcome": "converged", "forecast": { "min_slack_s": 200_000 } });
+    let list = r#"case "$*" in ssm*) echo '["/espalier-spec/zebra", "/espalier-spec/payments", "/espalier-spec/No_Stack"]'; exit 0 ;; esac"#;
+    let aws = Aws::new(&format!("{list}\nprintf '%s' '{answer}' >\"$last\"\necho '{{}}'"));
+    let told = aws.run("check --min-slack 1").unwrap();
+    assert_eq!(told.text, "payments: at least 1 day of slack: 2 d 7 h\n\nzebra: at least 1 day of slack: 2 d 7 h\n");
+}
+
+#[test]
+fn what_went_wrong_is_said_in_one_line() {
+    let told = |script: &str| espalier_domain::failure::chain(&Aws::new(script).run("rotate payments").unwrap_err());
+    let denied = told("echo; echo 'An error occurred (AccessDeniedException)' >&2; exit 254");
+    assert_eq!(denied, "aws lambda invoke: An error occurred (AccessDeniedException)");
+    let failed = "printf '{\"errorType\": \"Busy\", \"errorMessage\": \"throttled\"}' >\"$last\"; echo '{\"FunctionError\": \"Unhandled\"}'";
+    assert_eq!(told(failed), "espalier-rotate failed with Busy: throttled");
+    let other = told("printf '{\"outcome\": \"enlightened\"}' >\"$last\"; echo '{}'");
+    assert!(
+        other.starts_with("the answer of rotate cannot be read; is the control plane of another version?"),
+        "{other}"
+    );
+}
+
+#[test]
+fn specs_are_checked_as_the_control_plane_checks_them() {
+    let aws = Aws::new("exit 1");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let recipe = folder.join("recipe.json");
+    let good = aws.run(&format!("validate {} --allowed-domains example.com", recipe.display())).unwrap();
+    assert_eq!((good.ending, good.text), (Ending::Well, format!("{}: valid\n", recipe.display())));
+    let elsewhere = aws.run(&format!("validate {} --allowed-domains example.org", recipe.display())).unwrap();
+    assert_eq!(elsewhere.ending, Ending::Attention);
+    assert!(elsewhere.text.contains("/service/domainName"), "{}", elsewhere.text);
+    std::fs::write(aws.path("bad.json"), "[]").unwrap();
+    let several = format!(
+        "validate {} {} --allowed-domains example.com --json",
+        aws.path("bad.json").display(),
+        aws.path("no.json").display()
+    );
+    let several = aws.run(&several).unwrap();
+    let mistakes: Value = serde_json::from_str(&several.text).unwrap();
+    assert!(mistakes.as_object().unwrap().values().all(|list| !list.as_array().unwrap().is_empty()), "{mistakes}");
+    assert_eq!(aws.read("calls"), "", "AWS was asked");
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_is_refused() {
+    for line in [
+        "",
+        "plan",
+        "plan No_Stack",
+        "check payments",
+        "check payments --min-slack -1",
+        "validate spec.json",
+        "status payments --control-plane a;b",
+        "emergency payments",
+    ] {
+        let parsed = Arguments::try_parse_from(["espalier"].into_iter().chain(line.split_whitespace()));
+        assert!(parsed.is_err(), "{line}");
+    }
+}

@@ -1,0 +1,164 @@
+//! A stack as a person asks about it: what is issued, what each target serves, how long that lasts, what goes on.
+//!
+//! Told, never decided upon.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::id::{Epoch, Generation, InstanceId};
+use crate::record::{EpochRecord, GenerationRecord, ThroughRecord};
+use crate::rotation::evidence::{Evidence, TargetEvidence};
+use crate::rotation::phase::{Phase, phase};
+use crate::rotation::rollout::Rollout;
+use crate::rotation::slack::{Assumed, slack};
+use crate::verdict::Fault;
+
+/// Where a stack stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The newest leaf; absent before the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaf: Option<Leaf>,
+    /// The rotation in progress, or the last one; absent before the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Progress>,
+    /// What was last seen through the service; absent while nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through: Option<ThroughRecord>,
+    /// The targets that the spec selects, by instance id.
+    pub targets: Vec<TargetStatus>,
+}
+
+/// The newest leaf.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Leaf {
+    /// Its number.
+    pub generation: Generation,
+    /// Its serial number, lower-case hexadecimal.
+    pub serial: String,
+    /// The names in it.
+    pub dns_names: Vec<String>,
+    /// When it was minted.
+    #[serde(with = "time::serde::rfc3339")]
+    pub minted_at: OffsetDateTime,
+    /// When it ends.
+    #[serde(with = "time::serde::rfc3339")]
+    pub not_after: OffsetDateTime,
+    /// Why it was minted.
+    pub because: String,
+}
+
+/// A rotation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// Its number.
+    pub epoch: Epoch,
+    /// When it began.
+    #[serde(with = "time::serde::rfc3339")]
+    pub begun_at: OffsetDateTime,
+    /// When it converged; absent while it has not.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<OffsetDateTime>,
+}
+
+/// Where one target stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetStatus {
+    /// The instance.
+    pub target: InstanceId,
+    /// Its phase: a word of [`Phase::word`].
+    pub phase: String,
+    /// Why, where there is something to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+    /// The newest generation that was ever proven here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<Generation>,
+    /// When the certificate ends that was last seen here.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<OffsetDateTime>,
+    /// When it was last looked at.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub seen_at: Option<OffsetDateTime>,
+    /// What was wrong with it then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fault>,
+    /// Whether clients are sent to it, as far as `provision` has looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registered: Option<bool>,
+    /// How much time a replacement that goes badly would leave, in seconds ([`slack`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slack_s: Option<i64>,
+}
+
+/// The stack as the evidence shows it.
+pub fn status(evidence: &Evidence, assumed: &Assumed) -> Status {
+    let rollout = Rollout::of(evidence);
+    let slack_of: BTreeMap<InstanceId, Option<i64>> =
+        slack(evidence, assumed).into_iter().map(|one| (one.target, one.slack_s)).collect();
+    let targets = evidence.wanted().into_iter().map(|target| {
+        let slack_s = slack_of.get(&target.target).copied().flatten();
+        TargetStatus { slack_s, ..of_target(evidence, &rollout, target) }
+    });
+    Status {
+        leaf: evidence.newest().map(leaf),
+        rotation: evidence.epoch.as_ref().map(progress),
+        through: evidence.through.clone(),
+        targets: targets.collect(),
+    }
+}
+
+fn of_target(evidence: &Evidence, rollout: &Rollout<'_>, target: &TargetEvidence) -> TargetStatus {
+    let phase = phase(rollout, target);
+    let seen = target.sighting.as_ref();
+    TargetStatus {
+        target: target.target.clone(),
+        phase: phase.word().to_owned(),
+        because: because(&phase),
+        generation: target.floor(),
+        ends_at: seen.and_then(|sighting| sighting.verdict.not_after),
+        seen_at: seen.map(|sighting| sighting.at),
+        faults: seen.map(|sighting| sighting.verdict.faults.clone()).unwrap_or_default(),
+        registered: evidence.member(&target.target).map(|member| member.registered),
+        slack_s: None,
+    }
+}
+
+fn because(phase: &Phase) -> Option<String> {
+    match phase {
+        Phase::NotOptedIn { because }
+        | Phase::Issued { because, .. }
+        | Phase::Pausing { because, .. }
+        | Phase::Stuck { because, .. } => Some(because.clone()),
+        Phase::Unmanaged { because } => Some((*because).to_owned()),
+        Phase::Unverifiable => Some("Systems Manager reports no address to dial".to_owned()),
+        Phase::Unwanted
+        | Phase::Arriving
+        | Phase::Due
+        | Phase::Delivering { .. }
+        | Phase::Presenting { .. }
+        | Phase::Drifted { .. }
+        | Phase::Current { .. } => None,
+    }
+}
+
+fn leaf(record: &GenerationRecord) -> Leaf {
+    Leaf {
+        generation: record.generation,
+        serial: record.serial.clone(),
+        dns_names: record.dns_names.clone(),
+        minted_at: record.minted_at,
+        not_after: record.not_after,
+        because: record.because.clone(),
+    }
+}
+
+fn progress(record: &EpochRecord) -> Progress {
+    Progress { epoch: record.epoch, begun_at: record.begun_at, ended_at: record.ended_at }
+}

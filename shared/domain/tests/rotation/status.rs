@@ -1,0 +1,50 @@
+//! What a person is told about a stack.
+
+use espalier_domain::rotation::slack::Assumed;
+use espalier_domain::rotation::status::{Status, status};
+use time::Duration;
+
+use crate::world::World;
+
+fn told(world: &World) -> Status {
+    status(&world.evidence(), &Assumed::default())
+}
+
+#[test]
+fn before_anything_is_issued_there_is_only_who_is_due() {
+    let status = told(&World::new(2));
+    assert!(status.leaf.is_none() && status.through.is_none());
+    assert_eq!(status.targets.iter().map(|one| one.phase.as_str()).collect::<Vec<_>>(), ["due", "due"]);
+    assert!(status.targets.iter().all(|one| one.slack_s.is_none() && one.seen_at.is_none()));
+}
+
+#[test]
+fn each_target_is_told_with_what_it_serves_and_how_long_that_lasts() {
+    let mut world = World::new(3);
+    assert!(world.run().is_converged());
+    world.now += Duration::hours(20);
+    world.host(2).serves = None;
+    world.host(3).online = false;
+    world.look_since = Some(world.now);
+    world.pass();
+    let status = told(&world);
+    let leaf = status.leaf.unwrap();
+    let [well, silent, gone] = &status.targets[..] else { panic!("{:?}", status.targets) };
+    assert_eq!(
+        (well.phase.as_str(), well.generation, well.ends_at),
+        ("current", Some(leaf.generation), Some(leaf.not_after))
+    );
+    assert!(well.seen_at.is_some_and(|at| world.now - at < Duration::minutes(1)) && well.faults.is_empty(), "{well:?}");
+    assert!(well.slack_s.is_some());
+    assert!(silent.phase != "current" && silent.slack_s.is_none() && !silent.faults.is_empty(), "{silent:?}");
+    assert_eq!((gone.phase.as_str(), gone.because.is_some()), ("unmanaged", true));
+}
+
+#[test]
+fn the_answer_is_read_as_it_was_written() {
+    let mut world = World::new(2);
+    world.run();
+    let before = told(&world);
+    let text = serde_json::to_string(&before).unwrap();
+    assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), before, "{text}");
+}
