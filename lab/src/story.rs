@@ -379,7 +379,7 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
 
     let certificate = world.acm.issue(judge::DOMAIN, OffsetDateTime::now_utc());
     let spec = deploy::spec(&world, &workspace, &network, &certificate)?;
-    let command = binaries.join(setup::COMMAND);
+    let command = std::path::absolute(binaries.join(setup::COMMAND)).map_err(StoryError::io("finding the command"))?;
     Ok(Tale { world, watch, plane, network, command, certificate, spec, roots: String::new() })
 }
 
