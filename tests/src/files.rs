@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
 /// The folders of crates that are shipped.
-const PRODUCT: [&str; 2] = ["functions", "shared"];
+const PRODUCT: [&str; 3] = ["functions", "shared", "cli"];
 
 /// A file that was read.
 #[derive(Debug, Clone)]

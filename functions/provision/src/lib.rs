@@ -97,7 +97,7 @@ impl<C: Clock> Provision<C> {
         match request {
             Trigger::Direct(Direct { stack, mode, spec }) => {
                 if matches!(mode, Mode::Verify | Mode::Status | Mode::Check { .. }) {
-                    let text = "direct request, field `mode`: `verify` and `check` are for `rotate`; `provision` takes \
+                    let text = "direct request, field `mode`: `verify`, `status` and `check` are for `rotate`; `provision` takes \
                                 `apply`, `plan` and `diagnose`";
                     return Err(EdgeError::invalid(text));
                 }

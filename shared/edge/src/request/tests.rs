@@ -204,6 +204,7 @@ fn a_direct_request_is_strict() {
     let Direct { stack, mode, spec } = direct(json!({ "stack": "payments" }));
     assert_eq!((stack.as_str(), mode, spec), ("payments", Mode::Apply, None));
     assert_eq!(direct(json!({ "stack": "payments", "mode": "verify" })).mode, Mode::Verify);
+    assert_eq!(direct(json!({ "stack": "payments", "mode": "status" })).mode, Mode::Status);
     let planned = direct(json!({ "stack": "payments", "mode": "plan", "spec": { "version": 1 } }));
     assert_eq!((planned.mode, planned.spec), (Mode::Plan, Some(json!({ "version": 1 }))));
 
