@@ -36,7 +36,7 @@ fn panic_on(path: &str, error: &std::io::Error) -> String {
 
 /// Every Rust file of the workspace.
 pub fn sources() -> Vec<SourceFile> {
-    under(&["functions", "shared", "tests", "lab"], "rs")
+    under(&["functions", "shared", "cli", "tests", "lab"], "rs")
 }
 
 /// Every Rust file of the crates that are shipped.
