@@ -21,7 +21,9 @@ use commands::{Ending, Told};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let told = commands::run(&arguments, time::OffsetDateTime::now_utc());
+    #[expect(clippy::disallowed_methods, reason = "the one place of the command that reads the clock")]
+    let now = time::OffsetDateTime::now_utc();
+    let told = commands::run(&arguments, now);
     ExitCode::from(print(told).code())
 }
 
