@@ -77,6 +77,8 @@ pub enum Way {
     Refused,
     /// By Espalier: another target group, in place of another certificate.
     Replace,
+    /// By Espalier: what others changed is put right.
+    Drift,
     /// Files overwritten and servers restarted, for comparison.
     Naive,
 }
@@ -87,6 +89,7 @@ impl Way {
             Self::Espalier => "espalier",
             Self::Refused => "espalier, refused",
             Self::Replace => "espalier, replaced",
+            Self::Drift => "espalier, drift",
             Self::Naive => "overwrite and restart",
         }
     }

@@ -4,10 +4,12 @@
 mod chaos;
 pub mod cli;
 pub mod deploy;
+mod drift;
 mod input;
 pub mod judge;
 mod leaks;
 mod load;
+mod look;
 mod naive;
 mod policy;
 mod repair;
@@ -76,6 +78,8 @@ pub enum Scenario {
     Policy,
     /// The targets' port is changed, and changed back, under client load.
     Replace,
+    /// Others change what is Espalier's: it is found, and repaired or only told.
+    Drift,
     /// ACM announces renewals under client load and under faults, a seed each (`--chaos`).
     Chaos,
 }
@@ -89,6 +93,7 @@ impl Scenario {
             Self::Repair => "repair",
             Self::Policy => "policy",
             Self::Replace => "replace",
+            Self::Drift => "drift",
             Self::Chaos => "chaos",
         }
     }
@@ -283,6 +288,7 @@ async fn chapters(
             Scenario::Repair => repair::told(tale, options, report, ui).await?,
             Scenario::Policy => policy::told(tale, ui).await?,
             Scenario::Replace => replace::told(tale, options, report, ui).await?,
+            Scenario::Drift => drift::told(tale, options, report, ui).await?,
             Scenario::Chaos => chaos::storms(tale, options, report, ui).await?,
         }
         stack::again(tale, ui.phase("plan again")).await?;
