@@ -16,6 +16,7 @@ mod repair;
 mod replace;
 mod rotation;
 mod stack;
+mod teardown;
 pub mod timeline;
 pub mod watch;
 pub mod world;
@@ -80,6 +81,8 @@ pub enum Scenario {
     Replace,
     /// Others change what is Espalier's: it is found, and repaired or only told.
     Drift,
+    /// A half-deleted stack is torn down under faults, and made again; what is not Espalier's stays.
+    Teardown,
     /// ACM announces renewals under client load and under faults, a seed each (`--chaos`).
     Chaos,
 }
@@ -94,6 +97,7 @@ impl Scenario {
             Self::Policy => "policy",
             Self::Replace => "replace",
             Self::Drift => "drift",
+            Self::Teardown => "teardown",
             Self::Chaos => "chaos",
         }
     }
@@ -243,6 +247,8 @@ struct Tale {
     plane: BTreeMap<String, String>,
     /// The network's outputs.
     network: BTreeMap<String, String>,
+    /// A VPC that has nothing to do with the stack.
+    outsider: String,
     /// The followed ACM certificate.
     certificate: String,
     /// The spec as it was put.
@@ -289,6 +295,7 @@ async fn chapters(
             Scenario::Policy => policy::told(tale, ui).await?,
             Scenario::Replace => replace::told(tale, options, report, ui).await?,
             Scenario::Drift => drift::told(tale, options, report, ui).await?,
+            Scenario::Teardown => teardown::told(tale, ui).await?,
             Scenario::Chaos => chaos::storms(tale, options, report, ui).await?,
         }
         stack::again(tale, ui.phase("plan again")).await?;
@@ -382,7 +389,7 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
 
     let certificate = world.acm.issue(judge::DOMAIN, OffsetDateTime::now_utc());
     let spec = deploy::spec(&world, &workspace, &network, &certificate)?;
-    Ok(Tale { world, watch, plane, network, certificate, spec, roots: String::new() })
+    Ok(Tale { world, watch, plane, network, outsider, certificate, spec, roots: String::new() })
 }
 
 fn groups(network: &BTreeMap<String, String>, name: &str) -> Result<Vec<String>, StoryError> {
