@@ -79,6 +79,8 @@ pub enum Way {
     Replace,
     /// By Espalier: what others changed is put right.
     Drift,
+    /// By Espalier: instances of an Auto Scaling group come and go.
+    Scale,
     /// Files overwritten and servers restarted, for comparison.
     Naive,
 }
@@ -90,6 +92,7 @@ impl Way {
             Self::Refused => "espalier, refused",
             Self::Replace => "espalier, replaced",
             Self::Drift => "espalier, drift",
+            Self::Scale => "espalier, scaled",
             Self::Naive => "overwrite and restart",
         }
     }

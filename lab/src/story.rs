@@ -15,6 +15,7 @@ mod policy;
 mod repair;
 mod replace;
 mod rotation;
+mod scale;
 mod stack;
 mod teardown;
 pub mod timeline;
@@ -81,6 +82,8 @@ pub enum Scenario {
     Replace,
     /// Others change what is Espalier's: it is found, and repaired or only told.
     Drift,
+    /// Instances of an Auto Scaling group come and go under client load.
+    Scale,
     /// A half-deleted stack is torn down under faults, and made again; what is not Espalier's stays.
     Teardown,
     /// ACM announces renewals under client load and under faults, a seed each (`--chaos`).
@@ -97,6 +100,7 @@ impl Scenario {
             Self::Policy => "policy",
             Self::Replace => "replace",
             Self::Drift => "drift",
+            Self::Scale => "scale",
             Self::Teardown => "teardown",
             Self::Chaos => "chaos",
         }
@@ -295,6 +299,7 @@ async fn chapters(
             Scenario::Policy => policy::told(tale, ui).await?,
             Scenario::Replace => replace::told(tale, options, report, ui).await?,
             Scenario::Drift => drift::told(tale, options, report, ui).await?,
+            Scenario::Scale => scale::told(tale, options, report, ui).await?,
             Scenario::Teardown => teardown::told(tale, ui).await?,
             Scenario::Chaos => chaos::storms(tale, options, report, ui).await?,
         }
