@@ -14,6 +14,7 @@ mod naive;
 mod policy;
 mod repair;
 mod replace;
+mod requests;
 mod rotation;
 mod scale;
 mod stack;
@@ -315,7 +316,8 @@ async fn chapters(
     if options.scenarios.contains(&Scenario::Leaks) {
         leaks::planted::all(tale, ui.phase("planted leaks")).await?;
     }
-    stack::tear_down(tale, ui.phase("tear down")).await
+    stack::tear_down(tale, ui.phase("tear down")).await?;
+    requests::check(tale, ui.phase("requests")).await
 }
 
 /// Looks for key material in everything so far, and blames the scenario that was told last.

@@ -26,8 +26,8 @@ use group::NAME;
 /// Events do it all; whatever one of them missed is found by the sweep, which comes this often here.
 const SWEEP: Duration = Duration::from_secs(20);
 
-/// A hook's 900 seconds take nine, for whom nobody will ever answer.
-const SHORT: Duration = Duration::from_millis(10);
+/// A hook's 900 seconds take four and a half, for whom nobody will ever answer.
+const SHORT: Duration = Duration::from_millis(5);
 
 /// Tells the scenario; the recipe's own instances serve before and after.
 pub(super) async fn told(tale: &mut Tale, options: &Options, report: &mut Report, ui: &Ui) -> Result<(), StoryError> {
