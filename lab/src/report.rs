@@ -35,6 +35,8 @@ pub struct Report {
     pub chaos: Vec<Storm>,
     /// Calls per operation, through every endpoint of the lab.
     pub api_calls: BTreeMap<String, u64>,
+    /// Calls per operation of one look of `provision` at a stack where nothing is left to do.
+    pub look: BTreeMap<String, u64>,
     /// Per function.
     pub lambda: BTreeMap<String, Lambda>,
     /// Key material found where it must not be.
@@ -284,6 +286,8 @@ impl Report {
         }
         let calls: u64 = self.api_calls.values().sum();
         let _ = writeln!(out, "  api calls   {calls} over {} operations", self.api_calls.len());
+        let look: u64 = self.look.values().sum();
+        let _ = writeln!(out, "  one look    {look} calls of provision, where nothing is left to do");
         for handed in &self.handed_over {
             let _ = writeln!(out, "  handed over {handed}");
         }

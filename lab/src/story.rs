@@ -290,6 +290,7 @@ async fn chapters(
     stack::provision(tale, ui.phase("provision")).await?;
     rotation::first(tale, ui.phase("first certificates")).await?;
     rotation::end_to_end(tale, ui.phase("end to end")).await?;
+    look::counted(tale, report, ui.phase("one look")).await?;
     for scenario in &options.scenarios {
         match scenario {
             Scenario::Recipe => rotation::renewals(tale, options, report, ui).await?,
