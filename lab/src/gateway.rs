@@ -32,6 +32,10 @@ const LARGEST: usize = 512 * 1024 * 1024;
 pub struct Passed {
     /// `<service>.<Operation>`.
     pub operation: String,
+    /// The request's method.
+    pub method: String,
+    /// The request's path and query.
+    pub path: String,
     /// HTTP status of the answer.
     pub status: u16,
     /// The request's body.
@@ -165,6 +169,7 @@ fn cut() -> Response {
 
 async fn forward(route: &Route, Call { operation, parts, body }: Call) -> Result<Response, String> {
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let asked = (parts.method.to_string(), path.to_owned());
     let mut headers = parts.headers;
     // The connection is ours, not the caller's.
     for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH, header::EXPECT] {
@@ -180,7 +185,7 @@ async fn forward(route: &Route, Call { operation, parts, body }: Call) -> Result
         .map_err(|error| format!("{operation}: {error}"))?;
     let (status, mut headers) = (answer.status(), answer.headers().clone());
     let answer = answer.bytes().await.map_err(|error| format!("{operation}: {error}"))?;
-    keep(route, operation, status, &body, &answer);
+    keep(route, operation, asked, status, &body, &answer);
     headers.remove(header::TRANSFER_ENCODING);
     headers.remove(header::CONNECTION);
     let mut response = Response::new(Body::from(answer));
@@ -189,13 +194,21 @@ async fn forward(route: &Route, Call { operation, parts, body }: Call) -> Result
     Ok(response)
 }
 
-fn keep(route: &Route, operation: String, status: StatusCode, request: &Bytes, answer: &Bytes) {
+fn keep(
+    route: &Route,
+    operation: String,
+    (method, path): (String, String),
+    status: StatusCode,
+    request: &Bytes,
+    answer: &Bytes,
+) {
     if let Ok(mut counts) = route.counts.lock() {
         *counts.entry(operation.clone()).or_default() += 1;
     }
     let kept = |body: &Bytes| if body.len() <= KEPT { body.clone() } else { Bytes::new() };
     if let Ok(mut passed) = route.passed.lock() {
-        passed.push(Passed { operation, status: status.as_u16(), request: kept(request), answer: kept(answer) });
+        let (request, answer) = (kept(request), kept(answer));
+        passed.push(Passed { operation, method, path, status: status.as_u16(), request, answer });
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Report {
     pub chaos: Vec<Storm>,
     /// Calls per operation, through every endpoint of the lab.
     pub api_calls: BTreeMap<String, u64>,
+    /// Calls per operation of one look of `provision` at a stack where nothing is left to do.
+    pub look: BTreeMap<String, u64>,
     /// Per function.
     pub lambda: BTreeMap<String, Lambda>,
     /// Key material found where it must not be.
@@ -77,6 +79,10 @@ pub enum Way {
     Refused,
     /// By Espalier: another target group, in place of another certificate.
     Replace,
+    /// By Espalier: what others changed is put right.
+    Drift,
+    /// By Espalier: instances of an Auto Scaling group come and go.
+    Scale,
     /// Files overwritten and servers restarted, for comparison.
     Naive,
 }
@@ -87,6 +93,8 @@ impl Way {
             Self::Espalier => "espalier",
             Self::Refused => "espalier, refused",
             Self::Replace => "espalier, replaced",
+            Self::Drift => "espalier, drift",
+            Self::Scale => "espalier, scaled",
             Self::Naive => "overwrite and restart",
         }
     }
@@ -278,6 +286,8 @@ impl Report {
         }
         let calls: u64 = self.api_calls.values().sum();
         let _ = writeln!(out, "  api calls   {calls} over {} operations", self.api_calls.len());
+        let look: u64 = self.look.values().sum();
+        let _ = writeln!(out, "  one look    {look} calls of provision, where nothing is left to do");
         for handed in &self.handed_over {
             let _ = writeln!(out, "  handed over {handed}");
         }

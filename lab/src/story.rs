@@ -5,16 +5,21 @@ mod chaos;
 pub mod cli;
 mod command;
 pub mod deploy;
+mod drift;
 mod input;
 pub mod judge;
 mod leaks;
 mod load;
+mod look;
 mod naive;
 mod policy;
 mod repair;
 mod replace;
+mod requests;
 mod rotation;
+mod scale;
 mod stack;
+mod teardown;
 pub mod timeline;
 pub mod watch;
 pub mod world;
@@ -77,6 +82,12 @@ pub enum Scenario {
     Policy,
     /// The targets' port is changed, and changed back, under client load.
     Replace,
+    /// Others change what is Espalier's: it is found, and repaired or only told.
+    Drift,
+    /// Instances of an Auto Scaling group come and go under client load.
+    Scale,
+    /// A half-deleted stack is torn down under faults, and made again; what is not Espalier's stays.
+    Teardown,
     /// ACM announces renewals under client load and under faults, a seed each (`--chaos`).
     Chaos,
 }
@@ -90,6 +101,9 @@ impl Scenario {
             Self::Repair => "repair",
             Self::Policy => "policy",
             Self::Replace => "replace",
+            Self::Drift => "drift",
+            Self::Scale => "scale",
+            Self::Teardown => "teardown",
             Self::Chaos => "chaos",
         }
     }
@@ -241,6 +255,8 @@ struct Tale {
     network: BTreeMap<String, String>,
     /// The operator's command, built.
     command: PathBuf,
+    /// A VPC that has nothing to do with the stack.
+    outsider: String,
     /// The followed ACM certificate.
     certificate: String,
     /// The spec as it was put.
@@ -278,6 +294,7 @@ async fn chapters(
     rotation::first(tale, ui.phase("first certificates")).await?;
     rotation::end_to_end(tale, ui.phase("end to end")).await?;
     command::told(tale, ui.phase("command")).await?;
+    look::counted(tale, report, ui.phase("one look")).await?;
     for scenario in &options.scenarios {
         match scenario {
             Scenario::Recipe => rotation::renewals(tale, options, report, ui).await?,
@@ -287,6 +304,9 @@ async fn chapters(
             Scenario::Repair => repair::told(tale, options, report, ui).await?,
             Scenario::Policy => policy::told(tale, ui).await?,
             Scenario::Replace => replace::told(tale, options, report, ui).await?,
+            Scenario::Drift => drift::told(tale, options, report, ui).await?,
+            Scenario::Scale => scale::told(tale, options, report, ui).await?,
+            Scenario::Teardown => teardown::told(tale, ui).await?,
             Scenario::Chaos => chaos::storms(tale, options, report, ui).await?,
         }
         stack::again(tale, ui.phase("plan again")).await?;
@@ -301,7 +321,8 @@ async fn chapters(
     if options.scenarios.contains(&Scenario::Leaks) {
         leaks::planted::all(tale, ui.phase("planted leaks")).await?;
     }
-    stack::tear_down(tale, ui.phase("tear down")).await
+    stack::tear_down(tale, ui.phase("tear down")).await?;
+    requests::check(tale, ui.phase("requests")).await
 }
 
 /// Looks for key material in everything so far, and blames the scenario that was told last.
@@ -380,7 +401,7 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
     let certificate = world.acm.issue(judge::DOMAIN, OffsetDateTime::now_utc());
     let spec = deploy::spec(&world, &workspace, &network, &certificate)?;
     let command = std::path::absolute(binaries.join(setup::COMMAND)).map_err(StoryError::io("finding the command"))?;
-    Ok(Tale { world, watch, plane, network, command, certificate, spec, roots: String::new() })
+    Ok(Tale { world, watch, plane, network, command, outsider, certificate, spec, roots: String::new() })
 }
 
 fn groups(network: &BTreeMap<String, String>, name: &str) -> Result<Vec<String>, StoryError> {

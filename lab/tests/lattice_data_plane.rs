@@ -323,6 +323,24 @@ async fn weights_share_connections_out() {
     assert_eq!(estate.events("NoTarget"), 1);
 }
 
+/// UG target-group-health-checks: a target in service is taken out by failed checks, not by checks that are switched on.
+#[tokio::test]
+async fn checks_that_are_switched_on_take_nobody_out_of_service() {
+    // No check will come to an end: what is seen is what switching them on does.
+    let estate = Estate::new(Options { second: Duration::from_secs(600), ..at_once() }).await;
+    let check = json!({"healthCheck": {"enabled": true, "protocol": "HTTPS", "protocolVersion": "HTTP1"}});
+    for guest in estate.guests.values() {
+        guest.task.abort();
+    }
+    for _ in 0..2 {
+        estate.world.call("PATCH", &format!("/targetgroups/{}", estate.group), check.clone()).await.ok();
+        assert!(estate.world.statuses(&estate.group).await.iter().all(|(_, status)| status == "INITIAL"));
+        // There is nobody at the target, but it is chosen.
+        assert!(matches!(estate.answer("127.1.0.10").await, Err(ClientError::Handshake(_))));
+    }
+    assert_eq!(estate.events("NoTarget"), 0);
+}
+
 /// UG target-group-health-checks: only healthy targets take connections; when none is healthy, all do.
 #[tokio::test]
 async fn health_checks_take_a_dead_target_out_and_fail_open() {

@@ -1,6 +1,7 @@
 //! Target groups and their targets.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -150,9 +151,12 @@ impl State {
         if !group.life.is_active() {
             return Err(Fault::about(Rule::GroupNotActive, "TARGET_GROUP", super::state::tail(&id)));
         }
+        let serving: Vec<_> = targets_open_to_traffic(group, now).into_iter().map(|(key, _)| key).collect();
         group.health_check = wanted.health_check.settle(&group.kind, group.protocol.as_deref())?;
         group.life.updated = now;
-        group.targets.values_mut().for_each(|target| target.health = Health::default());
+        for (key, target) in &mut group.targets {
+            target.health = Health::unchecked(serving.contains(key));
+        }
         self.changed_group(&id)
     }
 
@@ -338,6 +342,24 @@ pub(super) fn target_status(group: &Group, target: &Target, used: bool, now: Mom
         (true, Some(true)) => "HEALTHY",
         (true, Some(false)) => "UNHEALTHY",
     }
+}
+
+/// The targets that take new connections (UG target-group-health-checks): all that are registered when checks are off;
+/// when on, the healthy ones and those in service before anything was checked; all of them when there are none.
+pub(super) fn targets_open_to_traffic(group: &Group, now: Moment) -> Vec<((String, u16), Arc<Tally>)> {
+    let with = |statuses: &[&str]| -> Vec<_> {
+        let all = group.targets.iter().map(|(key, target)| (key, target, target_status(group, target, true, now)));
+        let open = all.filter(|(_, target, status)| {
+            statuses.contains(status)
+                || (*status == "INITIAL" && now >= target.initial_until && target.health.is_in_service())
+        });
+        open.map(|(key, target, _)| (key.clone(), target.tally.clone())).collect()
+    };
+    if !group.health_check.enabled {
+        return with(&["UNAVAILABLE"]);
+    }
+    let serving = with(&["HEALTHY"]);
+    if serving.is_empty() { with(&["UNHEALTHY"]) } else { serving }
 }
 
 fn check_target(group: &Group, id: &str, ec2: &Network) -> Result<(), Fault> {

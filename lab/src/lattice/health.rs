@@ -135,11 +135,26 @@ pub(super) fn matches(codes: &str, status: u16) -> bool {
 pub(super) struct Health {
     /// `None` until the first check.
     pub(super) healthy: Option<bool>,
+    /// Whether it took connections when checks were switched on or changed.
+    in_service: bool,
     successes: u32,
     failures: u32,
 }
 
 impl Health {
+    /// Nothing is known of a target whose group has new checks. One that is in service stays there until they take it out:
+    /// "If the health checks exceed UnhealthyThresholdCount consecutive failures, the service takes the target out of
+    /// service"; that a first check must be passed is said of a target that was just registered (UG
+    /// target-group-health-checks).
+    pub(super) fn unchecked(in_service: bool) -> Self {
+        Self { in_service, ..Self::default() }
+    }
+
+    /// Whether it takes connections although no check has said anything yet.
+    pub(super) fn is_in_service(&self) -> bool {
+        self.healthy.is_none() && self.in_service
+    }
+
     /// Takes in one result. The first success makes a new target healthy (UG target-group-health-checks); afterwards
     /// the thresholds decide.
     pub(super) fn record(&mut self, passed: bool, check: &HealthCheck) {

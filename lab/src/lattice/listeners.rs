@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::auth::{Facts, admits};
-use super::groups::target_status;
+use super::groups::targets_open_to_traffic;
 use super::page::{Page, page};
 use super::rules::{Fault, Rule};
 use super::state::{
@@ -379,18 +379,4 @@ impl State {
         };
         Some(Route { address, port: *port, tally: tally.clone() })
     }
-}
-
-/// The targets that take new connections (UG target-group-health-checks): all that are registered when checks are off;
-/// the healthy ones when on, and all of them when none is healthy (fail open).
-fn targets_open_to_traffic(group: &Group, now: Moment) -> Vec<((String, u16), Arc<Tally>)> {
-    let with = |status: &str| -> Vec<_> {
-        let targets = group.targets.iter().filter(|(_, target)| target_status(group, target, true, now) == status);
-        targets.map(|(key, target)| (key.clone(), target.tally.clone())).collect()
-    };
-    if !group.health_check.enabled {
-        return with("UNAVAILABLE");
-    }
-    let healthy = with("HEALTHY");
-    if healthy.is_empty() { with("UNHEALTHY") } else { healthy }
 }

@@ -97,7 +97,7 @@ pub(super) async fn tear_down(tale: &mut Tale, phase: Phase) -> Result<(), Story
 }
 
 /// Whatever still is ours: Lattice resources, ingress rules, the record.
-async fn left_behind(tale: &Tale) -> Result<Vec<String>, StoryError> {
+pub(super) async fn left_behind(tale: &Tale) -> Result<Vec<String>, StoryError> {
     let mut left: Vec<String> = tale.world.lattice.resources().into_keys().collect();
     let aws = tale.world.aws();
     let rules = aws.run(&["ec2", "describe-security-group-rules", "--output", "json"]).await?;

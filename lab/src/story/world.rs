@@ -12,6 +12,7 @@ use super::cli::{Cli, credentials};
 use super::watch::until;
 use super::{Options, Server, StoryError};
 use crate::acm::Acm;
+use crate::autoscaling::AutoScaling;
 use crate::aws::{ACCOUNT, REGION};
 use crate::chaos::Chaos;
 use crate::cloudformation::CloudFormationProxy;
@@ -68,6 +69,8 @@ pub struct World {
     pub chaos: Chaos,
     /// ACM.
     pub acm: Acm,
+    /// Auto Scaling.
+    pub autoscaling: AutoScaling,
     /// Systems Manager.
     pub ssm: Ssm,
     /// What was handed to stand-ins.
@@ -107,6 +110,9 @@ impl World {
         let chaos = Chaos::of(processes.clone());
         let router = EventRouter::new(&ministack).under(&chaos);
         let acm = Acm::start(router.clone()).await.map_err(StoryError::io("starting ACM"))?;
+        let autoscaling = AutoScaling::start(&moto, Arc::new(router.clone()))
+            .await
+            .map_err(StoryError::io("starting Auto Scaling"))?;
         let ssm = Ssm::start(ssm::Options::new(&ministack, run.join("commands")), Arc::new(router.clone()))
             .await
             .map_err(StoryError::io("starting SSM"))?;
@@ -132,6 +138,7 @@ impl World {
             ("ec2", moto.clone()),
             ("route_53", moto.clone()),
             ("acm", format!("http://{}", acm.address())),
+            ("auto_scaling", format!("http://{}", autoscaling.address())),
             ("ssm", ssm.url()),
             ("vpc_lattice", format!("http://{}", lattice.address())),
             ("cloudformation", format!("http://{}", proxy.address())),
@@ -150,6 +157,7 @@ impl World {
             router,
             chaos,
             acm,
+            autoscaling,
             ssm,
             handed_over,
             hosts: Vec::new(),
@@ -227,12 +235,19 @@ impl World {
             network.instances.iter().map(|(id, instance)| (id.clone(), instance.clone())).collect();
         for (index, (id, instance)) in instances.into_iter().enumerate() {
             let server = servers.get(index % servers.len().max(1)).copied().unwrap_or(Server::Lab);
-            self.host(server, id, &instance, stack, port).await?;
+            self.boot(server, id, &instance, stack, port).await?;
         }
         Ok(())
     }
 
-    async fn host(
+    /// The instance is gone: its interface, and its agent.
+    pub fn retire(&mut self, id: &str) {
+        self.hosts.retain(|host| host.id != id);
+        self.ssm.deregister(id);
+    }
+
+    /// Gives one instance a server, an interface and an SSM Agent, as its user data would.
+    pub async fn boot(
         &mut self,
         server: Server,
         id: String,
