@@ -329,7 +329,7 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
         (None, Some(directory)) => Some(directory.clone()),
         (None, None) => Some(setup::build(&workspace, &phase).await?),
     };
-    phase.done(if sam.is_some() { "left to `sam build`" } else { "five Lambda binaries built" });
+    phase.done(if sam.is_some() { "left to `sam build`" } else { "six Lambda binaries built" });
 
     let phase = ui.phase("world");
     let mut world = World::start(options, tools).await?;
