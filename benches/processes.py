@@ -21,6 +21,7 @@ CLIENTS = {
     "provision": ["vpc-lattice", "ec2", "route53", "ssm", "events"],
     "rotate": ["ssm", "dynamodb", "acm", "stepfunctions"],
     "mint": ["ssm", "dynamodb", "secretsmanager"],
+    "export": ["ssm", "dynamodb", "acm"],
     "distribute": ["ssm", "dynamodb"],
     "verify": [],
 }

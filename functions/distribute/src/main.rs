@@ -32,7 +32,7 @@ impl Function for Distribute {
     async fn handle(&self, request: WorkItem, _: &Invocation) -> Result<WorkResult, EdgeError> {
         match request {
             WorkItem::Deliver(item) => self.0.deliver(&item, espalier_edge::now()).await,
-            WorkItem::Mint(_) | WorkItem::Verify(_) | WorkItem::Membership(_) => {
+            WorkItem::Mint(_) | WorkItem::Export(_) | WorkItem::Verify(_) | WorkItem::Membership(_) => {
                 Err(EdgeError::invalid("distribute takes `deliver` items only"))
             }
         }

@@ -1,12 +1,9 @@
-//! One generation: made, stored, appended; or found, and finished if another mint was killed half-way.
-//!
-//! The order of the three writes and why it is safe under crashes and concurrency is in `espalier_aws::parameters`.
+//! One generation: made and stored, or found. How it is stored is `espalier_aws::parameters`' business.
 
-use espalier_aws::ledger::Ledger;
-use espalier_aws::parameters::{LeafStored, Parameters};
+use espalier_aws::parameters::leaves::{Leaves, Place};
 use espalier_aws::specs::Specs;
 use espalier_domain::failure::chain;
-use espalier_domain::id::{Generation, leaf_parameter};
+use espalier_domain::id::leaf_parameter;
 use espalier_domain::record::GenerationRecord;
 use espalier_domain::spec::{self, AllowedDomains, Manage, Spec};
 use espalier_domain::work::{MintItem, WorkResult};
@@ -27,19 +24,15 @@ pub(crate) struct Minter {
     pub(crate) specs: Specs,
     pub(crate) allowed: AllowedDomains,
     pub(crate) authorities: Authorities,
-    pub(crate) ledger: Ledger,
-    pub(crate) parameters: Parameters,
-    /// The KMS key that seals leaves.
-    pub(crate) leaf_key: String,
+    pub(crate) leaves: Leaves,
 }
 
 impl Minter {
     /// Makes the item's generation unless it is there.
     pub(crate) async fn mint(&self, item: &MintItem, now: OffsetDateTime) -> Result<WorkResult, EdgeError> {
-        let generations = self.ledger.generations(&item.stack).await?;
-        let record = match place(item, &generations)? {
-            Place::Taken(record) => record.clone(),
-            Place::Next => self.make(item, now).await?,
+        let record = match self.leaves.place(&item.stack, &item.scope, item.generation).await? {
+            Place::Taken(record) => *record,
+            Place::Next(_) => self.make(item, now).await?,
         };
         Ok(WorkResult::Minted {
             stack: item.stack.clone(),
@@ -54,29 +47,12 @@ impl Minter {
         let authority = self.authorities.issuing(&self.allowed, now).await?;
         let (leaf, bundle) = sign(&spec, &self.allowed, &authority, now).await?;
         let record = record(item, &leaf, &authority, now);
-        self.ledger.propose(&item.stack, &record, now).await?;
-        let stored =
-            self.parameters.store_leaf(&record.parameter, &bundle, &record.fingerprint, &self.leaf_key).await?;
-        let record = match stored {
-            LeafStored::Ours => record,
-            LeafStored::Taken(fingerprint) => self.other(item, &fingerprint).await?,
-            LeafStored::Foreign => {
-                return Err(EdgeError::refused(format!("the parameter {} is not one of ours", record.parameter)));
-            }
-        };
-        let appended = self.ledger.append(&item.stack, &record).await?;
-        if appended.fingerprint != record.fingerprint {
-            // Nobody but us writes either, and both in this order: a person has.
-            return Err(EdgeError::broken(format!(
-                "the ledger says {} and the parameter {} holds {}",
-                appended.fingerprint, record.parameter, record.fingerprint
-            )));
-        }
+        let record = self.leaves.store(&item.stack, record, &bundle, now).await?;
         tracing::info!(
             stack = %item.stack, generation = item.generation.0, serial = record.serial, because = item.because,
             "generation minted"
         );
-        Ok(appended)
+        Ok(record)
     }
 
     async fn spec(&self, item: &MintItem) -> Result<Spec, EdgeError> {
@@ -90,39 +66,11 @@ impl Minter {
         if spec.manage == Manage::Nothing {
             return Err(EdgeError::refused(format!("`manage` of {} is `nothing`: no leaf is minted", item.stack)));
         }
+        if spec.certificate.source().is_some() {
+            let text = format!("`certificate.issuer` of {} is `acm`: no leaf is minted", item.stack);
+            return Err(EdgeError::refused(text));
+        }
         Ok(spec)
-    }
-
-    /// The record of the leaf another mint stored under our generation's name.
-    async fn other(&self, item: &MintItem, fingerprint: &str) -> Result<GenerationRecord, EdgeError> {
-        let proposal = self.ledger.proposal(&item.stack, &item.scope, item.generation, fingerprint).await?;
-        proposal.ok_or_else(|| {
-            let parameter = leaf_parameter(&item.stack, &item.scope, item.generation);
-            EdgeError::refused(format!("the parameter {parameter} holds a leaf that was never proposed"))
-        })
-    }
-}
-
-/// Where a generation stands.
-#[derive(Debug, PartialEq)]
-enum Place<'a> {
-    /// It is in the ledger.
-    Taken(&'a GenerationRecord),
-    /// It follows the newest one.
-    Next,
-}
-
-/// Finds the item's place. A number that leaves a gap comes from an old look or from nowhere.
-fn place<'a>(item: &MintItem, generations: &'a [GenerationRecord]) -> Result<Place<'a>, EdgeError> {
-    let mut ours = generations.iter().filter(|record| record.scope == item.scope);
-    if let Some(record) = ours.clone().find(|record| record.generation == item.generation) {
-        return Ok(Place::Taken(record));
-    }
-    let next = ours.next_back().map_or(Generation::FIRST, |record| record.generation.next());
-    if item.generation == next {
-        Ok(Place::Next)
-    } else {
-        Err(EdgeError::conflict(format!("the next generation of {} is {next}, not {}", item.stack, item.generation)))
     }
 }
 
@@ -180,6 +128,7 @@ fn record(item: &MintItem, leaf: &Leaf, authority: &Authority, now: OffsetDateTi
         minted_at: now,
         authority: authority.id().to_owned(),
         follows: item.follows.clone(),
+        export: None,
         because: item.because.clone(),
     }
 }
@@ -187,8 +136,7 @@ fn record(item: &MintItem, leaf: &Leaf, authority: &Authority, now: OffsetDateTi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use espalier_domain::failure::Word;
-    use espalier_domain::id::{Scope, StackName};
+    use espalier_domain::id::{Generation, Scope, StackName};
     use espalier_domain::spec::KeyType;
 
     fn item(generation: u32) -> MintItem {
@@ -199,26 +147,6 @@ mod tests {
             follows: None,
             because: "missing".into(),
         }
-    }
-
-    fn known(scope: &str, generation: u32) -> GenerationRecord {
-        serde_json::from_value(serde_json::json!({
-            "scope": scope, "generation": generation, "parameter": "/espalier-leaf/payments/shared/1", "serial": "0a",
-            "fingerprint": "ab".repeat(32), "dnsNames": ["pay.example.com"], "notBefore": "2026-11-21T00:00:00Z",
-            "notAfter": "2026-11-28T00:00:00Z", "mintedAt": "2026-11-21T00:00:00Z", "authority": "a", "because": "missing",
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn only_the_next_generation_is_made() {
-        let ledger = [known("i-0000000000000000a", 7), known("shared", 1), known("shared", 2)];
-        assert_eq!(place(&item(3), &ledger), Ok(Place::Next));
-        assert_eq!(place(&item(2), &ledger), Ok(Place::Taken(&ledger[2])));
-        assert_eq!(place(&item(4), &ledger).unwrap_err().word, Word::Conflict);
-        assert_eq!(place(&item(1), &[]), Ok(Place::Next));
-        assert_eq!(place(&item(2), &[]).unwrap_err().word, Word::Conflict);
-        assert_eq!(place(&item(8), &ledger).unwrap_err().word, Word::Conflict);
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ mod leaf;
 
 use espalier_aws::ledger::Ledger;
 use espalier_aws::parameters::Parameters;
+use espalier_aws::parameters::leaves::Leaves;
 use espalier_aws::secrets::Secrets;
 use espalier_aws::specs::Specs;
 use espalier_domain::spec::AllowedDomains;
@@ -33,13 +34,14 @@ impl Function for Mint {
         let parameters = Parameters::new(&sdk);
         let authorities =
             Authorities { secrets: Secrets::new(&sdk), secret, ledger: ledger.clone(), parameters: parameters.clone() };
-        Ok(Self(Minter { specs: Specs::new(&sdk), allowed, authorities, ledger, parameters, leaf_key }))
+        let leaves = Leaves { ledger, parameters, key_id: leaf_key };
+        Ok(Self(Minter { specs: Specs::new(&sdk), allowed, authorities, leaves }))
     }
 
     async fn handle(&self, request: WorkItem, _: &Invocation) -> Result<WorkResult, EdgeError> {
         match request {
             WorkItem::Mint(item) => self.0.mint(&item, espalier_edge::now()).await,
-            WorkItem::Deliver(_) | WorkItem::Verify(_) | WorkItem::Membership(_) => {
+            WorkItem::Export(_) | WorkItem::Deliver(_) | WorkItem::Verify(_) | WorkItem::Membership(_) => {
                 Err(EdgeError::invalid("mint takes `mint` items only"))
             }
         }

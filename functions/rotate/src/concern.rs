@@ -21,8 +21,8 @@ pub(crate) enum Concern {
 pub(crate) enum Filter {
     /// Every one.
     All,
-    /// Those that follow this certificate.
-    Follows(AcmArn),
+    /// Those that serve or follow this certificate.
+    Uses(AcmArn),
     /// Those that may have one of these instances among their targets.
     Selects(Vec<InstanceId>),
 }
@@ -34,7 +34,7 @@ pub(crate) fn of(hint: &Hint) -> Concern {
     }
     match hint.kind {
         HintKind::Certificate | HintKind::Health => {
-            Concern::Some(hint.certificate.clone().map_or(Filter::All, Filter::Follows))
+            Concern::Some(hint.certificate.clone().map_or(Filter::All, Filter::Uses))
         }
         HintKind::Instance | HintKind::Command if !hint.instances.is_empty() => {
             Concern::Some(Filter::Selects(hint.instances.clone()))
@@ -55,7 +55,7 @@ impl Filter {
             .iter()
             .filter(|found| match self {
                 Self::All => true,
-                Self::Follows(_) | Self::Selects(_) => {
+                Self::Uses(_) | Self::Selects(_) => {
                     spec::parse(&found.text, allowed).is_ok_and(|spec| self.passes(&spec))
                 }
             })
@@ -66,7 +66,7 @@ impl Filter {
     fn passes(&self, spec: &Spec) -> bool {
         match self {
             Self::All => true,
-            Self::Follows(arn) => spec.certificate.follow.as_ref().is_some_and(|follow| follow.certificate_arn == *arn),
+            Self::Uses(arn) => spec.certificate.uses(arn),
             Self::Selects(instances) => match &spec.targets.select {
                 Select::InstanceIds(ids) => instances.iter().any(|instance| ids.contains(instance)),
                 // Whether it has the tag is not in the event.
@@ -100,9 +100,9 @@ mod tests {
         assert_eq!(of(&named), Concern::One(stack));
         let arn = AcmArn::parse("arn:aws:acm:eu-west-1:000000000000:certificate/61f50cd4").unwrap();
         let renewed = Hint { certificate: Some(arn.clone()), ..hint(HintKind::Certificate) };
-        assert_eq!(of(&renewed), Concern::Some(Filter::Follows(arn.clone())));
+        assert_eq!(of(&renewed), Concern::Some(Filter::Uses(arn.clone())));
         let notice = Hint { certificate: Some(arn.clone()), ..hint(HintKind::Health) };
-        assert_eq!(of(&notice), Concern::Some(Filter::Follows(arn)));
+        assert_eq!(of(&notice), Concern::Some(Filter::Uses(arn)));
         for kind in [HintKind::Sweep, HintKind::Certificate, HintKind::Instance, HintKind::Health] {
             assert_eq!(of(&hint(kind)), Concern::Some(Filter::All), "{kind:?}");
         }

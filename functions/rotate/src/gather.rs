@@ -174,13 +174,14 @@ impl Sources {
         Ok(Fleet { wanted, opted_in: opted, nodes })
     }
 
-    /// The followed certificate. ACM that does not answer is no reason to stop delivering what is minted.
+    /// The certificate that is served or followed. ACM that does not answer is no reason to stop delivering what is minted.
     async fn acm(&self, spec: &Spec) -> Result<Option<AcmEvidence>, EdgeError> {
-        let Some(follow) = &spec.certificate.follow else { return Ok(None) };
-        match self.certificates.describe(&follow.certificate_arn).await {
+        let follow = spec.certificate.follow.as_ref().map(|follow| &follow.certificate_arn);
+        let Some(certificate) = spec.certificate.source().or(follow) else { return Ok(None) };
+        match self.certificates.describe(certificate).await {
             Ok(evidence) => Ok(Some(evidence)),
             Err(error) => {
-                tracing::warn!(stack = %spec.stack, error = chain(&error), "the followed certificate was not read");
+                tracing::warn!(stack = %spec.stack, error = chain(&error), "the ACM certificate was not read");
                 Ok(None)
             }
         }

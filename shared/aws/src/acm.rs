@@ -1,16 +1,22 @@
-//! ACM: what `DescribeCertificate` shows of a certificate that a stack follows. Metadata only; nothing is exported.
+//! ACM: what `DescribeCertificate` shows of a certificate that a stack serves or follows, and its export.
 
 use aws_config::SdkConfig;
 use aws_sdk_acm::Client;
-use aws_sdk_acm::types::CertificateDetail;
-use espalier_domain::acm::{AcmEvidence, AcmStatus};
+use aws_sdk_acm::primitives::Blob;
+use aws_sdk_acm::types::{CertificateDetail, CertificateExport, RenewalEligibility};
+use espalier_domain::acm::{AcmEvidence, AcmKind, AcmRenewal, AcmStatus};
 use espalier_domain::id::AcmArn;
+use espalier_pki::export::{Passphrase, Sealed};
+use espalier_pki::key::SecretText;
 use time::OffsetDateTime;
 
 use crate::error::{AwsError, during};
 
 /// What the reader needs.
 pub const ACTIONS: &[&str] = &["acm:DescribeCertificate"];
+
+/// What the one who takes keys out of ACM needs.
+pub const EXPORT: &[&str] = &["acm:ExportCertificate"];
 
 /// ACM's certificates.
 #[derive(Debug, Clone)]
@@ -39,6 +45,29 @@ impl Certificates {
             Err(error) => Err(error),
         }
     }
+
+    /// Exports a certificate: its key comes encrypted under the passphrase, which the SDK copies into its request and
+    /// which is of no use for anything else afterwards.
+    ///
+    /// # Errors
+    /// ACM's, without its message: a validation error may quote the passphrase.
+    pub async fn export(&self, certificate: &AcmArn, passphrase: &Passphrase) -> Result<Sealed, AwsError> {
+        const CALL: &str = "acm:ExportCertificate";
+        let sent = self
+            .client
+            .export_certificate()
+            .certificate_arn(certificate.as_str())
+            .passphrase(Blob::new(passphrase.expose().as_bytes()))
+            .send()
+            .await;
+        let answer = sent.map_err(|error| during(CALL)(error).without_message())?;
+        let missing = |what: &str| AwsError::unexpected(CALL, format!("the answer has no {what}"));
+        Ok(Sealed {
+            certificate: answer.certificate.ok_or_else(|| missing("certificate"))?,
+            chain: answer.certificate_chain.ok_or_else(|| missing("chain"))?,
+            key: answer.private_key.map(SecretText::new).ok_or_else(|| missing("key"))?,
+        })
+    }
 }
 
 fn evidence(certificate: &AcmArn, detail: &CertificateDetail) -> AcmEvidence {
@@ -47,6 +76,14 @@ fn evidence(certificate: &AcmArn, detail: &CertificateDetail) -> AcmEvidence {
         status: AcmStatus::parse(detail.status().map_or("", |status| status.as_str())),
         serial: detail.serial().map(str::to_owned),
         not_after: detail.not_after().and_then(|end| OffsetDateTime::from_unix_timestamp(end.secs()).ok()),
+        kind: AcmKind::parse(detail.r#type().map_or("", |kind| kind.as_str())),
+        names: detail.subject_alternative_names().to_vec(),
+        export_enabled: detail.options().and_then(|options| options.export()) == Some(&CertificateExport::Enabled),
+        eligible: detail.renewal_eligibility().map(|word| *word == RenewalEligibility::Eligible),
+        renewal: detail.renewal_summary().map(|renewal| AcmRenewal {
+            status: renewal.renewal_status().as_str().to_owned(),
+            reason: renewal.renewal_status_reason().map(|reason| reason.as_str().to_owned()),
+        }),
     }
 }
 
@@ -68,5 +105,16 @@ mod tests {
         assert_eq!(seen.not_after, OffsetDateTime::from_unix_timestamp(1_795_000_000).ok());
         let pending = evidence(&arn, &CertificateDetail::builder().status("PENDING_VALIDATION".into()).build());
         assert_eq!((pending.status, pending.serial), (AcmStatus::PendingValidation, None));
+        assert_eq!((pending.export_enabled, pending.eligible, pending.renewal), (false, None, None));
+        let options = aws_sdk_acm::types::CertificateOptions::builder().export(CertificateExport::Enabled).build();
+        let detail = CertificateDetail::builder()
+            .r#type("AMAZON_ISSUED".into())
+            .subject_alternative_names("pay.example.com")
+            .options(options)
+            .renewal_eligibility(RenewalEligibility::Ineligible)
+            .build();
+        let seen = evidence(&arn, &detail);
+        assert_eq!((seen.kind, seen.export_enabled, seen.eligible), (AcmKind::Public, true, Some(false)));
+        assert_eq!(seen.names, ["pay.example.com"]);
     }
 }

@@ -16,9 +16,11 @@
 //! * killed after 2: the next mint finds the name taken and finishes step 3 with the right record;
 //! * an answer of 2 that got lost: the SDK's repetition finds the name taken by its own leaf, the same path.
 //!
-//! Whoever appends, the fingerprint in the ledger is the stored bundle's: only the creator's description is there to be
+//! `export` does the same with what it took out of ACM. Whoever appends, the fingerprint in the ledger is the stored bundle's: only the creator's description is there to be
 //! read, and its proposal was written before. Appending first instead (a reservation) would leave, after a crash, a
 //! generation whose bundle never existed, and targets told to fetch it.
+
+pub mod leaves;
 
 use aws_config::SdkConfig;
 use aws_sdk_ssm::Client;

@@ -158,6 +158,7 @@ fn generation(number: u32, fingerprint: &str) -> GenerationRecord {
         minted_at: at(0),
         authority: "a".into(),
         follows: None,
+        export: None,
         because: "missing".into(),
     }
 }

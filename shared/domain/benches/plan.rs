@@ -30,6 +30,7 @@ fn generation(number: u32) -> GenerationRecord {
         minted_at: NOW,
         authority: "a".into(),
         follows: None,
+        export: None,
         because: String::new(),
     }
 }
@@ -80,6 +81,7 @@ fn evidence(targets: u32) -> Evidence {
             validity_hours: 168,
             renew_before_hours: 56,
             renew_spread_percent: 0,
+            source: None,
             follow: None,
             canary: 1,
             bake_minutes: 0,

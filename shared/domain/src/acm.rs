@@ -1,164 +1,16 @@
-//! What ACM says: an event is a hint about one certificate, a description is evidence about it.
+//! What ACM's state means: a description is evidence about one certificate, and an event is only a hint to read it.
 //!
-//! An event never decides anything. It is read only for *which* certificate to look at, so every field but that one
-//! may be missing, and what ACM adds later is ignored (`ACM Certificate Rotated` is documented without a schema).
+//! No event decides anything. It is read (by the edge) for *which* certificate to look at; what it says happened is
+//! not kept, because it may be lost, late, repeated or forged. [`meaning`] is the whole table of what Espalier does.
 
-use serde_json::{Map, Value};
+mod meaning;
+
 use time::{Duration, OffsetDateTime};
 
-use crate::id::{AcmArn, NotAnId};
+use crate::id::AcmArn;
 use crate::record::AcmMark;
 
-/// The event source of every ACM event.
-pub const SOURCE: &str = "aws.acm";
-
-/// A certificate that is worth a look, and what the event said about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AcmHint {
-    /// The certificate.
-    pub certificate: AcmArn,
-    /// What happened, as far as the event tells.
-    pub kind: AcmHintKind,
-}
-
-/// The events ACM documents.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AcmHintKind {
-    /// `ACM Certificate Approaching Expiration`, sent daily from a threshold on.
-    ApproachingExpiration {
-        /// `DaysToExpiry`.
-        days: Option<i64>,
-    },
-    /// `ACM Certificate Expired`.
-    Expired {
-        /// `InUse`.
-        in_use: Option<bool>,
-    },
-    /// `ACM Certificate Available`.
-    Available {
-        /// `Action`: `ISSUANCE`, `RENEWAL`, `IMPORT` or `REIMPORT`.
-        action: Option<String>,
-        /// `Exported`.
-        exported: Option<bool>,
-    },
-    /// `ACM Certificate Renewal Action Required`.
-    RenewalActionRequired {
-        /// `RenewalStatusReason`.
-        reason: Option<String>,
-        /// `DaysToExpiry`.
-        days: Option<i64>,
-    },
-    /// `ACM Certificate Revoked`.
-    Revoked,
-    /// Any other detail type: still a reason to look.
-    Other {
-        /// The detail type.
-        detail_type: String,
-    },
-}
-
-/// An ACM event that cannot be understood. Names the field by its JSON pointer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadAcmEvent {
-    /// The certificate is not named.
-    #[error("/resources/0: missing; it has to be the certificate's ARN")]
-    NoCertificate,
-    /// What stands where the certificate's ARN should is something else.
-    #[error("/resources/0: not a certificate")]
-    NotACertificate(#[source] NotAnId),
-    /// A field is there, but with a value of another kind.
-    #[error("/detail{field}: {found} where {wanted} was expected")]
-    Field {
-        /// The field's pointer below `/detail`.
-        field: String,
-        /// What stands there.
-        found: &'static str,
-        /// What should.
-        wanted: &'static str,
-    },
-}
-
-/// Reads an event of source [`SOURCE`]. `detail` may be missing (`null`).
-pub fn hint(detail_type: &str, resources: &[String], detail: &Value) -> Result<AcmHint, BadAcmEvent> {
-    let arn = resources.first().ok_or(BadAcmEvent::NoCertificate)?;
-    let certificate = AcmArn::parse(arn.as_str()).map_err(BadAcmEvent::NotACertificate)?;
-    let empty = Map::new();
-    let detail = match detail {
-        Value::Null => Detail(&empty),
-        Value::Object(fields) => Detail(fields),
-        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            return Err(wrong("", detail, "an object"));
-        }
-    };
-    let kind = match detail_type {
-        "ACM Certificate Approaching Expiration" => {
-            AcmHintKind::ApproachingExpiration { days: detail.number("DaysToExpiry")? }
-        }
-        "ACM Certificate Expired" => AcmHintKind::Expired { in_use: detail.boolean("InUse")? },
-        "ACM Certificate Available" => {
-            AcmHintKind::Available { action: detail.text("Action")?, exported: detail.boolean("Exported")? }
-        }
-        "ACM Certificate Renewal Action Required" => AcmHintKind::RenewalActionRequired {
-            reason: detail.text("RenewalStatusReason")?,
-            days: detail.number("DaysToExpiry")?,
-        },
-        "ACM Certificate Revoked" => AcmHintKind::Revoked,
-        other => AcmHintKind::Other { detail_type: other.to_owned() },
-    };
-    Ok(AcmHint { certificate, kind })
-}
-
-/// The fields of an event, each of which may be missing or null.
-struct Detail<'a>(&'a Map<String, Value>);
-
-impl Detail<'_> {
-    fn get(&self, field: &str) -> Option<&Value> {
-        self.0.get(field).filter(|value| !value.is_null())
-    }
-
-    fn text(&self, field: &str) -> Result<Option<String>, BadAcmEvent> {
-        match self.get(field) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone())),
-            Some(other) => Err(wrong(field, other, "text")),
-        }
-    }
-
-    fn number(&self, field: &str) -> Result<Option<i64>, BadAcmEvent> {
-        let Some(value) = self.get(field) else { return Ok(None) };
-        let number = match value {
-            Value::Number(number) => number.as_i64(),
-            Value::String(text) => text.trim().parse().ok(),
-            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-        };
-        number.map(Some).ok_or_else(|| wrong(field, value, "a whole number"))
-    }
-
-    /// ACM's documents print booleans as `TRUE` and `FALSE` in some examples.
-    fn boolean(&self, field: &str) -> Result<Option<bool>, BadAcmEvent> {
-        let Some(value) = self.get(field) else { return Ok(None) };
-        let boolean = match value {
-            Value::Bool(boolean) => Some(*boolean),
-            Value::String(text) if text.eq_ignore_ascii_case("true") => Some(true),
-            Value::String(text) if text.eq_ignore_ascii_case("false") => Some(false),
-            Value::String(_) | Value::Null | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
-        };
-        boolean.map(Some).ok_or_else(|| wrong(field, value, "true or false"))
-    }
-}
-
-fn wrong(field: &str, found: &Value, wanted: &'static str) -> BadAcmEvent {
-    let found = match found {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "other text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    };
-    let field = if field.is_empty() { String::new() } else { format!("/{field}") };
-    BadAcmEvent::Field { field, found, wanted }
-}
+pub use meaning::{Act, Meaning, Use, meaning};
 
 /// `CertificateStatus` of `DescribeCertificate`, and that there is no such certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,7 +65,41 @@ impl AcmStatus {
     }
 }
 
-/// The followed certificate as `DescribeCertificate` shows it.
+/// `Type` of `DescribeCertificate`: where a certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AcmKind {
+    /// `AMAZON_ISSUED`: a public one.
+    Public,
+    /// `PRIVATE`: issued by AWS Private CA through ACM.
+    Private,
+    /// `IMPORTED`: brought by somebody, and renewed by nobody else.
+    Imported,
+    /// Nothing, or a word ACM added later.
+    Other(String),
+}
+
+impl AcmKind {
+    /// Reads ACM's word.
+    pub fn parse(word: &str) -> Self {
+        match word {
+            "AMAZON_ISSUED" => Self::Public,
+            "PRIVATE" => Self::Private,
+            "IMPORTED" => Self::Imported,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+}
+
+/// `RenewalSummary` of `DescribeCertificate`: how ACM's latest attempt to renew it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcmRenewal {
+    /// `RenewalStatus`: `PENDING_AUTO_RENEWAL`, `PENDING_VALIDATION`, `SUCCESS` or `FAILED`.
+    pub status: String,
+    /// `RenewalStatusReason`, such as `CAA_ERROR` or `PCA_ACCESS_DENIED`.
+    pub reason: Option<String>,
+}
+
+/// A certificate as `DescribeCertificate` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcmEvidence {
     /// The certificate.
@@ -224,9 +110,19 @@ pub struct AcmEvidence {
     pub serial: Option<String>,
     /// End of validity; absent before issuance.
     pub not_after: Option<OffsetDateTime>,
+    /// Where it comes from.
+    pub kind: AcmKind,
+    /// Its DNS names, as ACM lists them.
+    pub names: Vec<String>,
+    /// `Options.Export` is `ENABLED`: a public certificate that may be exported. Fixed when it was requested.
+    pub export_enabled: bool,
+    /// `RenewalEligibility`: whether ACM will renew it by itself; absent where ACM does not say.
+    pub eligible: Option<bool>,
+    /// How the latest renewal stands; absent when there was none.
+    pub renewal: Option<AcmRenewal>,
 }
 
-/// Why a certificate cannot be followed, as a phrase that follows its ARN.
+/// Why a certificate cannot be used, as a phrase that follows its ARN.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{certificate} {problem}")]
 pub struct AcmUnusable {
@@ -239,7 +135,17 @@ pub struct AcmUnusable {
 impl AcmEvidence {
     /// A certificate that `DescribeCertificate` does not find.
     pub fn missing(certificate: AcmArn) -> Self {
-        Self { certificate, status: AcmStatus::Missing, serial: None, not_after: None }
+        Self {
+            certificate,
+            status: AcmStatus::Missing,
+            serial: None,
+            not_after: None,
+            kind: AcmKind::Other(String::new()),
+            names: Vec::new(),
+            export_enabled: false,
+            eligible: None,
+            renewal: None,
+        }
     }
 
     /// What a leaf minted now would answer. `expiring_days` before its end the certificate counts as expiring.
@@ -259,80 +165,20 @@ impl AcmEvidence {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
     use time::macros::datetime;
 
     use super::*;
 
     const ARN: &str = "arn:aws:acm:eu-west-1:123456789012:certificate/61f50cd4-45b9-4259-b049-d0a53682fa4b";
 
-    fn read(detail_type: &str, detail: &Value) -> Result<AcmHintKind, BadAcmEvent> {
-        hint(detail_type, &[ARN.to_owned()], detail).map(|hint| hint.kind)
-    }
-
-    #[test]
-    fn all_documented_events_and_any_other_are_hints() {
-        let days = AcmHintKind::ApproachingExpiration { days: Some(31) };
-        let detail = json!({"DaysToExpiry": 31, "CommonName": "api.example.com", "Later": [1]});
-        assert_eq!(read("ACM Certificate Approaching Expiration", &detail), Ok(days.clone()));
-        assert_eq!(read("ACM Certificate Approaching Expiration", &json!({"DaysToExpiry": "31"})), Ok(days));
-        assert_eq!(
-            read("ACM Certificate Available", &json!({"Action": "RENEWAL", "Exported": "FALSE"})),
-            Ok(AcmHintKind::Available { action: Some("RENEWAL".into()), exported: Some(false) })
-        );
-        assert_eq!(
-            read("ACM Certificate Expired", &json!({"InUse": "TRUE"})),
-            Ok(AcmHintKind::Expired { in_use: Some(true) })
-        );
-        assert_eq!(
-            read("ACM Certificate Renewal Action Required", &json!({"RenewalStatusReason": "CAA_ERROR"})),
-            Ok(AcmHintKind::RenewalActionRequired { reason: Some("CAA_ERROR".into()), days: None })
-        );
-        assert_eq!(read("ACM Certificate Revoked", &json!({})), Ok(AcmHintKind::Revoked));
-        let rotated = AcmHintKind::Other { detail_type: "ACM Certificate Rotated".into() };
-        assert_eq!(read("ACM Certificate Rotated", &json!({"Action": 7})), Ok(rotated));
-    }
-
-    #[test]
-    fn every_field_but_the_certificate_may_be_missing() {
-        for kind in ["Approaching Expiration", "Expired", "Available", "Renewal Action Required", "Revoked", "New"] {
-            for detail in [json!({}), Value::Null, json!({"DaysToExpiry": null, "Action": null, "InUse": null})] {
-                assert!(read(&format!("ACM Certificate {kind}"), &detail).is_ok(), "{kind} {detail}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_malformed_is_named() {
-        let said = |result: Result<AcmHintKind, BadAcmEvent>| result.unwrap_err().to_string();
-        assert_eq!(
-            said(read("ACM Certificate Available", &json!({"Action": ["RENEWAL"]}))),
-            "/detail/Action: a list where text was expected"
-        );
-        assert_eq!(
-            said(read("ACM Certificate Expired", &json!({"InUse": "maybe"}))),
-            "/detail/InUse: other text where true or false was expected"
-        );
-        assert_eq!(
-            said(read("ACM Certificate Approaching Expiration", &json!({"DaysToExpiry": 1.5}))),
-            "/detail/DaysToExpiry: a number where a whole number was expected"
-        );
-        assert_eq!(
-            said(read("ACM Certificate Revoked", &json!("x"))),
-            "/detail: other text where an object was expected"
-        );
-        assert_eq!(hint("x", &[], &Value::Null), Err(BadAcmEvent::NoCertificate));
-        assert!(matches!(hint("x", &["arn:aws:s3:::b".into()], &Value::Null), Err(BadAcmEvent::NotACertificate(_))));
-    }
-
     #[test]
     fn only_an_issued_certificate_in_its_time_has_a_mark() {
         let now = datetime!(2026-11-21 12:00 UTC);
         let good = AcmEvidence {
-            certificate: AcmArn::parse(ARN).unwrap(),
             status: AcmStatus::parse("ISSUED"),
             serial: Some("0a:0b".into()),
             not_after: Some(now + Duration::days(46)),
+            ..AcmEvidence::missing(AcmArn::parse(ARN).unwrap())
         };
         assert_eq!(good.mark(now, 45), Ok(AcmMark { serial: "0a:0b".into(), expiring: false }));
         assert_eq!(good.mark(now + Duration::days(1), 45), Ok(AcmMark { serial: "0a:0b".into(), expiring: true }));

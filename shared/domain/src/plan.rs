@@ -59,8 +59,18 @@ pub enum BlockCode {
     AuthorityExpiring,
     /// A DNS name is outside the control plane's `AllowedDomains`.
     DomainNotAllowed,
-    /// The ACM certificate the stack follows cannot be used.
+    /// The ACM certificate the stack serves or follows cannot be used.
     AcmUnusable,
+    /// The ACM certificate the stack serves was revoked.
+    AcmRevoked,
+    /// The ACM certificate the stack serves has ended.
+    AcmExpired,
+    /// The ACM certificate the stack serves ends soon, and ACM has no newer one yet.
+    AcmExpiring,
+    /// ACM tries to renew the certificate the stack serves, and cannot without somebody's help.
+    AcmActionRequired,
+    /// ACM will not renew the certificate the stack serves.
+    AcmNotRenewing,
     /// Something exists but VPC Lattice (or this version) cannot work with it as it is.
     Unsupported,
     /// An auth policy lets no TLS passthrough connection through.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::id::{Epoch, Generation, InstanceId, Scope};
+use crate::id::{AcmArn, Epoch, Generation, InstanceId, Scope};
 use crate::verdict::{Fault, Verdict};
 use crate::work::DeliveryAction;
 
@@ -22,7 +22,7 @@ pub struct AcmMark {
     pub expiring: bool,
 }
 
-/// A leaf that was minted. Public data only: its key is in the Parameter Store value and nowhere else.
+/// A leaf that was minted here or exported from ACM. Public data only: its key is in the Parameter Store value and nowhere else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GenerationRecord {
@@ -44,16 +44,29 @@ pub struct GenerationRecord {
     /// End of validity.
     #[serde(with = "time::serde::rfc3339")]
     pub not_after: OffsetDateTime,
-    /// When it was minted.
+    /// When it was minted or exported.
     #[serde(with = "time::serde::rfc3339")]
     pub minted_at: OffsetDateTime,
-    /// The authority that signed it.
+    /// The authority that signed it; of an exported one, the digest of what a verifier trusts.
     pub authority: String,
     /// What it answered on ACM's side.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follows: Option<AcmMark>,
-    /// Why it was minted.
+    /// Where it was exported from; absent when it was minted here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export: Option<ExportRecord>,
+    /// Why it was minted or exported.
     pub because: String,
+}
+
+/// A generation that came out of ACM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExportRecord {
+    /// The ACM certificate.
+    pub certificate: AcmArn,
+    /// What a verifier trusts: the certificate above those that the targets serve, PEM.
+    pub trust_pem: String,
 }
 
 /// An authority whose leaves may be on the wire. Public data only.

@@ -220,7 +220,8 @@ pub struct Certificate {
     /// The kind of key.
     #[serde(default)]
     pub key_type: KeyType,
-    /// How long a leaf lives, in hours, 1 to 720.
+    /// How long a leaf lives, in hours, 1 to 720; of an ACM certificate, what to expect.
+    #[serde(default = "acm_hours")]
     pub validity_hours: u32,
     /// How long before its end a leaf is replaced, in hours.
     pub renew_before_hours: u32,
@@ -232,13 +233,35 @@ pub struct Certificate {
     pub follow: Option<Follow>,
 }
 
-/// Who signs leaves.
+/// Who signs what the targets serve.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase")]
 pub enum Issuer {
-    /// The control plane's own authority.
+    /// The control plane's own authority: `mint` makes leaves.
     #[default]
     Authority,
+    /// ACM: `export` takes the certificate and its key from there, again after each of ACM's renewals.
+    #[serde(rename_all = "camelCase")]
+    Acm {
+        /// The certificate.
+        certificate_arn: AcmArn,
+    },
+}
+
+impl Certificate {
+    /// The ACM certificate that the targets serve, if it comes from there.
+    pub fn source(&self) -> Option<&AcmArn> {
+        match &self.issuer {
+            Issuer::Authority => None,
+            Issuer::Acm { certificate_arn } => Some(certificate_arn),
+        }
+    }
+
+    /// Whether the stack serves or follows this ACM certificate.
+    pub fn uses(&self, certificate: &AcmArn) -> bool {
+        self.source() == Some(certificate)
+            || self.follow.as_ref().is_some_and(|follow| follow.certificate_arn == *certificate)
+    }
 }
 
 /// Where a leaf's key is made and kept.
@@ -483,6 +506,11 @@ fn one() -> u32 {
 
 fn yes() -> bool {
     true
+}
+
+/// A public certificate of ACM lives 198 days (ACM user guide, certificate characteristics).
+fn acm_hours() -> u32 {
+    198 * 24
 }
 
 fn forty_five() -> u32 {

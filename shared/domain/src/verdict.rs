@@ -102,7 +102,7 @@ pub fn judge(presented: &Presented, expected: &Expected<'_>, now: OffsetDateTime
     if presented.chain.is_err() {
         faults.push(Fault::Untrusted);
     }
-    if !presented.names.iter().any(|name| covers(name, expected.server_name)) {
+    if !presented.names.iter().any(|name| covers(name, expected.server_name.as_str())) {
         faults.push(Fault::WrongName);
     }
     // RFC 5280 section 4.1.2.5: both ends are inclusive.
@@ -124,12 +124,13 @@ pub fn judge(presented: &Presented, expected: &Expected<'_>, now: OffsetDateTime
     }
 }
 
-/// RFC 6125 section 6.4: equal without regard to case, or a wildcard that is the whole leftmost label.
-fn covers(presented: &str, asked: &HostName) -> bool {
+/// Whether a name in a certificate is good for the lower-case name asked for. RFC 6125 section 6.4: equal without
+/// regard to case, or a wildcard that is the whole leftmost label.
+pub fn covers(presented: &str, asked: &str) -> bool {
     let presented = presented.to_ascii_lowercase();
     match presented.strip_prefix("*.") {
-        None => presented == asked.as_str(),
-        Some(parent) => parent.contains('.') && asked.as_str().split_once('.').is_some_and(|(_, rest)| rest == parent),
+        None => presented == asked,
+        Some(parent) => parent.contains('.') && asked.split_once('.').is_some_and(|(_, rest)| rest == parent),
     }
 }
 

@@ -22,6 +22,9 @@ pub enum WorkItem {
     /// For `mint`: make this generation, unless the ledger already has it.
     #[serde(rename_all = "camelCase")]
     Mint(MintItem),
+    /// For `export`: take this generation out of ACM, unless the ledger already has it.
+    #[serde(rename_all = "camelCase")]
+    Export(ExportItem),
     /// For `distribute`: send our document to these targets.
     #[serde(rename_all = "camelCase")]
     Deliver(DeliverItem),
@@ -57,6 +60,22 @@ pub struct MintItem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follows: Option<AcmMark>,
     /// Why it is minted, for the ledger.
+    pub because: String,
+}
+
+/// What `export` needs beyond the spec, which it reads itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExportItem {
+    /// The stack.
+    pub stack: StackName,
+    /// Who shares the leaf.
+    pub scope: Scope,
+    /// The generation to make: the ledger's newest plus one at the time of planning. A conditional write decides.
+    pub generation: Generation,
+    /// The serial number that ACM showed, lower-case hexadecimal: another certificate is not what was planned.
+    pub serial: String,
+    /// Why it is exported, for the ledger.
     pub because: String,
 }
 
@@ -143,7 +162,7 @@ pub struct Through {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase")]
 pub enum WorkResult {
-    /// `mint`: the generation exists now (made by this call, or found).
+    /// `mint` or `export`: the generation exists now (made by this call, or found).
     #[serde(rename_all = "camelCase")]
     Minted {
         /// The stack.

@@ -226,3 +226,27 @@ fn windows_and_freezes_are_read_and_their_mistakes_named() {
     ];
     assert_eq!(paths, expected);
 }
+
+#[test]
+fn a_certificate_out_of_acm_is_named_and_nothing_is_said_that_acm_decides() {
+    let good: Value = serde_json::from_str(include_str!("../../../examples/acm.json")).unwrap();
+    let spec = spec::parse(&good.to_string(), &allowed()).unwrap();
+    let policy = Policy::from_spec(&spec);
+    assert_eq!(policy.source.as_ref(), spec.certificate.source());
+    assert!(policy.source.is_some_and(|arn| spec.certificate.uses(&arn)) && policy.follow.is_none());
+
+    let mut bad = good.clone();
+    bad["certificate"]["issuer"] = json!({"kind": "acm"});
+    bad["certificate"]["validityHours"] = json!(168);
+    bad["certificate"]["renewBeforeHours"] = json!(56);
+    bad["certificate"]["keyType"] = json!("RSA_2048");
+    bad["certificate"]["follow"] = json!({"certificateArn": good["certificate"]["issuer"]["certificateArn"]});
+    let paths: Vec<String> = refusals(&bad).into_iter().map(|(path, _)| path).collect();
+    let expected = ["follow", "issuer/certificateArn", "keyType", "validityHours"];
+    assert_eq!(paths, expected.map(|field| format!("/certificate/{field}")));
+
+    let mut ours = good;
+    ours["certificate"]["issuer"]["kind"] = json!("authority");
+    let paths: Vec<String> = refusals(&ours).into_iter().map(|(path, _)| path).collect();
+    assert_eq!(paths, ["/certificate/issuer/certificateArn", "/certificate/validityHours"]);
+}

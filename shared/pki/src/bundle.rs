@@ -40,11 +40,18 @@ pub fn assemble(key: &PrivateKey, leaf: &Leaf) -> Result<SecretText, BundleError
     if key.public().fingerprint() != leaf.facts().key_fingerprint {
         return Err(BundleError::Mismatch("the key is not the leaf's"));
     }
-    let bundle = SecretText::join(&[
-        &key.to_pem(),
-        &pem::encode(pem::CERTIFICATE, leaf.der()),
-        &pem::encode(pem::CERTIFICATE, leaf.issuing()),
-    ]);
+    join(key, leaf.der(), &[leaf.issuing().to_vec()])
+}
+
+/// The parts as one text, if a parameter takes it.
+pub(crate) fn join(key: &PrivateKey, leaf: &[u8], above: &[Vec<u8>]) -> Result<SecretText, BundleError> {
+    let key = key.to_pem();
+    let public: Vec<_> = std::iter::once(leaf)
+        .chain(above.iter().map(Vec::as_slice))
+        .map(|der| pem::encode(pem::CERTIFICATE, der))
+        .collect();
+    let parts: Vec<&str> = std::iter::once(key.as_str()).chain(public.iter().map(|part| part.as_str())).collect();
+    let bundle = SecretText::join(&parts);
     let bytes = bundle.expose().len();
     if bytes > ADVANCED_TIER {
         return Err(BundleError::TooLong { bytes });

@@ -7,9 +7,13 @@
 
 pub mod authority;
 pub mod bundle;
+pub mod export;
 pub mod inspect;
 pub mod issue;
 pub mod key;
 pub mod lint;
 pub mod pem;
 pub mod profile;
+mod sealed;
+
+pub use sealed::BadSealed;

@@ -52,6 +52,18 @@ fn declared() -> BTreeMap<&'static str, Vec<(&'static str, &'static [&'static st
                 ("secrets", secrets::ACTIONS),
             ],
         ),
+        (
+            "export",
+            vec![
+                ("acm", acm::EXPORT),
+                ("specs", specs::ACTIONS),
+                ("ledger", ledger::READ),
+                ("ledger", ledger::WRITE),
+                ("parameters", parameters::LEAF_WRITE),
+                ("parameters", parameters::LEAF_KEY),
+                ("parameters", parameters::TRUST_WRITE),
+            ],
+        ),
         ("distribute", vec![("ledger", ledger::READ), ("ledger", ledger::WRITE), ("command", command::SEND)]),
         ("verify", vec![]),
     ])
@@ -139,7 +151,18 @@ fn no_role_is_wider_than_a_sentence_in_the_template_explains() {
             );
         }
     }
-    assert_eq!(roles, 6, "one for each function and one for the state machine");
+    assert_eq!(roles, 7, "one for each function and one for the state machine");
+}
+
+#[test]
+fn only_export_takes_keys_out_of_acm() {
+    let template = Template::read("template.yaml");
+    let exports = |role: &str| {
+        statements(&template, role).iter().any(|one| one.actions.iter().any(|action| action == "acm:ExportCertificate"))
+    };
+    let roles: Vec<&str> =
+        template.resources("AWS::IAM::Role").map(|(role, _)| role).filter(|role| exports(role)).collect();
+    assert_eq!(roles, ["ExportRole"]);
 }
 
 #[test]
@@ -153,6 +176,7 @@ fn what_is_dangerous_is_bound_by_a_condition() {
         ("ProvisionRole", "WriteAliases"),
         ("ProvisionRole", "Tell"),
         ("MintRole", "SealLeaves"),
+        ("ExportRole", "SealLeaves"),
         ("DistributeRole", "OptedInInstances"),
     ] {
         let found = statements(&template, role).into_iter().find(|statement| statement.sid == sid);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 use espalier_tests::root;
 
-const FUNCTIONS: [&str; 5] = ["provision", "rotate", "mint", "distribute", "verify"];
+const FUNCTIONS: [&str; 6] = ["provision", "rotate", "mint", "export", "distribute", "verify"];
 
 fn metadata() -> Metadata {
     MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec().unwrap()
@@ -64,7 +64,7 @@ fn only_these_crates_name_the_sdk_open_a_socket_or_sign() {
                 sdk if sdk.starts_with("aws-sdk-") => &["espalier-aws"],
                 "rcgen" => &["espalier-pki"],
                 "rustls" | "tokio-rustls" | "hickory-resolver" => &["espalier-probe", "espalier-lab"],
-                "lambda_runtime" => &["espalier-edge", "provision", "rotate", "mint", "distribute", "verify"],
+                "lambda_runtime" => &["espalier-edge", "provision", "rotate", "mint", "export", "distribute", "verify"],
                 _ => continue,
             };
             assert!(allowed.contains(&name), "{name} uses {used}; only {allowed:?} may");

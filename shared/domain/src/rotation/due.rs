@@ -2,6 +2,7 @@
 
 use time::{Duration, OffsetDateTime};
 
+use crate::acm::{Act, Meaning, Use, meaning};
 use crate::id::{Generation, InstanceId};
 use crate::plan::{Block, BlockCode};
 use crate::record::{AcmMark, GenerationRecord};
@@ -27,6 +28,8 @@ pub enum Due {
         /// What there is to answer.
         acm: AcmMark,
     },
+    /// It came out of ACM, and the spec now wants leaves of our own.
+    Source,
     /// The authority that signed it is not one of ours any more.
     AuthorityRetired {
         /// Its id.
@@ -72,6 +75,7 @@ impl Due {
             Self::Acm { leaf: Some(was), acm } => {
                 format!("{leaf} answers ACM serial {}; ACM now has {}", was.serial, acm.serial)
             }
+            Self::Source => format!("{leaf} was exported from ACM; the spec now asks for one of our own authority"),
             Self::AuthorityRetired { authority } => format!("{leaf} was signed by {authority}, which is retired"),
             Self::Age { not_after } => format!("{leaf} ends at {}", minute(*not_after)),
             Self::Reverted { target } => format!("{leaf} was reverted on {target} and is never used again"),
@@ -82,35 +86,35 @@ impl Due {
     }
 }
 
-/// What the state of the followed ACM certificate means.
-pub(crate) enum Followed {
-    /// The spec follows none.
-    Nothing,
-    /// It can be followed.
-    Mark(AcmMark),
-    /// It cannot be; the leaves live on by their own calendar.
-    Unusable(Block),
-}
-
-/// Reads the followed certificate.
-pub(crate) fn followed(evidence: &Evidence) -> Followed {
-    let Some(follow) = &evidence.policy.follow else { return Followed::Nothing };
-    let unusable = |because: String| Followed::Unusable(Block { code: BlockCode::AcmUnusable, because });
-    match &evidence.acm {
-        None => unusable(format!("{} could not be read from ACM", follow.certificate)),
-        Some(acm) if acm.certificate != follow.certificate => {
-            unusable(format!("{} was read in place of {}", acm.certificate, follow.certificate))
-        }
-        Some(acm) => match acm.mark(evidence.now, follow.expiring_days) {
-            Ok(mark) => Followed::Mark(mark),
-            Err(problem) => unusable(format!("{problem}; leaves are renewed by their own age alone")),
-        },
-    }
+/// What the state of the ACM certificate that the stack serves or follows means; absent when it uses none.
+pub(crate) fn of_acm(evidence: &Evidence) -> Option<Meaning> {
+    let (policy, newest) = (&evidence.policy, evidence.newest());
+    let names = policy.leaf_names();
+    let serves = policy.source.as_ref().map(|certificate| {
+        let renew_before = policy.renew_before();
+        Use::Serves { certificate, newest, names: &names, renew_before }
+    });
+    let follows = policy.follow.as_ref().map(|follow| Use::Follows {
+        certificate: &follow.certificate,
+        newest,
+        expiring_days: follow.expiring_days,
+    });
+    let used = serves.or(follows)?;
+    Some(meaning(Some(used), evidence.acm.as_ref(), evidence.now))
 }
 
 /// The reason that lies in the newest generation itself; what targets made of it is the planner's business.
-pub(crate) fn due(evidence: &Evidence, followed: &Followed) -> Option<Due> {
-    let Some(newest) = evidence.newest() else { return Some(Due::First) };
+pub(crate) fn due(evidence: &Evidence, acm: Option<&Meaning>) -> Option<Due> {
+    let Some(newest) = evidence.newest() else {
+        return (evidence.policy.source.is_none() || is_exportable(acm)).then_some(Due::First);
+    };
+    let renewed = renewed(newest, acm);
+    if evidence.policy.source.is_some() {
+        return renewed;
+    }
+    if newest.export.is_some() {
+        return Some(Due::Source);
+    }
     let spec = evidence.policy.leaf_names();
     let mut leaf = newest.dns_names.clone();
     leaf.sort();
@@ -120,24 +124,36 @@ pub(crate) fn due(evidence: &Evidence, followed: &Followed) -> Option<Due> {
     if !evidence.authorities.iter().any(|authority| authority.authority == newest.authority) {
         return Some(Due::AuthorityRetired { authority: newest.authority.clone() });
     }
-    if let Followed::Mark(mark) = followed
-        && answers_not(newest.follows.as_ref(), mark)
-    {
-        return Some(Due::Acm { leaf: newest.follows.clone(), acm: mark.clone() });
-    }
-    (evidence.now >= renew_at(&evidence.policy, newest)).then_some(Due::Age { not_after: newest.not_after })
+    let by_age =
+        || (evidence.now >= renew_at(&evidence.policy, newest)).then_some(Due::Age { not_after: newest.not_after });
+    renewed.or_else(by_age)
 }
 
-/// Whether a leaf that answers `leaf` does not answer `acm`.
-///
-/// That a certificate is *no longer* expiring, with the same serial number, is no news: two machines whose clocks
-/// differ at the edge of the window would otherwise mint in turns.
-fn answers_not(leaf: Option<&AcmMark>, acm: &AcmMark) -> bool {
-    leaf.is_none_or(|leaf| leaf.serial != acm.serial || (acm.expiring && !leaf.expiring))
+fn renewed(newest: &GenerationRecord, acm: Option<&Meaning>) -> Option<Due> {
+    let marked = |serial: &String| AcmMark { serial: serial.clone(), expiring: false };
+    match &acm?.act {
+        Act::Export(serial) => {
+            let leaf = newest.export.as_ref().map(|_| marked(&newest.serial));
+            Some(Due::Acm { leaf, acm: marked(serial) })
+        }
+        Act::Mint(mark) => Some(Due::Acm { leaf: newest.follows.clone(), acm: mark.clone() }),
+        Act::Ignore | Act::Keep | Act::Hold => None,
+    }
+}
+
+/// Whether ACM would hand out the certificate that the stack serves, new or not.
+pub(crate) fn is_exportable(acm: Option<&Meaning>) -> bool {
+    match acm.map(|meaning| &meaning.act) {
+        Some(Act::Export(_) | Act::Keep) => true,
+        None | Some(Act::Ignore | Act::Hold | Act::Mint(_)) => false,
+    }
 }
 
 /// What keeps a leaf from being minted: its authority has ended, or ends so soon that nothing would be won.
 pub(crate) fn unmintable(evidence: &Evidence, due: &Due) -> Option<Block> {
+    if evidence.policy.source.is_some() {
+        return None;
+    }
     // With no authority yet, `mint` makes one.
     let issuing = evidence.issuing()?;
     let block = |because: String| Some(Block { code: BlockCode::AuthorityExpiring, because });
@@ -147,7 +163,12 @@ pub(crate) fn unmintable(evidence: &Evidence, due: &Due) -> Option<Block> {
     }
     let by_age = match due {
         Due::Age { not_after } | Due::Overdue { not_after, .. } => *not_after,
-        Due::First | Due::Names { .. } | Due::Acm { .. } | Due::AuthorityRetired { .. } | Due::Reverted { .. } => {
+        Due::First
+        | Due::Names { .. }
+        | Due::Acm { .. }
+        | Due::Source
+        | Due::AuthorityRetired { .. }
+        | Due::Reverted { .. } => {
             return None;
         }
     };

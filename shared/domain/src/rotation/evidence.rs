@@ -12,6 +12,9 @@ use crate::record::{
 };
 use crate::rotation::policy::Policy;
 
+/// How many authorities of exported certificates are trusted at once: ACM changes them rarely.
+const ANCHORS: usize = 4;
+
 /// A stack as it is known at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evidence {
@@ -25,7 +28,7 @@ pub struct Evidence {
     pub targets: Vec<TargetEvidence>,
     /// Every authority whose leaves may be on the wire, in any order. The one that ends last signs the next leaf.
     pub authorities: Vec<AuthorityRecord>,
-    /// The followed ACM certificate; absent when the spec follows none, or when it could not be read.
+    /// The ACM certificate that is served or followed; absent when the spec names none, or when it could not be read.
     pub acm: Option<AcmEvidence>,
     /// What was last seen through the service.
     pub through: Option<ThroughRecord>,
@@ -108,7 +111,7 @@ impl Evidence {
         }
     }
 
-    /// The roots a prober has to trust, concatenated PEM in a fixed order.
+    /// What a prober has to trust, concatenated PEM in a fixed order: our roots, and what exported generations lead to.
     pub fn trust(&self) -> String {
         let mut authorities: Vec<_> = self.authorities.iter().collect();
         authorities.sort_by(|a, b| a.authority.cmp(&b.authority));
@@ -118,7 +121,25 @@ impl Evidence {
             pem.push_str(authority.root_pem.trim_end());
             pem.push('\n');
         }
+        for anchor in self.anchors() {
+            pem.push_str(anchor);
+            pem.push('\n');
+        }
         pem
+    }
+
+    /// What the exported generations lead to, each once, the newest first.
+    fn anchors(&self) -> Vec<&str> {
+        let mut exported: Vec<_> = self.generations.iter().filter(|record| record.export.is_some()).collect();
+        exported.sort_by_key(|record| std::cmp::Reverse(record.generation));
+        let mut anchors = Vec::new();
+        for export in exported.into_iter().filter_map(|record| record.export.as_ref()) {
+            let anchor = export.trust_pem.trim_end();
+            if anchors.len() < ANCHORS && !anchors.contains(&anchor) {
+                anchors.push(anchor);
+            }
+        }
+        anchors
     }
 
     /// The targets the spec selects, by instance id.

@@ -51,7 +51,12 @@ impl Hold {
 pub(crate) fn may_mint_later(evidence: &Evidence, due: &Due) -> bool {
     match due {
         Due::First | Due::AuthorityRetired { .. } => false,
-        Due::Names { .. } | Due::Acm { .. } | Due::Age { .. } | Due::Reverted { .. } | Due::Overdue { .. } => {
+        Due::Names { .. }
+        | Due::Acm { .. }
+        | Due::Source
+        | Due::Age { .. }
+        | Due::Reverted { .. }
+        | Due::Overdue { .. } => {
             !evidence.newest().is_some_and(|newest| runs_out(evidence, newest.not_after))
                 && !evidence
                     .targets

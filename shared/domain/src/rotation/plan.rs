@@ -10,17 +10,18 @@ use std::net::SocketAddr;
 
 use time::OffsetDateTime;
 
+use crate::acm::{Act, Meaning};
 use crate::id::{InstanceId, Scope};
 use crate::plan::{BlockCode, Plan};
 use crate::record::GenerationRecord;
-use crate::rotation::due::{self, Due, Followed};
+use crate::rotation::due::{self, Due};
 use crate::rotation::evidence::{Evidence, TargetEvidence};
 use crate::rotation::hold::{Hold, may_mint_later};
 use crate::rotation::membership;
 use crate::rotation::phase::{self, Phase, is_short, phase};
 use crate::rotation::policy::{ARRIVAL_POLL_S, COMMAND_POLL_S, LOOK_AGAIN, REVERIFY};
 use crate::rotation::rollout::{Rollout, renew_at};
-use crate::work::{MintItem, PAGE, Through, VerifyItem, VerifyTarget, WorkItem};
+use crate::work::{ExportItem, MintItem, PAGE, Through, VerifyItem, VerifyTarget, WorkItem};
 
 /// How many instances a sentence names before it only counts them.
 const NAMED: usize = 5;
@@ -39,7 +40,7 @@ pub fn plan(evidence: &Evidence) -> Plan<WorkItem> {
             Look { target, phase, failed, retry_at: tally.retry_at() }
         })
         .collect();
-    let followed = due::followed(evidence);
+    let acm = due::of_acm(evidence);
     if looks.is_empty() {
         let because = format!("the spec of {} selects no instance", evidence.policy.stack);
         plan.block(BlockCode::NoTargets, because);
@@ -49,10 +50,8 @@ pub fn plan(evidence: &Evidence) -> Plan<WorkItem> {
     membership::tell(evidence, &mut plan);
     let halted = failed > usize::try_from(evidence.policy.failure_budget).unwrap_or(usize::MAX);
     let hold = Hold::of(evidence);
-    let minting = mint(&mut plan, &rollout, &looks, &followed, halted, hold.as_ref());
-    if let Followed::Unusable(block) = followed {
-        plan.blocks.push(block);
-    }
+    let minting = mint(&mut plan, &rollout, &looks, acm.as_ref(), halted, hold.as_ref());
+    plan.blocks.extend(acm.and_then(|acm| acm.tell));
     if evidence.policy.observes {
         observe(&mut plan, &rollout, &looks);
     }
@@ -91,19 +90,21 @@ struct Look<'a> {
     retry_at: Option<OffsetDateTime>,
 }
 
-/// Plans a new leaf if one is due; says whether the newest one is done for.
+/// Plans a new generation if one is due; says whether the newest one is done for.
 fn mint(
     plan: &mut Plan<WorkItem>,
     rollout: &Rollout<'_>,
     looks: &[Look<'_>],
-    followed: &Followed,
+    acm: Option<&Meaning>,
     halted: bool,
     hold: Option<&Hold>,
 ) -> bool {
     let evidence = rollout.evidence;
-    let reverted = || reverted(rollout, looks, halted);
-    let overdue = || overdue(rollout, looks, halted);
-    let Some(due) = due::due(evidence, followed).or_else(reverted).or_else(overdue) else { return false };
+    // ACM has one certificate at a time: a further copy of it helps a host that failed, and makes nothing end later.
+    let is_ours = evidence.policy.source.is_none();
+    let reverted = || (is_ours || due::is_exportable(acm)).then(|| reverted(rollout, looks, halted)).flatten();
+    let overdue = || is_ours.then(|| overdue(rollout, looks, halted)).flatten();
+    let Some(due) = due::due(evidence, acm).or_else(reverted).or_else(overdue) else { return false };
     if let Some(block) = due::unmintable(evidence, &due) {
         plan.blocks.push(block);
         return false;
@@ -114,11 +115,6 @@ fn mint(
         hold.note(&due.because(rollout.newest), evidence.now, plan);
         return false;
     }
-    let follows = match followed {
-        Followed::Nothing => None,
-        Followed::Mark(mark) => Some(mark.clone()),
-        Followed::Unusable(_) => rollout.newest.and_then(|newest| newest.follows.clone()),
-    };
     let because = due.because(rollout.newest);
     if evidence.policy.observes {
         if rollout.newest.is_some() {
@@ -126,15 +122,31 @@ fn mint(
         }
         return false;
     }
-    let item = MintItem {
-        stack: evidence.policy.stack.clone(),
-        scope: Scope::shared(),
-        generation: evidence.next_generation(),
-        follows,
-        because: because.clone(),
-    };
-    plan.step(WorkItem::Mint(item), because);
+    plan.step(next(evidence, acm, because.clone()), because);
     true
+}
+
+/// What makes the next generation.
+fn next(evidence: &Evidence, acm: Option<&Meaning>, because: String) -> WorkItem {
+    let (stack, scope) = (evidence.policy.stack.clone(), Scope::shared());
+    let generation = evidence.next_generation();
+    let newest = evidence.newest();
+    if evidence.policy.source.is_some() {
+        let serial = match acm.map(|acm| &acm.act) {
+            Some(Act::Export(serial)) => serial.clone(),
+            // The same once more, for those who could not install it.
+            None | Some(Act::Ignore | Act::Keep | Act::Hold | Act::Mint(_)) => {
+                newest.map(|newest| newest.serial.clone()).unwrap_or_default()
+            }
+        };
+        return WorkItem::Export(ExportItem { stack, scope, generation, serial, because });
+    }
+    let follows = match acm.map(|acm| &acm.act) {
+        None => None,
+        Some(Act::Mint(mark)) => Some(mark.clone()),
+        Some(Act::Ignore | Act::Keep | Act::Hold | Act::Export(_)) => newest.and_then(|newest| newest.follows.clone()),
+    };
+    WorkItem::Mint(MintItem { stack, scope, generation, follows, because })
 }
 
 /// The newest generation was reverted, and a new one would be of use to somebody now.

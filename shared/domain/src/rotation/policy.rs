@@ -23,12 +23,14 @@ pub struct Policy {
     pub target_port: u16,
     /// The names a leaf carries, as the spec lists them; order and repetition do not matter.
     pub dns_names: Vec<HostName>,
-    /// How long a leaf lives, in hours. Its authority may end sooner; then the leaf does, too.
+    /// How long a leaf lives, in hours. Its authority may end sooner; then the leaf does, too. ACM decides for itself.
     pub validity_hours: u32,
     /// How long before its end a leaf is replaced, in hours.
     pub renew_before_hours: u32,
     /// Up to which part of its life earlier, in percent.
     pub renew_spread_percent: u32,
+    /// The ACM certificate that the targets serve, in place of leaves of our own.
+    pub source: Option<AcmArn>,
     /// The ACM certificate whose renewal or approaching expiry makes the leaves due.
     pub follow: Option<FollowPolicy>,
     /// How many targets prove a generation before the first wave; 0 for none.
@@ -93,6 +95,7 @@ impl Policy {
             validity_hours: spec.certificate.validity_hours,
             renew_before_hours: spec.certificate.renew_before_hours,
             renew_spread_percent: spec.certificate.renew_spread_percent,
+            source: spec.certificate.source().cloned(),
             follow: spec.certificate.follow.as_ref().map(|follow| FollowPolicy {
                 certificate: follow.certificate_arn.clone(),
                 expiring_days: follow.expiring_days,

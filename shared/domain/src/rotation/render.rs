@@ -31,6 +31,7 @@ pub fn render(plan: &Plan<WorkItem>) -> String {
 pub fn action(item: &WorkItem) -> String {
     match item {
         WorkItem::Mint(mint) => format!("+ Leaf generation {}", mint.generation),
+        WorkItem::Export(export) => format!("+ Leaf generation {} from ACM", export.generation),
         WorkItem::Deliver(deliver) => {
             let verb = match deliver.action {
                 DeliveryAction::Install => "Install",

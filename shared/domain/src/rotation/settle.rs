@@ -259,6 +259,7 @@ mod tests {
             minted_at: NOW,
             authority: String::new(),
             follows: None,
+            export: None,
             because: String::new(),
         }
     }

@@ -170,7 +170,10 @@ const SCALING_GROUP: Shape = Shape::Text {
 const LEAF: Shape = Shape::Object(&[
     optional(
         "issuer",
-        Shape::Object(&[needed("kind", Shape::Word { now: &["authority"], later: &["kms", "privateCa", "acm"] }, WHO)]),
+        Shape::Object(&[
+            needed("kind", Shape::Word { now: &["authority", "acm"], later: &["kms", "privateCa"] }, WHO),
+            optional("certificateArn", CERTIFICATE, "the ACM certificate that is exported; exactly with kind acm"),
+        ]),
         "who signs; the control plane's own authority if left out",
     ),
     optional(
@@ -187,7 +190,7 @@ const LEAF: Shape = Shape::Object(&[
         },
         "the kind of key; EC_prime256v1 if left out",
     ),
-    needed("validityHours", Shape::Number(1..=720), "how long a leaf lives"),
+    optional("validityHours", Shape::Number(1..=720), "how long a leaf lives; required unless ACM decides"),
     needed("renewBeforeHours", Shape::Number(1..=719), "how long before its end a leaf is replaced"),
     optional(
         "renewSpreadPercent",
@@ -204,7 +207,7 @@ const LEAF: Shape = Shape::Object(&[
     ),
 ]);
 
-const WHO: &str = "authority";
+const WHO: &str = "authority, or acm for a certificate that is exported from there";
 const WHERE: &str = "parameterStore";
 
 const ROLLOUT: Shape = Shape::Object(&[
@@ -302,6 +305,17 @@ pub(super) fn schema() -> Value {
     let network = &mut schema["properties"]["network"];
     network["if"] = json!({"required": ["serviceNetworkId"]});
     network["else"] = json!({"required": ["consumers"], "properties": {"consumers": {"minItems": 1}}});
+    // What `rules::source` says.
+    let is_acm = json!({"properties": {"kind": {"const": "acm"}}, "required": ["kind"]});
+    let leaf = &mut schema["properties"]["certificate"];
+    leaf["if"] = json!({"properties": {"issuer": is_acm}, "required": ["issuer"]});
+    let ours = ["validityHours", "keyType", "follow"].map(|field| json!({"required": [field]}));
+    leaf["then"] = json!({"not": {"anyOf": ours}});
+    leaf["else"] = json!({"required": ["validityHours"]});
+    let issuer = &mut leaf["properties"]["issuer"];
+    issuer["if"] = is_acm;
+    issuer["then"] = json!({"required": ["certificateArn"]});
+    issuer["else"] = json!({"not": {"required": ["certificateArn"]}});
     schema["title"] = json!("Espalier stack");
     schema["description"] = json!("One VPC Lattice TLS-passthrough stack and the life of its targets' certificates.");
     schema

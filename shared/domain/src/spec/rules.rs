@@ -16,6 +16,7 @@ pub(super) fn check(document: &Value, allowed: &AllowedDomains, errors: &mut Vec
     presence(document, &mut report);
     auth::check(document, &mut report);
     names(document, allowed, &mut report);
+    source(document, &mut report);
     lifetime(document, &mut report);
     rollout(document, &mut report);
     unique(document, &mut report);
@@ -61,6 +62,40 @@ fn names(document: &Value, allowed: &AllowedDomains, report: &mut Report<'_>) {
         if HostName::parse(name).is_ok_and(|name| !allowed.allows(&name)) {
             let problem = format!("{name:?} is outside the control plane's AllowedDomains");
             report(&path, problem, "use a name below an allowed domain, or have the control plane's owner allow it");
+        }
+    }
+}
+
+/// What a certificate out of ACM needs, and what is not ours to say about it.
+fn source(document: &Value, report: &mut Report<'_>) {
+    let Some(certificate) = document["certificate"].as_object() else { return };
+    let has_arn = document.pointer("/certificate/issuer/certificateArn").is_some();
+    if document.pointer("/certificate/issuer/kind").and_then(Value::as_str) != Some("acm") {
+        if has_arn {
+            let remedy = "write \"kind\": \"acm\", or name it in certificate.follow";
+            report("/certificate/issuer/certificateArn", "is only for a certificate out of ACM".to_owned(), remedy);
+        }
+        if !certificate.contains_key("validityHours") {
+            let remedy = "write how long a leaf shall live: 168 hours is a good start";
+            report("/certificate/validityHours", "is missing".to_owned(), remedy);
+        }
+        return;
+    }
+    if !has_arn {
+        let remedy = "name the ACM certificate that is to be exported";
+        report("/certificate/issuer/certificateArn", "is missing".to_owned(), remedy);
+    }
+    for (field, why) in [
+        ("validityHours", "ACM decides how long the certificate lives"),
+        ("keyType", "the kind of key was chosen when the certificate was requested"),
+        ("follow", "the renewals of the certificate that is served are followed in any case"),
+    ] {
+        if certificate.contains_key(field) {
+            report(
+                &format!("/certificate/{field}"),
+                format!("stands beside an issuer of kind acm: {why}"),
+                "remove it",
+            );
         }
     }
 }

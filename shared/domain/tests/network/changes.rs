@@ -49,7 +49,7 @@ fn other(field: &str) -> Value {
         "/certificate/keyType" => json!("EC_prime256v1"),
         "/certificate/validityHours" => json!(120),
         "/certificate/renewBeforeHours" => json!(40),
-        "/certificate/follow/certificateArn" => {
+        "/certificate/issuer/certificateArn" | "/certificate/follow/certificateArn" => {
             json!("arn:aws:acm:eu-west-1:111122223333:certificate/71f50cd4-45b9-4259-b049-d0a53682fa4b")
         }
         "/certificate/follow/expiringDays" => json!(30),
@@ -104,6 +104,10 @@ fn changed(field: &str) -> Value {
         }
         // A domain is one of the certificate's names.
         "/service/domainName" => document["certificate"]["dnsNames"] = json!(["other.example.com"]),
+        "/certificate/issuer/certificateArn" => {
+            document["certificate"] = json!({"issuer": {"kind": "acm"}, "renewBeforeHours": 56,
+                "dnsNames": document["certificate"]["dnsNames"]});
+        }
         "/rollout/wavePercent" => drop(document["rollout"].as_object_mut().unwrap().remove("waveSize")),
         _ => {}
     }

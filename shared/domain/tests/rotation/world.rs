@@ -94,10 +94,10 @@ pub(crate) fn authority(id: &str, not_after: OffsetDateTime) -> AuthorityRecord 
 
 pub(crate) fn acm(serial: &str, not_after: OffsetDateTime) -> AcmEvidence {
     AcmEvidence {
-        certificate: AcmArn::parse(ACM).unwrap(),
         status: AcmStatus::Issued,
         serial: Some(serial.into()),
         not_after: Some(not_after),
+        ..AcmEvidence::missing(AcmArn::parse(ACM).unwrap())
     }
 }
 
@@ -116,6 +116,7 @@ impl World {
                 validity_hours: 168,
                 renew_before_hours: 56,
                 renew_spread_percent: 0,
+                source: None,
                 follow: Some(FollowPolicy { certificate: AcmArn::parse(ACM).unwrap(), expiring_days: 45 }),
                 canary: 1,
                 bake_minutes: 0,
@@ -225,6 +226,7 @@ impl World {
     pub(crate) fn act(&mut self, item: &WorkItem) {
         match item {
             WorkItem::Membership(_) => self.join(),
+            WorkItem::Export(export) => self.export(export),
             WorkItem::Mint(mint) => self.mint(mint),
             WorkItem::Deliver(deliver) => {
                 let ids = self.begin(deliver);
@@ -255,6 +257,7 @@ impl World {
             minted_at: self.now,
             authority: issuing.authority.clone(),
             follows: item.follows.clone(),
+            export: None,
             because: item.because.clone(),
         });
     }

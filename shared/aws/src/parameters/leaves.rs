@@ -1,0 +1,170 @@
+//! One generation, stored and appended; or found, and finished if its maker was killed half-way. The order of the three
+//! writes and why it is safe under crashes and concurrency is told one level up.
+
+use espalier_domain::failure::{Failure, Word};
+use espalier_domain::id::{Generation, Scope, StackName, leaf_parameter};
+use espalier_domain::record::GenerationRecord;
+use espalier_pki::key::SecretText;
+use time::OffsetDateTime;
+
+use super::{LeafStored, Parameters};
+use crate::error::AwsError;
+use crate::ledger::{Ledger, LedgerError};
+
+/// Where generations are kept.
+#[derive(Debug, Clone)]
+pub struct Leaves {
+    /// Their public side.
+    pub ledger: Ledger,
+    /// Their bundles.
+    pub parameters: Parameters,
+    /// The KMS key that seals them.
+    pub key_id: String,
+}
+
+/// Where a generation stands.
+#[derive(Debug, PartialEq)]
+pub enum Place {
+    /// It is in the ledger.
+    Taken(Box<GenerationRecord>),
+    /// It follows the newest one, if there is one.
+    Next(Option<Box<GenerationRecord>>),
+}
+
+/// Why a generation has no place, or was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Parameter Store did not do what it was asked.
+    #[error("storing the leaf")]
+    Aws(#[from] AwsError),
+    /// The ledger did not.
+    #[error("writing the leaf down")]
+    Ledger(#[from] LedgerError),
+    /// The number leaves a gap: it comes from an old look or from nowhere.
+    #[error("the next generation of {stack} is {next}, not {asked}")]
+    Gap {
+        /// The stack.
+        stack: StackName,
+        /// The number that would be next.
+        next: Generation,
+        /// The number that was asked for.
+        asked: Generation,
+    },
+    /// Something that we have not made is under the leaf's name.
+    #[error("the parameter {0} is not one of ours")]
+    Foreign(String),
+    /// A leaf of ours is under the name, and the ledger never heard of it.
+    #[error("the parameter {0} holds a leaf that was never proposed")]
+    Unproposed(String),
+    /// Nobody but us writes either, and both in one order: a person has.
+    #[error("the ledger says {ledger} and the parameter {parameter} holds {stored}")]
+    Differ {
+        /// The fingerprint in the ledger.
+        ledger: String,
+        /// The parameter.
+        parameter: String,
+        /// The fingerprint of what it holds.
+        stored: String,
+    },
+}
+
+impl Failure for StoreError {
+    fn word(&self) -> Word {
+        match self {
+            Self::Aws(error) => error.word(),
+            Self::Ledger(error) => error.word(),
+            Self::Gap { .. } => Word::Conflict,
+            Self::Foreign(_) | Self::Unproposed(_) => Word::Refused,
+            Self::Differ { .. } => Word::Broken,
+        }
+    }
+}
+
+impl Leaves {
+    /// Finds a generation's place.
+    ///
+    /// # Errors
+    /// The ledger's, or that the number leaves a gap.
+    pub async fn place(&self, stack: &StackName, scope: &Scope, asked: Generation) -> Result<Place, StoreError> {
+        place(stack, scope, asked, self.ledger.generations(stack).await?)
+    }
+
+    /// Proposes the record, stores its bundle and appends it. Answers the generation that is there now: this one, or
+    /// the one that somebody else stored first.
+    ///
+    /// # Errors
+    /// Parameter Store's and the ledger's, or what they hold cannot come from us.
+    pub async fn store(
+        &self,
+        stack: &StackName,
+        record: GenerationRecord,
+        bundle: &SecretText,
+        now: OffsetDateTime,
+    ) -> Result<GenerationRecord, StoreError> {
+        self.ledger.propose(stack, &record, now).await?;
+        let stored = self.parameters.store_leaf(&record.parameter, bundle, &record.fingerprint, &self.key_id).await?;
+        let record = match stored {
+            LeafStored::Ours => record,
+            LeafStored::Taken(fingerprint) => {
+                let other = self.ledger.proposal(stack, &record.scope, record.generation, &fingerprint).await?;
+                let parameter = leaf_parameter(stack, &record.scope, record.generation);
+                other.ok_or(StoreError::Unproposed(parameter))?
+            }
+            LeafStored::Foreign => return Err(StoreError::Foreign(record.parameter)),
+        };
+        let appended = self.ledger.append(stack, &record).await?;
+        if appended.fingerprint != record.fingerprint {
+            let (parameter, stored) = (record.parameter, record.fingerprint);
+            return Err(StoreError::Differ { ledger: appended.fingerprint, parameter, stored });
+        }
+        Ok(appended)
+    }
+}
+
+fn place(
+    stack: &StackName,
+    scope: &Scope,
+    asked: Generation,
+    generations: Vec<GenerationRecord>,
+) -> Result<Place, StoreError> {
+    let mut newest = None;
+    for record in generations.into_iter().filter(|record| record.scope == *scope) {
+        if record.generation == asked {
+            return Ok(Place::Taken(Box::new(record)));
+        }
+        newest = Some(Box::new(record));
+    }
+    let next = newest.as_ref().map_or(Generation::FIRST, |record| record.generation.next());
+    if asked == next {
+        return Ok(Place::Next(newest));
+    }
+    Err(StoreError::Gap { stack: stack.clone(), next, asked })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(scope: &str, generation: u32) -> GenerationRecord {
+        serde_json::from_value(serde_json::json!({
+            "scope": scope, "generation": generation, "parameter": "/espalier-leaf/payments/shared/1", "serial": "0a",
+            "fingerprint": "ab".repeat(32), "dnsNames": ["pay.example.com"], "notBefore": "2026-11-21T00:00:00Z",
+            "notAfter": "2026-11-28T00:00:00Z", "mintedAt": "2026-11-21T00:00:00Z", "authority": "a", "because": "missing",
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn only_the_next_generation_is_made() {
+        let stack = StackName::parse("payments").unwrap();
+        let ledger = || vec![known("i-0000000000000000a", 7), known("shared", 1), known("shared", 2)];
+        let of = |asked, known| place(&stack, &Scope::shared(), Generation(asked), known);
+        let boxed = |generation| Some(Box::new(known("shared", generation)));
+        assert_eq!(of(3, ledger()).unwrap(), Place::Next(boxed(2)));
+        assert_eq!(of(2, ledger()).unwrap(), Place::Taken(Box::new(known("shared", 2))));
+        assert_eq!(of(1, Vec::new()).unwrap(), Place::Next(None));
+        for (asked, known) in [(4, ledger()), (8, ledger()), (2, Vec::new())] {
+            assert_eq!(of(asked, known).unwrap_err().word(), Word::Conflict);
+        }
+    }
+}

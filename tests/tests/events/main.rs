@@ -1,0 +1,95 @@
+//! The corpus in `tests/events`: every documented ACM and AWS Health event in every shape, and what nobody should send.
+//! What each leads to, which of them the deployed rules match, and the table in `docs/acm.md`.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "tests set up their own world")]
+
+mod rules;
+mod states;
+
+use espalier_edge::{HintKind, Request as _, Trigger};
+use espalier_tests::{read, root};
+use serde_json::Value;
+use states::{ARN, serves, state, unused};
+
+/// One event and what is expected of it.
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) event: Value,
+    expected: Value,
+}
+
+impl Case {
+    /// Whether a rule of `rotate` has to match it.
+    pub(crate) fn is_matched(&self) -> bool {
+        self.expected["matched"].as_bool().unwrap()
+    }
+}
+
+/// The whole corpus.
+pub(crate) fn corpus() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for file in ["acm", "health", "odd"] {
+        let listed: Vec<Value> = serde_json::from_str(&read(&format!("tests/events/{file}.json"))).unwrap();
+        cases.extend(listed.into_iter().map(|one| Case {
+            name: format!("{file}: {}", one["name"].as_str().unwrap()),
+            event: one["event"].clone(),
+            expected: one,
+        }));
+    }
+    cases
+}
+
+#[test]
+fn each_event_leads_to_the_intent_that_the_corpus_expects() {
+    for Case { name, event, expected } in corpus() {
+        let hint = match Trigger::parse(event) {
+            Ok(Trigger::Hint(hint)) => hint,
+            Ok(other) => panic!("{name}: {other:?}"),
+            Err(error) => {
+                let named = expected["invalid"].as_str().unwrap_or_else(|| panic!("{name}: {error}"));
+                assert!(
+                    error.to_string().starts_with("Invalid: ") && error.to_string().contains(named),
+                    "{name}: {error}"
+                );
+                continue;
+            }
+        };
+        assert!(expected["invalid"].is_null(), "{name} was understood");
+        assert!(matches!(hint.kind, HintKind::Certificate | HintKind::Health), "{name}");
+        let certificate = hint.certificate.map(String::from);
+        assert_eq!(certificate.as_deref(), expected["certificate"].as_str(), "{name}");
+        let Some(seen) = expected["state"].as_str() else { continue };
+        assert_eq!(certificate.as_deref(), Some(ARN), "{name}");
+        let seen = state(seen);
+        for (used, intent) in [("serves", serves(&seen)), ("follows", states::follows(&seen))] {
+            assert_eq!(Some(intent.as_str()), expected[used].as_str(), "{name}, by a stack that {used} it");
+        }
+        assert_eq!(unused(&seen), "Ignore", "{name}, by nobody");
+    }
+}
+
+#[test]
+fn the_corpus_has_every_documented_event_more_than_once() {
+    let corpus = corpus();
+    let count = |detail_type: &str| corpus.iter().filter(|case| case.event["detail-type"] == detail_type).count();
+    for detail_type in
+        ["Available", "Approaching Expiration", "Expired", "Renewal Action Required", "Revoked", "Rotated"]
+    {
+        assert!(count(&format!("ACM Certificate {detail_type}")) > 1, "{detail_type}");
+    }
+    assert!(count("AWS Health Event") > 5 && corpus.len() > 60);
+    for action in ["ISSUANCE", "RENEWAL", "IMPORT", "REIMPORT"] {
+        assert!(corpus.iter().any(|case| case.event["detail"]["Action"] == action), "{action}");
+    }
+    assert!(root().join("tests/events").read_dir().unwrap().count() == 3, "a file that is not read");
+}
+
+/// Written into the page with `EXPECTORATE=overwrite`.
+#[test]
+fn the_page_shows_the_table_as_it_is() {
+    const MARK: &str = "<!-- states -->";
+    let page = read("docs/acm.md");
+    let [before, _, after] = page.split(MARK).collect::<Vec<_>>()[..] else { panic!("docs/acm.md has two marks") };
+    let table = states::table();
+    expectorate::assert_contents("../docs/acm.md", &format!("{before}{MARK}\n{table}{MARK}{after}"));
+}
