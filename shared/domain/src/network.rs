@@ -14,6 +14,7 @@ mod observed;
 pub mod policy;
 mod present;
 mod render;
+mod roster;
 
 pub use action::{Action, IngressSource, TargetGroupWant};
 pub use diagnose::{

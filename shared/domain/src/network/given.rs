@@ -162,8 +162,9 @@ impl<'a> Check<'a> {
                 plan,
             );
         }
-        let selected = |id: &str| self.observed.estate.instances.iter().any(|instance| instance.id.as_str() == id);
-        let others: Vec<&str> = registered.iter().map(|(id, _)| *id).filter(|id| !selected(id)).collect();
+        let instances = self.observed.estate.instances.iter();
+        let selected: BTreeSet<&str> = instances.map(|instance| instance.id.as_str()).collect();
+        let others: Vec<&str> = registered.iter().map(|(id, _)| *id).filter(|id| !selected.contains(id)).collect();
         if !others.is_empty() {
             let names = name(&others);
             differs(
