@@ -152,10 +152,25 @@ fn what_is_dangerous_is_bound_by_a_condition() {
         ("ProvisionRole", "AnswerLifecycleHooks"),
         ("ProvisionRole", "WriteAliases"),
         ("ProvisionRole", "Tell"),
+        ("ProvisionRole", "WriteMembers"),
         ("MintRole", "SealLeaves"),
         ("DistributeRole", "OptedInInstances"),
     ] {
         let found = statements(&template, role).into_iter().find(|statement| statement.sid == sid);
         assert!(found.is_some_and(|statement| statement.conditional), "{role}, {sid}");
     }
+}
+
+/// A partition key is the first of `dynamodb:LeadingKeys`, also for an operation on one item (DynamoDB developer guide,
+/// conditions for fine-grained access control).
+#[test]
+fn provision_writes_only_its_own_partitions_of_the_ledger() {
+    let template = Template::read("template.yaml");
+    let role = statements(&template, "ProvisionRole");
+    let writing: Vec<_> = role.iter().filter(|one| one.actions.iter().any(|it| it == "dynamodb:PutItem")).collect();
+    let [only] = writing.as_slice() else { panic!("several statements let provision write the ledger") };
+    let wanted = serde_json::json!({"ForAllValues:StringLike": {
+        "dynamodb:LeadingKeys": [format!("{}*", ledger::MEMBERS)]
+    }});
+    assert_eq!(only.condition, wanted);
 }
