@@ -9,7 +9,7 @@ use espalier_aws::error::Kind;
 use espalier_aws::lattice::Lattice;
 use espalier_domain::failure::{Failure, Word, chain};
 use espalier_domain::id::{HostName, InstanceId, SecurityGroupId, VpcId};
-use espalier_domain::network::{Action, Status, TargetGroupWant, TargetStatus, target_group_name};
+use espalier_domain::network::{Action, SeenFailure, Status, TargetGroupWant, TargetStatus, target_group_name};
 use espalier_domain::spec::{AllowedDomains, HealthCheck, Spec, parse};
 use serde_json::{Value, json};
 use wire::{Seen, Wire};
@@ -28,6 +28,10 @@ fn document() -> Value {
         "certificate": { "dnsNames": ["pay.example.com"], "validityHours": 168, "renewBeforeHours": 56 },
         "prober": { "securityGroupId": GROUP },
     })
+}
+
+fn failure(code: Option<&str>, message: &str) -> SeenFailure {
+    SeenFailure { code: code.map(str::to_owned), message: Some(message.to_owned()) }
 }
 
 fn spec_of(document: &Value) -> Spec {
@@ -83,7 +87,8 @@ fn account(seen: &Seen) -> (u16, Value) {
             { "id": "tg-foreign", "arn": arn("tg-foreign"), "name": "payments-foreign" },
             { "id": "tg-2", "arn": arn("tg-2"), "name": "paymentsx" }] }),
         "/targetgroups/tg-1" => json!({
-            "id": "tg-1", "arn": arn("tg-1"), "name": group, "status": "CREATE_FAILED", "failureMessage": "no room", "serviceArns": [arn("svc-1")],
+            "id": "tg-1", "arn": arn("tg-1"), "name": group, "status": "CREATE_FAILED", "failureCode": "NoRoom",
+            "failureMessage": "no room", "serviceArns": [arn("svc-1")],
             "config": { "protocol": "TCP", "port": 8443, "healthCheck": { "enabled": false, "protocol": "HTTPS" } } }),
         "/targetgroups/tg-old" => {
             json!({ "id": "tg-old", "arn": arn("tg-old"), "name": "payments-000000", "status": "ACTIVE", "serviceArns": [],
@@ -151,7 +156,7 @@ async fn a_look_sees_ours_and_tells_it_from_others() {
     assert_eq!(look.listeners[0].changed_at, time::macros::datetime!(2026-11-21 08:00 UTC));
 
     let [ours, old] = look.target_groups.as_slice() else { panic!("{:?}", look.target_groups) };
-    assert_eq!(ours.status, Status::CreateFailed("no room".into()));
+    assert_eq!(ours.status, Status::CreateFailed(failure(Some("NoRoom"), "no room")));
     assert_eq!((&ours.health_check, ours.service_arns.len()), (&None, 1));
     let targets: Vec<_> = ours.targets.iter().map(|target| target.status).collect();
     assert_eq!(targets, [TargetStatus::Unavailable, TargetStatus::Draining]);
@@ -161,7 +166,7 @@ async fn a_look_sees_ours_and_tells_it_from_others() {
     let [first, second] = look.vpc_associations.as_slice() else { panic!("{:?}", look.vpc_associations) };
     assert_eq!((first.status.clone(), first.owned.ours, first.security_group_ids.len()), (Status::Updating, true, 1));
     assert_eq!((second.network_id.as_str(), second.owned.ours), ("sn-foreign", false));
-    assert_eq!(look.service_associations[0].status, Status::DeleteFailed("stuck".into()));
+    assert_eq!(look.service_associations[0].status, Status::DeleteFailed(failure(None, "stuck")));
 
     let asked = wire.asked();
     let never = ["snva-2", "svc-2", "tg-2", "sn-else"];
@@ -417,7 +422,8 @@ async fn a_partial_failure_is_an_error_although_the_answer_is_200() {
     let wire = wired(move |_| (200, json!({ "successful": [], "unsuccessful": unsuccessful }))).await;
     let error = Lattice::new(&wire.sdk()).take(&register(2)).await.unwrap().unwrap_err();
     assert_eq!(error.word(), Word::Refused);
-    let expected = "vpc-lattice:RegisterTargets failed: TargetNotRunning: i-1 (it is stopped), i-2 (no reason given)";
+    let expected = "vpc-lattice:RegisterTargets failed: TargetNotRunning: i-1 (TargetNotRunning: it is \
+                    stopped), i-2 (VPC Lattice gives no reason)";
     assert_eq!(chain(&error), expected);
 }
 

@@ -7,7 +7,7 @@ use aws_sdk_vpclattice::types::{
     TargetFailure, TargetGroupConfig, TargetGroupProtocol, TargetGroupType, WeightedTargetGroup,
 };
 use espalier_domain::id::{HostName, SecurityGroupId, VpcId};
-use espalier_domain::network::{Action, TargetGroupWant};
+use espalier_domain::network::{Action, SeenFailure, TargetGroupWant};
 use espalier_domain::spec::{HealthCheckOn, HealthCheckProtocol, HealthCheckVersion};
 
 use super::Lattice;
@@ -269,8 +269,7 @@ fn listed(operation: &'static str, targets: &[(&str, u16)]) -> Result<Vec<Target
 fn all_successful(operation: &'static str, failures: &[TargetFailure]) -> Result<(), AwsError> {
     let Some(first) = failures.first() else { return Ok(()) };
     let named = failures.iter().map(|failure| {
-        let reason =
-            failure.failure_message.as_deref().or(failure.failure_code.as_deref()).unwrap_or("no reason given");
+        let reason = SeenFailure { code: failure.failure_code.clone(), message: failure.failure_message.clone() };
         format!("{} ({reason})", failure.id.as_deref().unwrap_or("?"))
     });
     let message = named.collect::<Vec<_>>().join(", ");

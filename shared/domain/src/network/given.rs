@@ -191,8 +191,8 @@ fn is_settled(what: &str, status: &Status, plan: &mut Plan<Action>) -> bool {
         Status::Creating | Status::Updating | Status::Deleting => {
             plan.wait(format!("{what}, which somebody else is changing"), SOON_S);
         }
-        Status::CreateFailed(message) | Status::UpdateFailed(message) | Status::DeleteFailed(message) => {
-            plan.block(BlockCode::Failed, format!("{what} failed ({message}); it is its owner's to mend"));
+        Status::CreateFailed(failure) | Status::UpdateFailed(failure) | Status::DeleteFailed(failure) => {
+            plan.block(BlockCode::Failed, format!("{what} failed ({failure}); it is its owner's to mend"));
         }
     }
     false

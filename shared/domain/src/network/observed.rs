@@ -1,6 +1,7 @@
 //! What was seen of the estate in one look. Adapters fill it; they decide nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
 use time::OffsetDateTime;
@@ -35,6 +36,23 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// Only instances were looked at: nothing else is anybody's business.
+    pub fn of_instances(looked_at: OffsetDateTime, instances: Vec<SeenInstance>) -> Self {
+        let estate = Estate { instances, ..Estate::default() };
+        Self {
+            looked_at,
+            network: None,
+            vpc_associations: Vec::new(),
+            target_groups: Vec::new(),
+            service: None,
+            listeners: Vec::new(),
+            service_associations: Vec::new(),
+            record: None,
+            sightings: BTreeMap::new(),
+            estate,
+        }
+    }
+
     /// What is seen of VPC Lattice's resources, whoever's they are.
     pub(super) fn owned(&self) -> impl Iterator<Item = &Owned> {
         let network = self.network.iter().map(|one| &one.owned);
@@ -71,12 +89,32 @@ pub enum Status {
     Updating,
     /// `DELETE_IN_PROGRESS`.
     Deleting,
-    /// `CREATE_FAILED`, with the failure message.
-    CreateFailed(String),
-    /// `UPDATE_FAILED`, with the failure message.
-    UpdateFailed(String),
-    /// `DELETE_FAILED`, with the failure message.
-    DeleteFailed(String),
+    /// `CREATE_FAILED`, and why.
+    CreateFailed(SeenFailure),
+    /// `UPDATE_FAILED`, and why.
+    UpdateFailed(SeenFailure),
+    /// `DELETE_FAILED`, and why.
+    DeleteFailed(SeenFailure),
+}
+
+/// Why something failed, in VPC Lattice's own words (`failureCode` and `failureMessage` of its `Get` calls). What codes
+/// there are is not documented: they are told and never branched on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SeenFailure {
+    /// The code, for whoever asks AWS about it.
+    pub code: Option<String>,
+    /// The message.
+    pub message: Option<String>,
+}
+
+impl fmt::Display for SeenFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.code, &self.message) {
+            (Some(code), Some(message)) => write!(f, "{code}: {message}"),
+            (Some(only), None) | (None, Some(only)) => f.write_str(only),
+            (None, None) => f.write_str("VPC Lattice gives no reason"),
+        }
+    }
 }
 
 /// A service network. It has no status.
@@ -215,7 +253,7 @@ pub struct SeenRecord {
 }
 
 /// The user's own infrastructure, read only, but for ingress rules with our description.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Estate {
     /// The VPCs the spec names, as far as they exist.
     pub vpcs: Vec<SeenVpc>,

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use espalier_domain::id::{Generation, InstanceId, SecurityGroupId, VpcId};
 use espalier_domain::network::{
-    Action, DnsEntry, Estate, IngressSource, Observed, Owned, SeenGroup, SeenIngress, SeenInstance, SeenListener,
-    SeenNetwork, SeenRecord, SeenService, SeenServiceAssociation, SeenSubnet, SeenTarget, SeenTargetGroup, SeenVpc,
-    SeenVpcAssociation, Status, TargetStatus,
+    Action, DnsEntry, Estate, IngressSource, Observed, Owned, SeenFailure, SeenGroup, SeenIngress, SeenInstance,
+    SeenListener, SeenNetwork, SeenRecord, SeenService, SeenServiceAssociation, SeenSubnet, SeenTarget,
+    SeenTargetGroup, SeenVpc, SeenVpcAssociation, Status, TargetStatus,
 };
 use espalier_domain::record::SightingRecord;
 use espalier_domain::spec::Spec;
@@ -455,9 +455,14 @@ fn settle<T>(things: &mut Vec<Thing<T>>, arrived: &impl Fn(&str) -> bool) {
         let is_bad = thing.tags.remove("bad").is_some();
         thing.status = match (is_bad, creating, updating) {
             (false, ..) => Status::Active,
-            (true, true, _) => Status::CreateFailed("out of capacity".into()),
-            (true, _, true) => Status::UpdateFailed("out of capacity".into()),
-            (true, ..) => Status::DeleteFailed("try again".into()),
+            (true, true, _) => Status::CreateFailed(failure("out of capacity")),
+            (true, _, true) => Status::UpdateFailed(failure("out of capacity")),
+            (true, ..) => Status::DeleteFailed(failure("try again")),
         };
     }
+}
+
+/// Why something failed, in VPC Lattice's words.
+pub(crate) fn failure(message: &str) -> SeenFailure {
+    SeenFailure { code: Some("InternalError".into()), message: Some(message.into()) }
 }
