@@ -1,5 +1,6 @@
 //! What `provision` answers: one outcome, and with a sweep one per stack.
 
+use espalier_aws::bus::Event;
 use espalier_domain::failure::Word;
 use espalier_domain::id::StackName;
 use espalier_domain::network::{Action, Finding, Left, PITFALLS, PitfallAnswer, render};
@@ -106,6 +107,23 @@ impl StackAnswer {
 
     fn bare(outcome: Outcome) -> Self {
         Self { outcome, plan: None, findings: None, teardown: None, failures: Vec::new() }
+    }
+
+    /// What there is to tell: what was changed, and for what a person is needed.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        let (kind, steps) = (self.outcome.outcome, self.outcome.steps.clone());
+        let left = self.teardown.as_ref().map(|teardown| teardown.left.clone()).unwrap_or_default();
+        let mut events = Vec::new();
+        if !steps.is_empty() {
+            events.push(match kind {
+                OutcomeKind::Converged => Event::StackConverged { steps, left },
+                OutcomeKind::Pending | OutcomeKind::Work | OutcomeKind::Blocked => Event::StackChanged { steps },
+            });
+        }
+        if kind == OutcomeKind::Blocked {
+            events.push(Event::StackBlocked { blocks: self.outcome.blocks.clone() });
+        }
+        events
     }
 
     /// A stack that cannot be looked at.
@@ -246,6 +264,21 @@ mod tests {
             assert!(words.iter().all(|word| note.contains(word)), "{}: {note}", row.id);
         }
         assert!(Answer::one(StackAnswer::untouched(&stack)).unwrap().notes.is_empty());
+    }
+
+    #[test]
+    fn whatever_was_changed_is_told_also_before_a_block() {
+        let told = |kind, steps: usize| {
+            let step = ReportedStep { wave: 1, action: "+ Service x".into(), because: "missing".into() };
+            let mut answer = of("ant", kind, None);
+            answer.outcome.steps = vec![step; steps];
+            answer.events().iter().map(Event::detail_type).collect::<Vec<_>>()
+        };
+        assert_eq!(told(OutcomeKind::Blocked, 1), ["Stack Changed", "Stack Blocked"]);
+        assert_eq!(told(OutcomeKind::Blocked, 0), ["Stack Blocked"]);
+        assert_eq!(told(OutcomeKind::Pending, 1), ["Stack Changed"]);
+        assert_eq!(told(OutcomeKind::Converged, 1), ["Stack Converged"]);
+        assert!(told(OutcomeKind::Converged, 0).is_empty() && told(OutcomeKind::Pending, 0).is_empty());
     }
 
     #[test]

@@ -66,7 +66,8 @@ impl<C: Clock> World for Network<'_, C> {
         };
         let (look, estate, (hosted_zone, record), sightings) =
             try_join!(self.lattice.look(self.spec), self.estate(), dns, self.sightings())?;
-        let Look { network, vpc_associations, target_groups, service, listeners, service_associations } = look;
+        let Look { network, vpc_associations, target_groups, service, listeners, service_associations, access_logs } =
+            look;
         let observed = Observed {
             looked_at,
             network,
@@ -75,6 +76,7 @@ impl<C: Clock> World for Network<'_, C> {
             service,
             listeners,
             service_associations,
+            access_logs,
             record,
             sightings,
             estate: Estate { hosted_zone, ..estate },

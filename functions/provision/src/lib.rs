@@ -21,7 +21,7 @@ use espalier_aws_ec2::Ec2;
 use espalier_domain::failure::{Failure as _, chain};
 use espalier_domain::id::{StackName, spec_parameter};
 use espalier_domain::network::{diagnose, plan};
-use espalier_domain::plan::{BlockCode, OutcomeKind, Plan};
+use espalier_domain::plan::{BlockCode, Plan};
 use espalier_domain::spec::{AllowedDomains, Drift, Manage, Select, Spec, State, parse};
 use espalier_domain::work::WorkItem;
 use espalier_edge::metric::{self, Unit};
@@ -210,15 +210,7 @@ impl<C: Clock> Provision<C> {
                 metric::emit(self.clock.now(), &dimensions, &[("Drift", Unit::Count, found.len() as f64)]);
             }
         }
-        let left = answer.teardown.as_ref().map(|teardown| teardown.left.clone()).unwrap_or_default();
-        let steps = Some(answer.outcome.steps.clone()).filter(|steps| !steps.is_empty());
-        events.extend(steps.map(|steps| match answer.outcome.outcome {
-            OutcomeKind::Converged => Event::StackConverged { steps, left },
-            OutcomeKind::Pending | OutcomeKind::Work | OutcomeKind::Blocked => Event::StackChanged { steps },
-        }));
-        if answer.outcome.outcome == OutcomeKind::Blocked {
-            events.push(Event::StackBlocked { blocks: answer.outcome.blocks.clone() });
-        }
+        events.extend(answer.events());
         if events.is_empty() {
             return;
         }
