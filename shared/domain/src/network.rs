@@ -25,8 +25,8 @@ pub use drift::drifted;
 pub use left::{Left, left};
 pub use members::{members, unproven};
 pub use observed::{
-    DnsEntry, Estate, Life, Observed, Owned, Scaling, SeenFailure, SeenGroup, SeenHook, SeenIngress, SeenInstance,
-    SeenListener, SeenNetwork, SeenRecord, SeenService, SeenServiceAssociation, SeenSubnet, SeenTarget,
+    DnsEntry, Estate, Life, Observed, Owned, Scaling, SeenAccessLog, SeenFailure, SeenGroup, SeenHook, SeenIngress,
+    SeenInstance, SeenListener, SeenNetwork, SeenRecord, SeenService, SeenServiceAssociation, SeenSubnet, SeenTarget,
     SeenTargetGroup, SeenVpc, SeenVpcAssociation, Status, TargetStatus,
 };
 pub use render::render;

@@ -119,7 +119,15 @@ fn the_table_above_names_the_modules_that_each_function_uses() {
 #[test]
 fn no_role_is_wider_than_a_sentence_in_the_template_explains() {
     // Calls that know no resources (Service Authorization Reference), and Lambda's own.
-    let everywhere = ["Traces", "SeeLattice", "SeeNetwork", "SeeTargetsAndCommands", "StandInTheVpc", "LogsAndTraces"];
+    let everywhere = [
+        "Traces",
+        "SeeLattice",
+        "SeeNetwork",
+        "SeeTargetsAndCommands",
+        "StandInTheVpc",
+        "LogsAndTraces",
+        "DeliverAccessLogs",
+    ];
     let template = Template::read("template.yaml");
     let mut roles = 0;
     for (role, _) in template.resources("AWS::IAM::Role") {

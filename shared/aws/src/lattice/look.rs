@@ -47,7 +47,7 @@ impl Lattice {
             try_join!(self.wanted_network(spec), self.wanted_service(spec), self.wanted_groups(spec))?;
         let network_id = network.as_ref().map(|network| network.owned.id.as_str());
         let service_id = service.as_ref().map(|service| service.owned.id.as_str());
-        let (vpc_associations, service_associations, listeners) = try_join!(
+        let (vpc_associations, service_associations, listeners, access_logs) = try_join!(
             self.vpc_associations(spec, network_id, service.as_ref()),
             // Of a network that is not ours only our own association matters; it may hold hundreds.
             self.service_associations(
@@ -56,11 +56,12 @@ impl Lattice {
                 service_id
             ),
             self.listeners(&spec.stack, service_id),
+            self.access_logs(spec, service.as_ref()),
         )?;
-        Ok(Look { network, vpc_associations, target_groups, service, listeners, service_associations })
+        Ok(Look { network, vpc_associations, target_groups, service, listeners, service_associations, access_logs })
     }
 
-    async fn owned(&self, stack: &StackName, id: String, arn: String) -> Result<Owned, AwsError> {
+    pub(super) async fn owned(&self, stack: &StackName, id: String, arn: String) -> Result<Owned, AwsError> {
         let mut tags = self.tags(&arn).await?;
         Ok(Owned { id, arn, ours: tag::is_ours(stack, &tags), spec_hash: tags.remove(tag::SPEC_HASH) })
     }

@@ -75,6 +75,13 @@ impl Lattice {
                 self.update_service(service_id, *idle_timeout_seconds).await
             }
             Action::PutAuthPolicy { service_id, policy, .. } => self.put_auth_policy(service_id, policy).await,
+            Action::SubscribeAccessLogs { service_id, destination, tags, token, .. } => {
+                self.subscribe(service_id, destination, tags, token).await
+            }
+            Action::UpdateAccessLogs { subscription_id, destination, .. } => {
+                self.update_subscription(subscription_id, destination).await
+            }
+            Action::DeleteAccessLogs { subscription_id, .. } => self.unsubscribe(subscription_id).await,
             Action::RequireAuth { service_id, .. } => self.require_auth(service_id).await,
             Action::DropAuth { service_id, .. } => self.drop_auth(service_id).await,
             Action::CreateListener { service_id, name, port, target_group_id, tags, token } => {
@@ -248,7 +255,7 @@ impl Lattice {
 }
 
 /// Deleting what is gone is done.
-fn gone(result: Done) -> Done {
+pub(super) fn gone(result: Done) -> Done {
     match result {
         Err(error) if error.is_not_found() => Ok(()),
         other => other,
@@ -276,7 +283,7 @@ fn all_successful(operation: &'static str, failures: &[TargetFailure]) -> Result
     Err(AwsError::coded(operation, first.failure_code.as_deref().unwrap_or("Unsuccessful"), message))
 }
 
-fn map(tags: &Tags) -> Option<HashMap<String, String>> {
+pub(super) fn map(tags: &Tags) -> Option<HashMap<String, String>> {
     Some(tags.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
 }
 

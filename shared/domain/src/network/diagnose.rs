@@ -70,8 +70,7 @@ pub fn diagnose(spec: &Spec, observed: &Observed, checkup: &Checkup) -> Vec<Find
     look.failures(&mut all);
     if !checkup.is_logged && observed.service.is_some() {
         let problem = "neither the service nor its network has an access-log subscription".to_owned();
-        let remedy =
-            "aws vpc-lattice create-access-log-subscription --resource-identifier SERVICE --destination-arn ARN";
+        let remedy = "name a bucket, log group or stream in service.accessLogs, or have the network's owner subscribe";
         all.push(Finding { pitfall: "no-access-logs", problem, remedy: remedy.to_owned() });
     }
     let place = |finding: &Finding| PITFALLS.iter().position(|row| row.id == finding.pitfall);

@@ -27,6 +27,9 @@ pub struct Observed {
     pub listeners: Vec<SeenListener>,
     /// All network associations of that service, and all service associations of that network.
     pub service_associations: Vec<SeenServiceAssociation>,
+    /// The access-log subscriptions of that service, as far as anybody needs to know them: unless the spec wants none and
+    /// nothing was left to do under it.
+    pub access_logs: Vec<SeenAccessLog>,
     /// The A record of the service's domain name in the hosted zone (an alias or not).
     pub record: Option<SeenRecord>,
     /// What was last seen on each target's wire, from the ledger.
@@ -47,6 +50,7 @@ impl Observed {
             service: None,
             listeners: Vec::new(),
             service_associations: Vec::new(),
+            access_logs: Vec::new(),
             record: None,
             sightings: BTreeMap::new(),
             estate,
@@ -243,6 +247,15 @@ pub struct SeenServiceAssociation {
     pub service_id: String,
     /// Its state.
     pub status: Status,
+}
+
+/// A subscription to a service's access logs. It has no status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenAccessLog {
+    /// Identity and ownership.
+    pub owned: Owned,
+    /// The destination's ARN, as VPC Lattice tells it.
+    pub destination: String,
 }
 
 /// An A record at the service's domain name.

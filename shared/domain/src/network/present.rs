@@ -1,5 +1,6 @@
 //! `state: present`: make what is missing, mend what has drifted, retire what is no longer wanted.
 
+mod access_logs;
 mod auth;
 mod fleet;
 mod life;
@@ -51,6 +52,7 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
     }
     let service = look.service(plan);
     if let Some(service) = service {
+        look.access_logs(service, plan);
         if let Some(group) = group {
             look.listener(service, group, &fleet, is_admitted, plan);
         }

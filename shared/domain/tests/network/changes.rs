@@ -35,6 +35,7 @@ fn other(field: &str) -> Value {
         "/service/idleTimeoutSeconds" => json!(300),
         "/service/authPolicy" => json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*",
             "Action": "vpc-lattice-svcs:Invoke", "Resource": "*"}]}),
+        "/service/accessLogs/destinationArn" => json!("arn:aws:s3:::access-logs"),
         "/service/dns/hostedZoneId" => json!("Z0FFFFFFFFFFFF"),
         "/targets/rulesPerGroup" => json!(100),
         "/targets/securityGroupId" | "/prober/securityGroupId" => json!(OTHER_GROUP),
@@ -104,6 +105,7 @@ fn changed(field: &str) -> Value {
         }
         // A domain is one of the certificate's names.
         "/service/domainName" => document["certificate"]["dnsNames"] = json!(["other.example.com"]),
+        "/service/accessLogs/destinationArn" => document["service"]["accessLogs"] = json!({}),
         "/rollout/wavePercent" => drop(document["rollout"].as_object_mut().unwrap().remove("waveSize")),
         _ => {}
     }
