@@ -28,6 +28,7 @@ mod health;
 mod hello;
 mod http;
 mod listeners;
+mod logs;
 mod model;
 mod page;
 pub mod rules;

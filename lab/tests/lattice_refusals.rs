@@ -65,6 +65,29 @@ async fn an_auth_policy_is_one_line_of_a_resource_policy() {
     world.call("GET", &path, json!({})).await.refused(Rule::Missing);
 }
 
+/// API CreateAccessLogSubscription: the destination types; DeleteService: subscriptions go with their service.
+#[tokio::test]
+async fn access_logs_go_to_a_bucket_a_log_group_or_a_stream() {
+    let world = World::new().await;
+    let service = world.service("api", DOMAIN).await;
+    let to = |arn: &str| json!({"resourceIdentifier": service, "destinationArn": arn});
+    let path = "/accesslogsubscriptions";
+    world.post(path, to("arn:aws:sqs:eu-west-1:111122223333:queue")).await.refused(Rule::LogDestination);
+    let unknown =
+        json!({"resourceIdentifier": format!("svc-{}", "0".repeat(17)), "destinationArn": "arn:aws:s3:::access-logs"});
+    world.post(path, unknown).await.refused(Rule::Missing);
+    let first = id(world.post(path, to("arn:aws:s3:::access-logs")).await.ok());
+    let other = json!({"destinationArn": "arn:aws:logs:eu-west-1:111122223333:log-group:access"});
+    world.call("PATCH", &format!("{path}/{first}"), other.clone()).await.ok();
+    let list = world.get(&format!("{path}?resourceIdentifier={service}")).await;
+    assert_eq!(
+        (&list["items"][0]["id"], &list["items"][0]["destinationArn"]),
+        (&json!(first), &other["destinationArn"])
+    );
+    world.call("DELETE", &format!("{path}/{first}"), json!({})).await.ok();
+    world.call("DELETE", &format!("{path}/{first}"), json!({})).await.refused(Rule::Missing);
+}
+
 /// UG listeners; API FixedResponseAction; UG quotas: listeners per service, target groups per service; API CreateListener
 /// name; API CreateTargetGroup: one service per group.
 #[tokio::test]

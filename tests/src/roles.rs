@@ -17,6 +17,8 @@ pub struct Statement {
     pub resources: Vec<Value>,
     /// Whether it has a condition.
     pub conditional: bool,
+    /// The condition, as the template has it.
+    pub condition: Value,
 }
 
 /// The statements of a role's inline policies, by the role's logical id.
@@ -36,6 +38,7 @@ pub fn statements(template: &Template, role: &str) -> Vec<Statement> {
                 }
             },
             conditional: statement.get("Condition").is_some(),
+            condition: statement.get("Condition").cloned().unwrap_or_default(),
         })
         .collect()
 }

@@ -1,8 +1,9 @@
 //! What `provision` answers: one outcome, and with a sweep one per stack.
 
+use espalier_aws::bus::Event;
 use espalier_domain::failure::Word;
 use espalier_domain::id::StackName;
-use espalier_domain::network::{Action, Finding, PITFALLS, PitfallAnswer, render};
+use espalier_domain::network::{Action, Finding, Left, PITFALLS, PitfallAnswer, render};
 use espalier_domain::plan::{Block, BlockCode, Outcome, OutcomeKind, Plan, ReportedStep};
 use espalier_edge::EdgeError;
 use espalier_reconcile::{FailedStep, Report};
@@ -23,9 +24,21 @@ pub struct Answer {
     /// What no API shows, with `mode: diagnose`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// What went and what stayed, when the stack is to be absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teardown: Option<Teardown>,
     /// Each stack's outcome, after a look at several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stacks: Vec<Outcome>,
+}
+
+/// What went and what stayed of a stack that is to be absent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Teardown {
+    /// What was deleted in this run.
+    pub deleted: Vec<String>,
+    /// What is not ours and stays.
+    pub left: Vec<Left>,
 }
 
 /// What came of one stack.
@@ -37,6 +50,8 @@ pub struct StackAnswer {
     pub plan: Option<String>,
     /// What is wrong, with `mode: diagnose`.
     pub findings: Option<Vec<Finding>>,
+    /// What went and what stayed, when the stack is to be absent.
+    pub teardown: Option<Teardown>,
     /// Steps that failed and will fail again.
     pub failures: Vec<FailedStep>,
 }
@@ -50,7 +65,8 @@ impl Answer {
                 let told = PITFALLS.iter().filter(|row| stack.findings.is_some() && row.answer == PitfallAnswer::Told);
                 let notes = told.map(|row| format!("{}: {}", row.what, row.how)).collect();
                 let findings = stack.findings.unwrap_or_default();
-                Ok(Self { outcome: stack.outcome, plan: stack.plan, findings, notes, stacks: Vec::new() })
+                let StackAnswer { outcome, plan, teardown, .. } = stack;
+                Ok(Self { outcome, plan, findings, notes, teardown, stacks: Vec::new() })
             }
         }
     }
@@ -75,36 +91,58 @@ impl Answer {
             plan: None,
             findings: Vec::new(),
             notes: Vec::new(),
+            teardown: None,
             stacks,
         })
     }
 }
 
 impl StackAnswer {
-    /// What a run of the loop came to.
-    pub(crate) fn of(stack: &StackName, report: Report) -> Self {
+    /// What a run of the loop came to; `left` is what a teardown leaves.
+    pub(crate) fn of(stack: &StackName, report: Report, left: Option<Vec<Left>>) -> Self {
         let outcome = Outcome { stack: Some(stack.to_string()), ..report.outcome };
-        Self { outcome, plan: None, findings: None, failures: report.failures }
+        let teardown = left.map(|left| Teardown { deleted: deleted(&outcome), left });
+        Self { teardown, failures: report.failures, ..Self::bare(outcome) }
+    }
+
+    fn bare(outcome: Outcome) -> Self {
+        Self { outcome, plan: None, findings: None, teardown: None, failures: Vec::new() }
+    }
+
+    /// What there is to tell: what was changed, and for what a person is needed.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        let (kind, steps) = (self.outcome.outcome, self.outcome.steps.clone());
+        let left = self.teardown.as_ref().map(|teardown| teardown.left.clone()).unwrap_or_default();
+        let mut events = Vec::new();
+        if !steps.is_empty() {
+            events.push(match kind {
+                OutcomeKind::Converged => Event::StackConverged { steps, left },
+                OutcomeKind::Pending | OutcomeKind::Work | OutcomeKind::Blocked => Event::StackChanged { steps },
+            });
+        }
+        if kind == OutcomeKind::Blocked {
+            events.push(Event::StackBlocked { blocks: self.outcome.blocks.clone() });
+        }
+        events
     }
 
     /// A stack that cannot be looked at.
     pub(crate) fn blocked(stack: String, code: BlockCode, because: String) -> Self {
         let mut outcome = outcome(OutcomeKind::Blocked, Some(stack), None);
         outcome.blocks.push(Block { code, because });
-        Self { outcome, plan: None, findings: None, failures: Vec::new() }
+        Self::bare(outcome)
     }
 
     /// What is wrong.
     pub(crate) fn diagnosed(stack: &StackName, findings: Vec<Finding>) -> Self {
         let kind = if findings.is_empty() { OutcomeKind::Converged } else { OutcomeKind::Blocked };
         let outcome = outcome(kind, Some(stack.to_string()), None);
-        Self { outcome, plan: None, findings: Some(findings), failures: Vec::new() }
+        Self { findings: Some(findings), ..Self::bare(outcome) }
     }
 
     /// A stack of which nothing is ours: nobody looks, and nothing is done.
     pub(crate) fn untouched(stack: &StackName) -> Self {
-        let outcome = outcome(OutcomeKind::Converged, Some(stack.to_string()), None);
-        Self { outcome, plan: None, findings: None, failures: Vec::new() }
+        Self::bare(outcome(OutcomeKind::Converged, Some(stack.to_string()), None))
     }
 
     /// What would be done.
@@ -130,12 +168,17 @@ impl StackAnswer {
         if !plan.steps.is_empty() {
             text.push_str("this is the first wave; later ones depend on what it makes and cannot be told before\n");
         }
-        Self { outcome, plan: Some(text), findings: None, failures: Vec::new() }
+        Self { plan: Some(text), ..Self::bare(outcome) }
     }
 }
 
 fn outcome(kind: OutcomeKind, stack: Option<String>, retry_after_s: Option<u32>) -> Outcome {
     Outcome { outcome: kind, stack, retry_after_s, steps: Vec::new(), blocks: Vec::new(), work: Vec::new() }
+}
+
+/// The steps that deleted something, without their sign.
+fn deleted(outcome: &Outcome) -> Vec<String> {
+    outcome.steps.iter().filter_map(|step| step.action.strip_prefix("- ").map(str::to_owned)).collect()
 }
 
 /// All lasting failures in one error; the gravest word stands for all, since a caller may retry on a lighter one.
@@ -157,12 +200,7 @@ mod tests {
     use super::*;
 
     fn of(name: &str, kind: OutcomeKind, retry_after_s: Option<u32>) -> StackAnswer {
-        StackAnswer {
-            outcome: outcome(kind, Some(name.into()), retry_after_s),
-            plan: None,
-            findings: None,
-            failures: Vec::new(),
-        }
+        StackAnswer::bare(outcome(kind, Some(name.into()), retry_after_s))
     }
 
     #[test]
@@ -194,6 +232,53 @@ mod tests {
         .unwrap_err();
         assert_eq!(error.word, Word::Broken);
         assert_eq!(error.text, "ant: + Service x: because; cat: + Service x: because");
+    }
+
+    #[test]
+    fn a_teardown_tells_what_went_and_what_stayed() {
+        let step = |action: &str| ReportedStep { wave: 1, action: action.into(), because: "state is absent".into() };
+        let steps = vec![step("~ Listener x"), step("- Service payments")];
+        let ended = Outcome { steps, ..outcome(OutcomeKind::Converged, None, None) };
+        let left = Left { what: "service network sn-1".into(), because: "theirs".into() };
+        let report = || Report { outcome: ended.clone(), failures: Vec::new() };
+        let stack = StackName::parse("payments").unwrap();
+        let answer = Answer::one(StackAnswer::of(&stack, report(), Some(vec![left]))).unwrap();
+        let told = serde_json::to_value(&answer).unwrap()["teardown"].clone();
+        let left = serde_json::json!([{"what": "service network sn-1", "because": "theirs"}]);
+        assert_eq!(told, serde_json::json!({"deleted": ["Service payments"], "left": left}));
+        assert_eq!(Answer::one(StackAnswer::of(&stack, report(), None)).unwrap().teardown, None);
+    }
+
+    #[test]
+    fn a_diagnosis_tells_what_no_api_shows_and_nothing_else_does() {
+        let stack = StackName::parse("payments").unwrap();
+        let answer = Answer::one(StackAnswer::diagnosed(&stack, Vec::new())).unwrap();
+        let told: Vec<_> = PITFALLS.iter().filter(|row| row.answer == PitfallAnswer::Told).collect();
+        assert_eq!(answer.notes.len(), told.len());
+        for (row, note) in told.into_iter().zip(&answer.notes) {
+            let words = match row.id {
+                "link-local-routes" => ["169.254.171.0/24", "route tables"],
+                "clients-outside" => ["transit gateway", "service-network endpoint"],
+                other => panic!("{other} is new: what must its note say?"),
+            };
+            assert!(words.iter().all(|word| note.contains(word)), "{}: {note}", row.id);
+        }
+        assert!(Answer::one(StackAnswer::untouched(&stack)).unwrap().notes.is_empty());
+    }
+
+    #[test]
+    fn whatever_was_changed_is_told_also_before_a_block() {
+        let told = |kind, steps: usize| {
+            let step = ReportedStep { wave: 1, action: "+ Service x".into(), because: "missing".into() };
+            let mut answer = of("ant", kind, None);
+            answer.outcome.steps = vec![step; steps];
+            answer.events().iter().map(Event::detail_type).collect::<Vec<_>>()
+        };
+        assert_eq!(told(OutcomeKind::Blocked, 1), ["Stack Changed", "Stack Blocked"]);
+        assert_eq!(told(OutcomeKind::Blocked, 0), ["Stack Blocked"]);
+        assert_eq!(told(OutcomeKind::Pending, 1), ["Stack Changed"]);
+        assert_eq!(told(OutcomeKind::Converged, 1), ["Stack Converged"]);
+        assert!(told(OutcomeKind::Converged, 0).is_empty() && told(OutcomeKind::Pending, 0).is_empty());
     }
 
     #[test]

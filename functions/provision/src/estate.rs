@@ -12,7 +12,7 @@ use espalier_aws_ec2::Ec2;
 use espalier_domain::failure::chain;
 use espalier_domain::id::InstanceId;
 use espalier_domain::network::{
-    Action, Checkup, DnsEntry, Estate, Observed, SeenRecord, SeenZone, drifted, members, plan,
+    Action, Checkup, DnsEntry, Estate, Left, Observed, SeenRecord, SeenZone, drifted, left, members, plan,
 };
 use espalier_domain::plan::{BlockCode, Plan, ReportedStep};
 use espalier_domain::record::SightingRecord;
@@ -36,6 +36,8 @@ pub(crate) struct Network<'a, C> {
     pub(crate) hands: Hands,
     /// Targets nobody has proven, when what was written down last is news.
     pub(crate) unproven: Mutex<usize>,
+    /// What a teardown leaves, as it was seen last.
+    pub(crate) left: Mutex<Vec<Left>>,
 }
 
 /// Whether a look may be written down.
@@ -64,7 +66,8 @@ impl<C: Clock> World for Network<'_, C> {
         };
         let (look, estate, (hosted_zone, record), sightings) =
             try_join!(self.lattice.look(self.spec), self.estate(), dns, self.sightings())?;
-        let Look { network, vpc_associations, target_groups, service, listeners, service_associations } = look;
+        let Look { network, vpc_associations, target_groups, service, listeners, service_associations, access_logs } =
+            look;
         let observed = Observed {
             looked_at,
             network,
@@ -73,6 +76,7 @@ impl<C: Clock> World for Network<'_, C> {
             service,
             listeners,
             service_associations,
+            access_logs,
             record,
             sightings,
             estate: Estate { hosted_zone, ..estate },
@@ -112,7 +116,7 @@ impl<C: Clock> World for Network<'_, C> {
     }
 }
 
-impl<C> Network<'_, C> {
+impl<C: Clock> Network<'_, C> {
     /// What only a diagnosis looks at.
     pub(crate) async fn checkup(&self, observed: &Observed) -> Result<Checkup, AwsError> {
         let zone = async {
@@ -161,7 +165,23 @@ impl<C> Network<'_, C> {
         Ok(())
     }
 
+    /// Who is selected, when nothing else is ours: of an Auto Scaling group, `rotate` cannot find that out.
+    pub(crate) async fn note_members(&self, groups: &[String]) -> Result<(), AwsError> {
+        let (looked_at, select) = (self.clock.now(), &self.spec.targets.select);
+        let groups = self.scaling.groups(&self.spec.stack, groups).await?;
+        let ids: Vec<InstanceId> = groups.members.keys().cloned().collect();
+        let (mut instances, sightings) =
+            try_join!(self.ec2.instances(&self.spec.stack, select, &ids), self.sightings())?;
+        for instance in &mut instances {
+            instance.scaling = groups.members.get(&instance.id).cloned();
+        }
+        self.write_down(&Observed { sightings, ..Observed::of_instances(looked_at, instances) }).await
+    }
+
     fn remember(&self, observed: &Observed, plan: &Plan<Action>) {
+        if let Ok(mut known) = self.left.lock() {
+            *known = left(self.spec, observed);
+        }
         let Ok(mut known) = self.drift.lock() else { return };
         let undone = drifted(self.spec, observed, plan).into_iter();
         let undone = undone.map(|step| (step.action.to_string(), step.because.clone()));

@@ -18,15 +18,15 @@ use espalier_aws::route53::Route53;
 use espalier_aws::specs::Specs;
 use espalier_aws_autoscaling::AutoScaling;
 use espalier_aws_ec2::Ec2;
-use espalier_domain::failure::chain;
+use espalier_domain::failure::{Failure as _, chain};
 use espalier_domain::id::{StackName, spec_parameter};
 use espalier_domain::network::{diagnose, plan};
-use espalier_domain::plan::{BlockCode, OutcomeKind, Plan};
-use espalier_domain::spec::{AllowedDomains, Drift, Manage, Select, Spec, parse};
+use espalier_domain::plan::{BlockCode, Plan};
+use espalier_domain::spec::{AllowedDomains, Drift, Manage, Select, Spec, State, parse};
 use espalier_domain::work::WorkItem;
 use espalier_edge::metric::{self, Unit};
 use espalier_edge::{Direct, EdgeError, Env, Function, Hint, HintKind, Invocation, Mode, Trigger};
-use espalier_reconcile::{Clock, Limits, SystemClock, World, jitter, reconcile};
+use espalier_reconcile::{Clock, FailedStep, Limits, SystemClock, World, jitter, reconcile};
 use futures::{StreamExt, stream};
 
 pub use answer::{Answer, StackAnswer};
@@ -171,7 +171,7 @@ impl<C: Clock> Provision<C> {
     async fn converge(&self, stack: &StackName, text: Option<String>, limits: Limits) -> StackAnswer {
         let (about, answer, found) = match self.spec(stack, text) {
             Err(blocked) => (About { stack: stack.clone(), owner: None, notify: Vec::new() }, *blocked, Vec::new()),
-            Ok(spec) if spec.manage == Manage::Nothing => return StackAnswer::untouched(stack),
+            Ok(spec) if spec.manage == Manage::Nothing => return self.observe_only(&spec).await,
             Ok(spec) => {
                 let network = self.network(&spec, Hands::Writing);
                 let report = reconcile(&network, &self.clock, limits, jitter).await;
@@ -181,10 +181,24 @@ impl<C: Clock> Provision<C> {
                 let drift = Event::StackDrifted { repaired: spec.drift == Drift::Repair, found };
                 let unproven = network.unproven.into_inner().unwrap_or_default();
                 let targets = (unproven > 0).then_some(Event::TargetsUnproven { unproven });
-                (about, StackAnswer::of(stack, report), targets.into_iter().chain([drift]).collect())
+                let is_torn_down = spec.state == State::Absent && !spec.deletion_protection;
+                let left = is_torn_down.then(|| network.left.into_inner().unwrap_or_default());
+                (about, StackAnswer::of(stack, report, left), targets.into_iter().chain([drift]).collect())
             }
         };
         self.tell(&about, &answer, found).await;
+        answer
+    }
+
+    /// A stack of which nothing is ours. `rotate` finds its targets by itself, but for those of Auto Scaling groups.
+    async fn observe_only(&self, spec: &Spec) -> StackAnswer {
+        let mut answer = StackAnswer::untouched(&spec.stack);
+        if let Select::AutoScalingGroups(groups) = &spec.targets.select
+            && let Err(error) = self.network(spec, Hands::Writing).note_members(groups).await
+        {
+            let (wave, action) = (0, "look".to_owned());
+            answer.failures.push(FailedStep { wave, action, word: error.word(), text: chain(&error) });
+        }
         answer
     }
 
@@ -198,12 +212,7 @@ impl<C: Clock> Provision<C> {
                 metric::emit(self.clock.now(), &dimensions, &[("Drift", Unit::Count, found.len() as f64)]);
             }
         }
-        let steps = Some(answer.outcome.steps.clone()).filter(|steps| !steps.is_empty());
-        events.extend(match answer.outcome.outcome {
-            OutcomeKind::Converged => steps.map(|steps| Event::StackConverged { steps }),
-            OutcomeKind::Pending | OutcomeKind::Work => steps.map(|steps| Event::StackChanged { steps }),
-            OutcomeKind::Blocked => Some(Event::StackBlocked { blocks: answer.outcome.blocks.clone() }),
-        });
+        events.extend(answer.events());
         if events.is_empty() {
             return;
         }
@@ -254,7 +263,7 @@ impl<C: Clock> Provision<C> {
 
     fn network<'a>(&'a self, spec: &'a Spec, hands: Hands) -> Network<'a, C> {
         let Self { lattice, ec2, route53, scaling, ledger, clock, .. } = self;
-        let (drift, unproven) = (Mutex::default(), Mutex::default());
-        Network { lattice, ec2, route53, scaling, ledger, clock, spec, drift, hands, unproven }
+        let (drift, unproven, left) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Network { lattice, ec2, route53, scaling, ledger, clock, spec, drift, hands, unproven, left }
     }
 }

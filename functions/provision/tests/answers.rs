@@ -169,6 +169,49 @@ async fn a_fresh_look_at_targets_is_not_for_it() {
     assert!(wire.asked().is_empty());
 }
 
+/// Auto Scaling's and EC2's query protocol: one group with one running member.
+fn of_a_group(seen: &Seen) -> (u16, String) {
+    const ONE: &str = "i-0123456789abcdef0";
+    let asked = seen.body.split('&').find_map(|field| field.strip_prefix("Action=")).unwrap_or_default();
+    let told = match asked {
+        "DescribeAutoScalingGroups" => format!(
+            "<DescribeAutoScalingGroupsResult><AutoScalingGroups><member><AutoScalingGroupName>web</AutoScalingGroupName>\
+             <Instances><member><InstanceId>{ONE}</InstanceId><LifecycleState>InService</LifecycleState></member>\
+             </Instances></member></AutoScalingGroups></DescribeAutoScalingGroupsResult>"
+        ),
+        "DescribeInstances" => format!(
+            "<reservationSet><item><instancesSet><item><instanceId>{ONE}</instanceId><instanceState><name>running</name>\
+             </instanceState></item></instancesSet></item></reservationSet>"
+        ),
+        _ => return (403, json!({ "__type": "AccessDeniedException", "message": seen.what() }).to_string()),
+    };
+    (200, format!("<{asked}Response>{told}</{asked}Response>"))
+}
+
+#[tokio::test]
+async fn with_manage_nothing_the_members_of_auto_scaling_groups_are_noted_and_nothing_else() {
+    let mut spec = document("payments");
+    spec["manage"] = json!("nothing");
+    spec["targets"]["select"] = json!({ "autoScalingGroups": ["web"] });
+    let wire = Wire::answering(move |seen: &Seen| match seen.what().as_str() {
+        "GetParameter" => (200, json!({ "Parameter": { "Value": spec.to_string() } }).to_string()),
+        "Query" => (200, json!({ "Items": [], "Count": 0 }).to_string()),
+        "GetItem" | "PutItem" => (200, "{}".to_owned()),
+        _ => of_a_group(seen),
+    })
+    .await;
+    let answer = ask(&wire, json!({ "stack": "payments" })).await.unwrap();
+    assert_eq!(answer.outcome.outcome, OutcomeKind::Converged);
+    let written: Vec<Value> =
+        wire.seen().iter().filter(|seen| seen.what() == "PutItem").map(|seen| seen.json()["Item"].clone()).collect();
+    let [item] = written.as_slice() else { panic!("{written:?}") };
+    assert_eq!(item["pk"]["S"], "MEMBERS#payments");
+    let record: Value = serde_json::from_str(item["record"]["S"].as_str().unwrap()).unwrap();
+    assert_eq!(record["members"]["i-0123456789abcdef0"]["registered"], true, "{record}");
+    let known = ["GetParameter", "Query", "GetItem", "PutItem", "POST /"];
+    assert!(wire.asked().iter().all(|what| known.contains(&what.as_str())), "{:?}", wire.asked());
+}
+
 #[tokio::test]
 async fn it_does_not_start_without_knowing_which_domains_are_allowed() {
     let error = Provision::start(&Env::default()).await.unwrap_err();

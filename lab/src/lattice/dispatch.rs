@@ -26,13 +26,15 @@ impl State {
     pub(super) fn perform(&mut self, operation: &str, request: &Value, ec2: &Network, now: Moment) -> Answer {
         self.settle(now);
         match operation {
-            "CreateListener"
+            "CreateAccessLogSubscription"
+            | "CreateListener"
             | "CreateService"
             | "CreateServiceNetwork"
             | "CreateServiceNetworkServiceAssociation"
             | "CreateServiceNetworkVpcAssociation"
             | "CreateTargetGroup" => self.create(operation, request, ec2, now),
             "CreateRule" => self.create_rule(request),
+            "DeleteAccessLogSubscription" => self.delete_log_subscription(request),
             "DeleteAuthPolicy" => self.delete_auth_policy(request),
             "DeleteListener" => self.delete_listener(request),
             "DeleteService" => self.delete_service(request, now),
@@ -48,6 +50,7 @@ impl State {
             "GetServiceNetworkServiceAssociation" => self.get_service_association(request),
             "GetServiceNetworkVpcAssociation" => self.get_vpc_association(request),
             "GetTargetGroup" => self.get_target_group(request),
+            "ListAccessLogSubscriptions" => self.list_log_subscriptions(request),
             "ListListeners" => self.list_listeners(request, now),
             "ListRules" => self.list_rules(request),
             "ListServiceNetworkServiceAssociations" => self.list_service_associations(request),
@@ -61,6 +64,7 @@ impl State {
             "RegisterTargets" => self.register_targets(request, ec2, now),
             "TagResource" => self.tag_resource(request),
             "UntagResource" => self.untag_resource(request),
+            "UpdateAccessLogSubscription" => self.update_log_subscription(request, now),
             "UpdateListener" => self.update_listener(request, now),
             "UpdateService" => self.update_service(request, now),
             "UpdateServiceNetwork" => self.update_service_network(request, now),
@@ -89,6 +93,7 @@ impl State {
         let TagsInput { tags, .. } = input(request)?;
         unreserved(tags.keys())?;
         let answer = match operation {
+            "CreateAccessLogSubscription" => self.create_log_subscription(request, now),
             "CreateListener" => self.create_listener(request, now),
             "CreateService" => self.create_service(request, now),
             "CreateServiceNetwork" => self.create_service_network(request, now),

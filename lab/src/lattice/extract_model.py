@@ -15,7 +15,8 @@ DeleteServiceNetworkServiceAssociation DeleteServiceNetworkVpcAssociation Delete
 GetListener GetService GetServiceNetwork GetServiceNetworkServiceAssociation GetServiceNetworkVpcAssociation
 GetTargetGroup ListListeners ListRules ListServiceNetworkServiceAssociations ListServiceNetworkVpcAssociations
 ListServiceNetworks ListServices ListTagsForResource ListTargetGroups ListTargets RegisterTargets TagResource
-UntagResource DeleteAuthPolicy GetAuthPolicy PutAuthPolicy UpdateListener UpdateService UpdateServiceNetwork UpdateServiceNetworkVpcAssociation UpdateTargetGroup
+UntagResource CreateAccessLogSubscription DeleteAccessLogSubscription ListAccessLogSubscriptions
+UpdateAccessLogSubscription DeleteAuthPolicy GetAuthPolicy PutAuthPolicy UpdateListener UpdateService UpdateServiceNetwork UpdateServiceNetworkVpcAssociation UpdateTargetGroup
 """.split()
 KEPT = ("type", "required", "min", "max", "pattern", "enum", "union")
 

@@ -170,6 +170,8 @@ rules! {
         "UG service-custom-domain-name: must be unique within a service network";
 
     // Auth policies.
+    LogDestination: Validation, "access logs go to an S3 bucket, a CloudWatch log group or a Firehose stream",
+        "API CreateAccessLogSubscription destinationArn: the supported destination types";
     PolicyLines: Validation, "an auth policy has no line breaks",
         "API PutAuthPolicy policy: the JSON must not contain newlines or blank lines";
     PolicySize: Validation, "an auth policy has at most 10 KB",

@@ -15,6 +15,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::Options;
 use super::health::{Health, HealthCheck};
+use super::logs::LogSubscription;
 use super::rules::{Fault, Rule};
 use super::tally::Tally;
 
@@ -204,6 +205,7 @@ pub(super) struct State {
     pub(super) groups: BTreeMap<String, Group>,
     pub(super) service_associations: BTreeMap<String, ServiceAssociation>,
     pub(super) vpc_associations: BTreeMap<String, VpcAssociation>,
+    pub(super) log_subscriptions: BTreeMap<String, LogSubscription>,
     /// Auth policies by the id of their service or service network.
     pub(super) policies: BTreeMap<String, String>,
     /// Tags by ARN.
@@ -226,6 +228,7 @@ impl State {
             groups: BTreeMap::new(),
             service_associations: BTreeMap::new(),
             vpc_associations: BTreeMap::new(),
+            log_subscriptions: BTreeMap::new(),
             policies: BTreeMap::new(),
             tags: BTreeMap::new(),
             tokens: BTreeMap::new(),
@@ -246,6 +249,9 @@ impl State {
         // With the service goes its policy (API DeleteService); with a network, its own.
         let networks = &self.networks;
         self.policies.retain(|id, _| services.contains_key(id) || networks.contains_key(id));
+        // And its access-log subscriptions.
+        self.log_subscriptions
+            .retain(|_, one| services.contains_key(&one.resource) || networks.contains_key(&one.resource));
         self.groups.retain(|_, group| group.life.settle(now));
         for group in self.groups.values_mut() {
             group.targets.retain(|_, target| {
@@ -313,7 +319,8 @@ impl State {
                 || self.listeners.contains_key(id)
                 || self.groups.contains_key(id)
                 || self.service_associations.contains_key(id)
-                || self.vpc_associations.contains_key(id))
+                || self.vpc_associations.contains_key(id)
+                || self.log_subscriptions.contains_key(id))
     }
 
     /// Looks a service up by id or ARN.

@@ -137,7 +137,11 @@ impl Ec2 {
         Ok((ipv4, ipv6))
     }
 
-    async fn instances(
+    /// The instances that a spec selects, as far as they exist.
+    ///
+    /// # Errors
+    /// When EC2 cannot be asked, or answers without a field it always sends.
+    pub async fn instances(
         &self,
         stack: &StackName,
         select: &Select,

@@ -40,6 +40,9 @@ impl Ec2 {
             | Action::CreateListener { .. }
             | Action::UpdateListener { .. }
             | Action::PutAuthPolicy { .. }
+            | Action::SubscribeAccessLogs { .. }
+            | Action::UpdateAccessLogs { .. }
+            | Action::DeleteAccessLogs { .. }
             | Action::RequireAuth { .. }
             | Action::DropAuth { .. }
             | Action::AssociateService { .. }

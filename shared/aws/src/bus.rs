@@ -4,6 +4,7 @@ use aws_config::SdkConfig;
 use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use espalier_domain::id::{Epoch, Generation, InstanceId, StackName};
+use espalier_domain::network::Left;
 use espalier_domain::plan::{Block, ReportedStep};
 use espalier_domain::verdict::Verdict;
 use serde::Serialize;
@@ -47,6 +48,9 @@ pub enum Event {
     StackConverged {
         /// What was done.
         steps: Vec<ReportedStep>,
+        /// What a teardown left, because it is not ours.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        left: Vec<Left>,
     },
     /// `Stack Changed`: something was changed, and the rest waits for something: a target's proof, a drain, more time.
     StackChanged {
@@ -216,7 +220,7 @@ mod tests {
     fn a_long_list_is_cut_below_what_an_event_may_hold() {
         let about = About { stack: StackName::parse("payments").unwrap(), owner: None, notify: Vec::new() };
         let step = ReportedStep { wave: 1, action: "+ Targets i-1".repeat(40), because: "missing".repeat(40) };
-        let text = detail(&about, &Event::StackConverged { steps: vec![step; 5_000] }).to_string();
+        let text = detail(&about, &Event::StackConverged { steps: vec![step; 5_000], left: Vec::new() }).to_string();
         assert!(text.len() < 256 * 1024, "{}", text.len());
     }
 }

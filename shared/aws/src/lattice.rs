@@ -3,6 +3,7 @@
 //! Looking reads what carries the stack's names; whose it is, is the tag's word. Taking a step makes no choice: the
 //! action holds every parameter. What AWS does asynchronously is not awaited here; the next look sees it.
 
+mod access_logs;
 mod auth;
 mod checkup;
 mod given;
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 use aws_config::SdkConfig;
 use aws_sdk_vpclattice::Client;
 use espalier_domain::network::{
-    SeenListener, SeenNetwork, SeenService, SeenServiceAssociation, SeenTargetGroup, SeenVpcAssociation,
+    SeenAccessLog, SeenListener, SeenNetwork, SeenService, SeenServiceAssociation, SeenTargetGroup, SeenVpcAssociation,
 };
 
 use crate::error::{AwsError, during};
@@ -24,6 +25,9 @@ use crate::error::{AwsError, during};
 pub const ACTIONS: &[&str] = &[
     look::NETWORKS,
     given::NETWORK,
+    access_logs::CREATE,
+    access_logs::UPDATE,
+    access_logs::DELETE,
     auth::GET,
     auth::PUT,
     auth::DELETE,
@@ -61,6 +65,10 @@ pub const ACTIONS: &[&str] = &[
     step::DELETE_GROUP,
     step::DELETE_VPC_ASSOCIATION,
     step::DELETE_NETWORK,
+    access_logs::DELIVERY[0],
+    access_logs::DELIVERY[1],
+    access_logs::DELIVERY[2],
+    access_logs::DELIVERY[3],
     "iam:CreateServiceLinkedRole",
     "ec2:DescribeVpcs",
     "ec2:DescribeSecurityGroups",
@@ -85,6 +93,8 @@ pub struct Look {
     pub listeners: Vec<SeenListener>,
     /// All network associations of that service, and all service associations of that network.
     pub service_associations: Vec<SeenServiceAssociation>,
+    /// The subscriptions to that service's access logs, as far as the spec has to do with them.
+    pub access_logs: Vec<SeenAccessLog>,
 }
 
 /// The hands.

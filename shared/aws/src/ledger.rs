@@ -12,6 +12,7 @@
 //! | `STACK#<stack>` | `SIGHTING#<instance>` | [`SightingRecord`](espalier_domain::record::SightingRecord) |
 //! | `STACK#<stack>` | `THROUGH` | [`ThroughRecord`](espalier_domain::record::ThroughRecord) |
 //! | `STACK#<stack>` | `EPOCH` | [`EpochRecord`](espalier_domain::record::EpochRecord) |
+//! | `MEMBERS#<stack>` | `MEMBERSHIP` | [`MembershipRecord`](espalier_domain::record::MembershipRecord) |
 //! | `AUTHORITIES` | `AUTHORITY#<id>` | [`AuthorityRecord`](espalier_domain::record::AuthorityRecord) |
 //!
 //! A lost answer does not lie: the SDK repeats a call whose answer got lost, and the repetition then fails on the
@@ -46,6 +47,9 @@ pub const READ: &[&str] = &["dynamodb:GetItem", "dynamodb:Query"];
 
 /// What a function that also writes needs (a transaction of puts is authorised as puts).
 pub const WRITE: &[&str] = &["dynamodb:PutItem"];
+
+/// What the partitions begin with that `provision` alone writes: its role names them (`dynamodb:LeadingKeys`).
+pub const MEMBERS: &str = "MEMBERS#";
 
 /// The attribute the table's time-to-live setting names, in seconds since 1970. Only items whose loss changes nothing
 /// but history carry it.

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use espalier_aws::error::Kind;
 use espalier_aws::lattice::Lattice;
 use espalier_domain::failure::{Failure, Word, chain};
-use espalier_domain::id::{HostName, InstanceId, SecurityGroupId, VpcId};
-use espalier_domain::network::{Action, Status, TargetGroupWant, TargetStatus, target_group_name};
+use espalier_domain::id::{HostName, InstanceId, LogDestination, SecurityGroupId, VpcId};
+use espalier_domain::network::{Action, SeenFailure, Status, TargetGroupWant, TargetStatus, target_group_name};
 use espalier_domain::spec::{AllowedDomains, HealthCheck, Spec, parse};
 use serde_json::{Value, json};
 use wire::{Seen, Wire};
@@ -28,6 +28,10 @@ fn document() -> Value {
         "certificate": { "dnsNames": ["pay.example.com"], "validityHours": 168, "renewBeforeHours": 56 },
         "prober": { "securityGroupId": GROUP },
     })
+}
+
+fn failure(code: Option<&str>, message: &str) -> SeenFailure {
+    SeenFailure { code: code.map(str::to_owned), message: Some(message.to_owned()) }
 }
 
 fn spec_of(document: &Value) -> Spec {
@@ -83,7 +87,8 @@ fn account(seen: &Seen) -> (u16, Value) {
             { "id": "tg-foreign", "arn": arn("tg-foreign"), "name": "payments-foreign" },
             { "id": "tg-2", "arn": arn("tg-2"), "name": "paymentsx" }] }),
         "/targetgroups/tg-1" => json!({
-            "id": "tg-1", "arn": arn("tg-1"), "name": group, "status": "CREATE_FAILED", "failureMessage": "no room", "serviceArns": [arn("svc-1")],
+            "id": "tg-1", "arn": arn("tg-1"), "name": group, "status": "CREATE_FAILED", "failureCode": "NoRoom",
+            "failureMessage": "no room", "serviceArns": [arn("svc-1")],
             "config": { "protocol": "TCP", "port": 8443, "healthCheck": { "enabled": false, "protocol": "HTTPS" } } }),
         "/targetgroups/tg-old" => {
             json!({ "id": "tg-old", "arn": arn("tg-old"), "name": "payments-000000", "status": "ACTIVE", "serviceArns": [],
@@ -151,7 +156,7 @@ async fn a_look_sees_ours_and_tells_it_from_others() {
     assert_eq!(look.listeners[0].changed_at, time::macros::datetime!(2026-11-21 08:00 UTC));
 
     let [ours, old] = look.target_groups.as_slice() else { panic!("{:?}", look.target_groups) };
-    assert_eq!(ours.status, Status::CreateFailed("no room".into()));
+    assert_eq!(ours.status, Status::CreateFailed(failure(Some("NoRoom"), "no room")));
     assert_eq!((&ours.health_check, ours.service_arns.len()), (&None, 1));
     let targets: Vec<_> = ours.targets.iter().map(|target| target.status).collect();
     assert_eq!(targets, [TargetStatus::Unavailable, TargetStatus::Draining]);
@@ -161,7 +166,7 @@ async fn a_look_sees_ours_and_tells_it_from_others() {
     let [first, second] = look.vpc_associations.as_slice() else { panic!("{:?}", look.vpc_associations) };
     assert_eq!((first.status.clone(), first.owned.ours, first.security_group_ids.len()), (Status::Updating, true, 1));
     assert_eq!((second.network_id.as_str(), second.owned.ours), ("sn-foreign", false));
-    assert_eq!(look.service_associations[0].status, Status::DeleteFailed("stuck".into()));
+    assert_eq!(look.service_associations[0].status, Status::DeleteFailed(failure(None, "stuck")));
 
     let asked = wire.asked();
     let never = ["snva-2", "svc-2", "tg-2", "sn-else"];
@@ -417,7 +422,8 @@ async fn a_partial_failure_is_an_error_although_the_answer_is_200() {
     let wire = wired(move |_| (200, json!({ "successful": [], "unsuccessful": unsuccessful }))).await;
     let error = Lattice::new(&wire.sdk()).take(&register(2)).await.unwrap().unwrap_err();
     assert_eq!(error.word(), Word::Refused);
-    let expected = "vpc-lattice:RegisterTargets failed: TargetNotRunning: i-1 (it is stopped), i-2 (no reason given)";
+    let expected = "vpc-lattice:RegisterTargets failed: TargetNotRunning: i-1 (TargetNotRunning: it is \
+                    stopped), i-2 (VPC Lattice gives no reason)";
     assert_eq!(chain(&error), expected);
 }
 
@@ -472,4 +478,85 @@ async fn a_diagnosis_reads_policies_and_logs_and_takes_none_for_none() {
     let seen: Vec<_> = policies.iter().map(|one| (one.is_in_force, one.text.as_deref())).collect();
     assert_eq!((seen, is_logged), (vec![(true, Some("{}")), (false, None)], false));
     assert!(lattice.policies_and_logs(None, None).await.unwrap().0.is_empty());
+}
+
+fn logging(destination: &str) -> Spec {
+    let mut document = document();
+    document["service"]["accessLogs"] = json!({ "destinationArn": destination });
+    spec_of(&document)
+}
+
+#[tokio::test]
+async fn access_logs_are_looked_at_while_the_spec_has_to_do_with_them() {
+    let subscribed = |seen: &Seen| match seen.path.split('?').next().unwrap() {
+        "/accesslogsubscriptions" => (
+            200,
+            json!({ "items": [
+            { "id": "als-1", "arn": "arn:als-1", "resourceId": "svc-1", "resourceArn": "arn:svc-1",
+              "destinationArn": "arn:aws:s3:::logs-a", "createdAt": "2026-11-21T08:00:00Z", "lastUpdatedAt": "2026-11-21T08:00:00Z" },
+            { "id": "als-2", "arn": "arn:als-foreign", "resourceId": "svc-1", "resourceArn": "arn:svc-1",
+              "destinationArn": "arn:aws:s3:::logs-b", "createdAt": "2026-11-21T08:00:00Z", "lastUpdatedAt": "2026-11-21T08:00:00Z" },
+        ] }),
+        ),
+        _ => account(seen),
+    };
+    let wire = wired(subscribed).await;
+    let look = Lattice::new(&wire.sdk()).look(&logging("arn:aws:s3:::logs-a")).await.unwrap();
+    let seen: Vec<_> = look.access_logs.iter().map(|one| (one.destination.as_str(), one.owned.ours)).collect();
+    assert_eq!(seen, [("arn:aws:s3:::logs-a", true), ("arn:aws:s3:::logs-b", false)]);
+    let asked = wire.asked();
+    assert!(asked.iter().any(|path| path.contains("resourceIdentifier=svc-1")), "{asked:?}");
+
+    // Settled under a spec that wants none: there is nothing to be seen.
+    let spec = spec();
+    let hash = spec.hash().to_owned();
+    let wire = wired(move |seen| match account(seen) {
+        (200, body) if body["tags"]["espalier:spec-hash"] == "abc" => {
+            (200, json!({ "tags": { "espalier:stack": "payments", "espalier:spec-hash": hash } }))
+        }
+        other => other,
+    })
+    .await;
+    assert_eq!(Lattice::new(&wire.sdk()).look(&spec).await.unwrap().access_logs, []);
+    assert!(!wire.asked().iter().any(|path| path.contains("accesslog")), "{:?}", wire.asked());
+}
+
+#[tokio::test]
+async fn subscriptions_are_made_changed_and_dropped() {
+    let destination = LogDestination::parse("arn:aws:s3:::access-logs").unwrap();
+    let (service_id, name) = ("svc-1".to_owned(), "payments".to_owned());
+    let tags = BTreeMap::from([("espalier:stack".to_owned(), "payments".to_owned())]);
+    let answer = json!({ "id": "als-1", "arn": "arn:als-1", "resourceId": "svc-1", "resourceArn": "arn:svc-1",
+        "destinationArn": destination.as_str() });
+    let wire = wired(move |seen| match seen.method.as_str() {
+        "DELETE" => (404, json!({ "__type": "ResourceNotFoundException", "message": "gone" })),
+        _ => (200, answer.clone()),
+    })
+    .await;
+    let lattice = Lattice::new(&wire.sdk());
+    let made = Action::SubscribeAccessLogs {
+        service_id,
+        name: name.clone(),
+        destination: destination.clone(),
+        tags,
+        token: "t".into(),
+    };
+    let changed = Action::UpdateAccessLogs { subscription_id: "als-1".into(), name: name.clone(), destination };
+    let dropped = Action::DeleteAccessLogs { subscription_id: "als-1".into(), name, destination: String::new() };
+    for action in [made, changed, dropped] {
+        lattice.take(&action).await.unwrap().unwrap();
+    }
+    let sent: Vec<_> = wire.seen().iter().map(|seen| (seen.what(), seen.json())).collect();
+    assert_eq!(
+        sent,
+        [
+            (
+                "POST /accesslogsubscriptions".to_owned(),
+                json!({ "resourceIdentifier": "svc-1", "clientToken": "t",
+            "destinationArn": "arn:aws:s3:::access-logs", "tags": { "espalier:stack": "payments" } })
+            ),
+            ("PATCH /accesslogsubscriptions/als-1".to_owned(), json!({ "destinationArn": "arn:aws:s3:::access-logs" })),
+            ("DELETE /accesslogsubscriptions/als-1".to_owned(), Value::Null),
+        ]
+    );
 }

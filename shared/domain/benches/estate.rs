@@ -40,6 +40,7 @@ fn converged(stack: usize, targets: usize) -> (Spec, Observed) {
 
 fn plans(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("estate");
+    group.sample_size(20);
     for (services, targets) in [(1, 1_000), (50, 2), (50, 1_000)] {
         let estates: Vec<_> = (0..services).map(|stack| converged(stack, targets)).collect();
         let name = format!("{services} services of {targets} targets");

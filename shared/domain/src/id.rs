@@ -122,6 +122,34 @@ text_id!(
 );
 
 text_id!(
+    /// Where access logs go.
+    LogDestination,
+    "the ARN of an S3 bucket (arn:aws:s3:::NAME), a CloudWatch log group (arn:aws:logs:REGION:ACCOUNT:log-group:NAME) or a \
+     Firehose stream (arn:aws:firehose:REGION:ACCOUNT:deliverystream/NAME)",
+    |v| log_destination(v).is_some()
+);
+
+/// The kinds of destinations that VPC Lattice takes (API reference, `CreateAccessLogSubscription`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LogDestinationKind {
+    Bucket,
+    LogGroup,
+    Stream,
+}
+
+impl LogDestination {
+    /// Whether an ARN as AWS tells it means this destination: a log group's may end in `:*` or not.
+    pub fn is_same(&self, told: &str) -> bool {
+        bare_log_group(&self.0) == bare_log_group(told)
+    }
+
+    /// Whether both are buckets, or log groups, or streams.
+    pub fn is_of_same_kind(&self, told: &str) -> bool {
+        log_destination(&self.0) == log_destination(told)
+    }
+}
+
+text_id!(
     /// A VPC Lattice service.
     ServiceId, "a VPC Lattice service id (svc- and 17 lower-case letters or digits)", |v| lattice_id(v, "svc-")
 );
@@ -222,6 +250,39 @@ fn prefixed_hex(value: &str, prefix: &str, lengths: &[usize]) -> bool {
     })
 }
 
+fn bare_log_group(arn: &str) -> &str {
+    if arn.contains(":log-group:") { arn.trim_end_matches(":*") } else { arn }
+}
+
+fn log_destination(value: &str) -> Option<LogDestinationKind> {
+    let [arn, partition, service, region, account, resource] =
+        value.splitn(6, ':').collect::<Vec<_>>().try_into().ok()?;
+    let is_partition = partition.starts_with("aws") && partition.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+    let is_regional = !region.is_empty()
+        && region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && account.len() == 12
+        && account.bytes().all(|b| b.is_ascii_digit());
+    let named = |name: &str, lengths: std::ops::RangeInclusive<usize>, others: &[u8]| {
+        lengths.contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || others.contains(&b))
+    };
+    let kind = match service {
+        "s3" if region.is_empty() && account.is_empty() => {
+            let is_name = named(resource, 3..=63, b".-") && !resource.bytes().any(|b| b.is_ascii_uppercase());
+            is_name.then_some(LogDestinationKind::Bucket)
+        }
+        "logs" if is_regional => {
+            let name = resource.strip_prefix("log-group:")?;
+            named(name.strip_suffix(":*").unwrap_or(name), 1..=512, b"_-/.#").then_some(LogDestinationKind::LogGroup)
+        }
+        "firehose" if is_regional => {
+            let name = resource.strip_prefix("deliverystream/")?;
+            named(name, 1..=64, b"_-.").then_some(LogDestinationKind::Stream)
+        }
+        _ => None,
+    };
+    kind.filter(|_| arn == "arn" && is_partition)
+}
+
 /// VPC Lattice's own ids (`ServiceId`, `TargetGroupId`, `ServiceNetworkId` in its API reference).
 fn lattice_id(value: &str, prefix: &str) -> bool {
     value
@@ -253,6 +314,34 @@ mod tests {
         for bad in ["", "ab", "Payments", "1abc", "a--b", "ab-", "svc-pay", "abcdefghijklmnopqrstuvwxy", "a_b", "a/b"] {
             assert!(StackName::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn access_logs_go_to_a_bucket_a_log_group_or_a_stream() {
+        let bucket = "arn:aws:s3:::access-logs.example";
+        let group = "arn:aws:logs:eu-west-1:111122223333:log-group:/lattice/api#1";
+        let stream = "arn:aws-us-gov:firehose:us-gov-west-1:111122223333:deliverystream/api_logs";
+        for good in [bucket, group, &format!("{group}:*"), stream] {
+            assert!(LogDestination::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "arn:aws:s3:::Access-Logs",
+            "arn:aws:s3:::logs/prefix",
+            "arn:aws:s3:eu-west-1:111122223333:logs",
+            "arn:aws:logs:eu-west-1:111122223333:log-group:",
+            "arn:aws:logs::111122223333:log-group:a",
+            "arn:aws:logs:eu-west-1:111122223333:log-group:a:log-stream:b",
+            "arn:aws:firehose:eu-west-1:111122223333:stream/a",
+            "arn:aws:sqs:eu-west-1:111122223333:a",
+            "arm:aws:s3:::access-logs",
+        ] {
+            assert!(LogDestination::parse(bad).is_err(), "{bad}");
+        }
+        let group = LogDestination::parse(group).unwrap();
+        assert!(group.is_same(&format!("{group}:*")) && !group.is_same(bucket));
+        assert!(
+            group.is_of_same_kind("arn:aws:logs:eu-west-1:111122223333:log-group:b") && !group.is_of_same_kind(bucket)
+        );
     }
 
     #[test]

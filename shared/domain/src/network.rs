@@ -9,22 +9,25 @@ mod diagnose;
 mod drift;
 mod estate;
 mod given;
+mod left;
 mod members;
 mod observed;
 pub mod policy;
 mod present;
 mod render;
+mod roster;
 
 pub use action::{Action, IngressSource, TargetGroupWant};
 pub use diagnose::{
     Answer as PitfallAnswer, Checkup, Finding, PITFALLS, Pitfall, SeenPolicy, SeenZone, diagnose, page as diagnose_page,
 };
 pub use drift::drifted;
+pub use left::{Left, left};
 pub use members::{members, unproven};
 pub use observed::{
-    DnsEntry, Estate, Life, Observed, Owned, Scaling, SeenGroup, SeenHook, SeenIngress, SeenInstance, SeenListener,
-    SeenNetwork, SeenRecord, SeenService, SeenServiceAssociation, SeenSubnet, SeenTarget, SeenTargetGroup, SeenVpc,
-    SeenVpcAssociation, Status, TargetStatus,
+    DnsEntry, Estate, Life, Observed, Owned, Scaling, SeenAccessLog, SeenFailure, SeenGroup, SeenHook, SeenIngress,
+    SeenInstance, SeenListener, SeenNetwork, SeenRecord, SeenService, SeenServiceAssociation, SeenSubnet, SeenTarget,
+    SeenTargetGroup, SeenVpc, SeenVpcAssociation, Status, TargetStatus,
 };
 pub use render::render;
 

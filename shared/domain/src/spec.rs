@@ -21,8 +21,8 @@ pub use change::{CHANGES, Change, FieldChange, page as changes_page};
 pub use key_type::KeyType;
 
 use crate::id::{
-    AcmArn, HostName, HostedZoneId, InstanceId, SecurityGroupId, ServiceId, ServiceNetworkRef, StackName, SubnetId,
-    TargetGroupId, VpcId,
+    AcmArn, HostName, HostedZoneId, InstanceId, LogDestination, SecurityGroupId, ServiceId, ServiceNetworkRef,
+    StackName, SubnetId, TargetGroupId, VpcId,
 };
 use crate::rotation::calendar::{Freeze, Window};
 
@@ -158,8 +158,19 @@ pub struct Service {
     /// Who may connect; everybody whom the network's associations admit, if left out.
     #[serde(default)]
     pub auth_policy: Option<AuthPolicy>,
+    /// Where access logs go; nowhere if left out.
+    #[serde(default)]
+    pub access_logs: Option<AccessLogs>,
     /// Where the name is published.
     pub dns: Dns,
+}
+
+/// Where access logs go.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessLogs {
+    /// The bucket, log group or stream.
+    pub destination_arn: LogDestination,
 }
 
 /// Where the custom domain is published.

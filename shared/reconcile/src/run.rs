@@ -210,11 +210,14 @@ impl<W: World, C: Clock, J: FnMut() -> f64 + Send> Run<'_, W, C, J> {
         if self.repeats < self.limits.same_steps {
             return false;
         }
+        let mut why: Vec<&str> = due.iter().map(|(_, step)| step.because.as_str()).collect();
+        why.dedup();
+        let why = why.join("; ");
         self.failures.push(FailedStep {
             wave: self.wave,
             action: self.last.join(", "),
             word: Word::Broken,
-            text: format!("no progress: the same steps were taken {} times and are still due", self.repeats),
+            text: format!("no progress: the same steps were taken {} times and are still due ({why})", self.repeats),
         });
         true
     }

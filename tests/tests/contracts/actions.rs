@@ -131,7 +131,15 @@ fn the_table_above_names_the_modules_that_each_function_uses() {
 #[test]
 fn no_role_is_wider_than_a_sentence_in_the_template_explains() {
     // Calls that know no resources (Service Authorization Reference), and Lambda's own.
-    let everywhere = ["Traces", "SeeLattice", "SeeNetwork", "SeeTargetsAndCommands", "StandInTheVpc", "LogsAndTraces"];
+    let everywhere = [
+        "Traces",
+        "SeeLattice",
+        "SeeNetwork",
+        "SeeTargetsAndCommands",
+        "StandInTheVpc",
+        "LogsAndTraces",
+        "DeliverAccessLogs",
+    ];
     let template = Template::read("template.yaml");
     let mut roles = 0;
     for (role, _) in template.resources("AWS::IAM::Role") {
@@ -175,6 +183,7 @@ fn what_is_dangerous_is_bound_by_a_condition() {
         ("ProvisionRole", "AnswerLifecycleHooks"),
         ("ProvisionRole", "WriteAliases"),
         ("ProvisionRole", "Tell"),
+        ("ProvisionRole", "WriteMembers"),
         ("MintRole", "SealLeaves"),
         ("ExportRole", "SealLeaves"),
         ("DistributeRole", "OptedInInstances"),
@@ -182,4 +191,18 @@ fn what_is_dangerous_is_bound_by_a_condition() {
         let found = statements(&template, role).into_iter().find(|statement| statement.sid == sid);
         assert!(found.is_some_and(|statement| statement.conditional), "{role}, {sid}");
     }
+}
+
+/// A partition key is the first of `dynamodb:LeadingKeys`, also for an operation on one item (DynamoDB developer guide,
+/// conditions for fine-grained access control).
+#[test]
+fn provision_writes_only_its_own_partitions_of_the_ledger() {
+    let template = Template::read("template.yaml");
+    let role = statements(&template, "ProvisionRole");
+    let writing: Vec<_> = role.iter().filter(|one| one.actions.iter().any(|it| it == "dynamodb:PutItem")).collect();
+    let [only] = writing.as_slice() else { panic!("several statements let provision write the ledger") };
+    let wanted = serde_json::json!({"ForAllValues:StringLike": {
+        "dynamodb:LeadingKeys": [format!("{}*", ledger::MEMBERS)]
+    }});
+    assert_eq!(only.condition, wanted);
 }

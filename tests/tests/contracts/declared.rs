@@ -27,7 +27,7 @@ fn modules() -> Vec<(&'static str, Vec<&'static [&'static str]>)> {
 
 /// Declared, and called by AWS on the caller's behalf: the module and the action (KMS user guide, how Parameter Store
 /// encrypts; Service Authorization Reference, VPC Lattice's dependent actions and EC2's tags at creation).
-const ON_BEHALF: [(&str, &str); 8] = [
+const ON_BEHALF: [(&str, &str); 12] = [
     ("shared/aws/src/parameters", "kms:Encrypt"),
     ("shared/aws/src/parameters", "kms:GenerateDataKey"),
     ("shared/aws/src/lattice", "iam:CreateServiceLinkedRole"),
@@ -35,6 +35,10 @@ const ON_BEHALF: [(&str, &str); 8] = [
     ("shared/aws/src/lattice", "ec2:DescribeSecurityGroups"),
     ("shared/aws/src/lattice", "ec2:DescribeSubnets"),
     ("shared/aws/src/lattice", "ec2:DescribeVpcs"),
+    ("shared/aws/src/lattice", "logs:CreateLogDelivery"),
+    ("shared/aws/src/lattice", "logs:DeleteLogDelivery"),
+    ("shared/aws/src/lattice", "logs:GetLogDelivery"),
+    ("shared/aws/src/lattice", "logs:UpdateLogDelivery"),
     ("shared/aws-ec2/src/", "ec2:CreateTags"),
 ];
 

@@ -11,8 +11,8 @@ use aws_sdk_vpclattice::types::{
 use aws_smithy_types::DateTime;
 use espalier_domain::id::{SecurityGroupId, StackName, VpcId};
 use espalier_domain::network::{
-    DnsEntry, Owned, SeenListener, SeenNetwork, SeenService, SeenServiceAssociation, SeenTarget, SeenTargetGroup,
-    SeenVpcAssociation, Status, TargetStatus, network_name, service_name, target_group_name,
+    DnsEntry, Owned, SeenFailure, SeenListener, SeenNetwork, SeenService, SeenServiceAssociation, SeenTarget,
+    SeenTargetGroup, SeenVpcAssociation, Status, TargetStatus, network_name, service_name, target_group_name,
 };
 use espalier_domain::spec::{HealthCheckOn, HealthCheckProtocol, HealthCheckVersion, Spec};
 use espalier_domain::tag;
@@ -47,7 +47,7 @@ impl Lattice {
             try_join!(self.wanted_network(spec), self.wanted_service(spec), self.wanted_groups(spec))?;
         let network_id = network.as_ref().map(|network| network.owned.id.as_str());
         let service_id = service.as_ref().map(|service| service.owned.id.as_str());
-        let (vpc_associations, service_associations, listeners) = try_join!(
+        let (vpc_associations, service_associations, listeners, access_logs) = try_join!(
             self.vpc_associations(spec, network_id, service.as_ref()),
             // Of a network that is not ours only our own association matters; it may hold hundreds.
             self.service_associations(
@@ -56,11 +56,12 @@ impl Lattice {
                 service_id
             ),
             self.listeners(&spec.stack, service_id),
+            self.access_logs(spec, service.as_ref()),
         )?;
-        Ok(Look { network, vpc_associations, target_groups, service, listeners, service_associations })
+        Ok(Look { network, vpc_associations, target_groups, service, listeners, service_associations, access_logs })
     }
 
-    async fn owned(&self, stack: &StackName, id: String, arn: String) -> Result<Owned, AwsError> {
+    pub(super) async fn owned(&self, stack: &StackName, id: String, arn: String) -> Result<Owned, AwsError> {
         let mut tags = self.tags(&arn).await?;
         Ok(Owned { id, arn, ours: tag::is_ours(stack, &tags), spec_hash: tags.remove(tag::SPEC_HASH) })
     }
@@ -156,7 +157,7 @@ impl Lattice {
         Ok(Some(SeenTargetGroup {
             owned,
             name: present(GROUP, "a target group's name", detail.name)?,
-            status: status(detail.status.as_ref().map(|s| s.as_str()), detail.failure_message),
+            status: status(detail.status.as_ref().map(|s| s.as_str()), detail.failure_code, detail.failure_message),
             is_tcp: detail.config.as_ref().is_some_and(|config| config.protocol == Some(TargetGroupProtocol::Tcp)),
             health_check: detail.config.and_then(|config| config.health_check).and_then(health_check),
             service_arns: detail.service_arns.unwrap_or_default(),
@@ -230,7 +231,7 @@ impl Lattice {
             owned: Owned { id, arn: summary.arn.unwrap_or_default(), ours: false, spec_hash: None },
             network_id: its_network,
             vpc_id,
-            status: status(summary.status.as_ref().map(|s| s.as_str()), None),
+            status: status(summary.status.as_ref().map(|s| s.as_str()), None, None),
             security_group_ids: BTreeSet::new(),
         };
         // Of another network's association all that matters is that it is there.
@@ -244,7 +245,7 @@ impl Lattice {
             Err(gone) if gone.is_not_found() => return Ok(None),
             Err(error) => return Err(error),
         };
-        seen.status = status(detail.status.as_ref().map(|s| s.as_str()), detail.failure_message);
+        seen.status = status(detail.status.as_ref().map(|s| s.as_str()), detail.failure_code, detail.failure_message);
         seen.security_group_ids = detail
             .security_group_ids
             .unwrap_or_default()
@@ -285,7 +286,7 @@ impl Lattice {
         summary: ServiceNetworkServiceAssociationSummary,
     ) -> Result<Option<SeenServiceAssociation>, AwsError> {
         let arn = present(SERVICE_ASSOCIATIONS, "an association's ARN", summary.arn)?;
-        let mut state = status(summary.status.as_ref().map(|s| s.as_str()), None);
+        let mut state = status(summary.status.as_ref().map(|s| s.as_str()), None, None);
         // Only a failed one has something to add to its summary.
         if matches!(state, Status::CreateFailed(_) | Status::DeleteFailed(_)) {
             let call = self.client.get_service_network_service_association();
@@ -295,7 +296,7 @@ impl Lattice {
                 Err(gone) if gone.is_not_found() => return Ok(None),
                 Err(error) => return Err(error),
             };
-            state = status(detail.status.as_ref().map(|s| s.as_str()), detail.failure_message);
+            state = status(detail.status.as_ref().map(|s| s.as_str()), detail.failure_code, detail.failure_message);
         }
         Ok(Some(SeenServiceAssociation {
             owned: self.owned(stack, id, arn).await?,
@@ -315,7 +316,7 @@ pub(super) fn seen_service(owned: Owned, detail: GetServiceOutput) -> SeenServic
     });
     SeenService {
         owned,
-        status: status(detail.status.as_ref().map(|s| s.as_str()), detail.failure_message),
+        status: status(detail.status.as_ref().map(|s| s.as_str()), detail.failure_code, detail.failure_message),
         custom_domain_name: detail.custom_domain_name,
         is_iam: detail.auth_type == Some(AuthType::AwsIam),
         auth_policy: None,
@@ -325,16 +326,17 @@ pub(super) fn seen_service(owned: Owned, detail: GetServiceOutput) -> SeenServic
 }
 
 /// The one state model of all of Lattice's asynchronous resources.
-fn status(text: Option<&str>, message: Option<String>) -> Status {
-    let message = message.unwrap_or_default();
+fn status(text: Option<&str>, code: Option<String>, message: Option<String>) -> Status {
+    let told = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let failure = SeenFailure { code: told(code), message: told(message) };
     match text.unwrap_or_default() {
         "CREATE_IN_PROGRESS" => Status::Creating,
         "ACTIVE" => Status::Active,
         "UPDATE_IN_PROGRESS" => Status::Updating,
         "DELETE_IN_PROGRESS" => Status::Deleting,
-        "CREATE_FAILED" => Status::CreateFailed(message),
-        "UPDATE_FAILED" => Status::UpdateFailed(message),
-        "DELETE_FAILED" => Status::DeleteFailed(message),
+        "CREATE_FAILED" => Status::CreateFailed(failure),
+        "UPDATE_FAILED" => Status::UpdateFailed(failure),
+        "DELETE_FAILED" => Status::DeleteFailed(failure),
         other => {
             // Something newer than this code: neither done nor failed, so waiting is right whatever it means.
             tracing::warn!(status = other, "an unknown status is taken for one in progress");

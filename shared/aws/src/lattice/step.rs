@@ -7,7 +7,7 @@ use aws_sdk_vpclattice::types::{
     TargetFailure, TargetGroupConfig, TargetGroupProtocol, TargetGroupType, WeightedTargetGroup,
 };
 use espalier_domain::id::{HostName, SecurityGroupId, VpcId};
-use espalier_domain::network::{Action, TargetGroupWant};
+use espalier_domain::network::{Action, SeenFailure, TargetGroupWant};
 use espalier_domain::spec::{HealthCheckOn, HealthCheckProtocol, HealthCheckVersion};
 
 use super::Lattice;
@@ -75,6 +75,13 @@ impl Lattice {
                 self.update_service(service_id, *idle_timeout_seconds).await
             }
             Action::PutAuthPolicy { service_id, policy, .. } => self.put_auth_policy(service_id, policy).await,
+            Action::SubscribeAccessLogs { service_id, destination, tags, token, .. } => {
+                self.subscribe(service_id, destination, tags, token).await
+            }
+            Action::UpdateAccessLogs { subscription_id, destination, .. } => {
+                self.update_subscription(subscription_id, destination).await
+            }
+            Action::DeleteAccessLogs { subscription_id, .. } => self.unsubscribe(subscription_id).await,
             Action::RequireAuth { service_id, .. } => self.require_auth(service_id).await,
             Action::DropAuth { service_id, .. } => self.drop_auth(service_id).await,
             Action::CreateListener { service_id, name, port, target_group_id, tags, token } => {
@@ -248,7 +255,7 @@ impl Lattice {
 }
 
 /// Deleting what is gone is done.
-fn gone(result: Done) -> Done {
+pub(super) fn gone(result: Done) -> Done {
     match result {
         Err(error) if error.is_not_found() => Ok(()),
         other => other,
@@ -269,15 +276,14 @@ fn listed(operation: &'static str, targets: &[(&str, u16)]) -> Result<Vec<Target
 fn all_successful(operation: &'static str, failures: &[TargetFailure]) -> Result<(), AwsError> {
     let Some(first) = failures.first() else { return Ok(()) };
     let named = failures.iter().map(|failure| {
-        let reason =
-            failure.failure_message.as_deref().or(failure.failure_code.as_deref()).unwrap_or("no reason given");
+        let reason = SeenFailure { code: failure.failure_code.clone(), message: failure.failure_message.clone() };
         format!("{} ({reason})", failure.id.as_deref().unwrap_or("?"))
     });
     let message = named.collect::<Vec<_>>().join(", ");
     Err(AwsError::coded(operation, first.failure_code.as_deref().unwrap_or("Unsuccessful"), message))
 }
 
-fn map(tags: &Tags) -> Option<HashMap<String, String>> {
+pub(super) fn map(tags: &Tags) -> Option<HashMap<String, String>> {
     Some(tags.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
 }
 

@@ -1,5 +1,6 @@
 //! Membership: the stack's targets as `provision` last saw them. One record per stack; the last look wins, since what
-//! is not in it is looked at again.
+//! is not in it is looked at again. It has a partition of its own: `provision` writes nothing else, and its role can be
+//! held to that by the partition's name.
 
 use espalier_domain::id::StackName;
 use espalier_domain::record::MembershipRecord;
@@ -41,5 +42,5 @@ impl Ledger {
 }
 
 fn key(stack: &StackName) -> Key {
-    Key::of(stack, "MEMBERSHIP")
+    Key { pk: format!("{}{stack}", super::MEMBERS), sk: "MEMBERSHIP".to_owned() }
 }

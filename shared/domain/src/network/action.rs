@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::observed::DnsEntry;
-use crate::id::{HostName, HostedZoneId, InstanceId, SecurityGroupId, VpcId};
+use crate::id::{HostName, HostedZoneId, InstanceId, LogDestination, SecurityGroupId, VpcId};
 use crate::spec::HealthCheckOn;
 
 /// What a target group is created with.
@@ -87,6 +87,24 @@ pub enum Action {
         service_id: String,
         name: String,
         policy: String,
+    },
+    SubscribeAccessLogs {
+        service_id: String,
+        name: String,
+        destination: LogDestination,
+        tags: BTreeMap<String, String>,
+        token: String,
+    },
+    UpdateAccessLogs {
+        subscription_id: String,
+        name: String,
+        destination: LogDestination,
+    },
+    DeleteAccessLogs {
+        subscription_id: String,
+        name: String,
+        /// As VPC Lattice tells it; for the reader.
+        destination: String,
     },
     /// Has the auth policy in force.
     RequireAuth {
@@ -199,6 +217,11 @@ impl fmt::Display for Action {
                 write!(f, "~ Service {name} idle timeout {idle_timeout_seconds} s")
             }
             Self::PutAuthPolicy { name, .. } => write!(f, "~ Service {name} auth policy"),
+            Self::SubscribeAccessLogs { name, destination, .. } => write!(f, "+ AccessLogs {name} -> {destination}"),
+            Self::UpdateAccessLogs { name, destination, .. } => write!(f, "~ AccessLogs {name} -> {destination}"),
+            Self::DeleteAccessLogs { name, destination, subscription_id } => {
+                write!(f, "- AccessLogs {name} -> {destination} ({subscription_id})")
+            }
             Self::RequireAuth { name, .. } => write!(f, "~ Service {name} auth type AWS_IAM"),
             Self::DropAuth { name, .. } => write!(f, "~ Service {name} auth type NONE"),
             Self::CreateListener { name, port, .. } => write!(f, "+ Listener {name} (TLS_PASSTHROUGH, port {port})"),

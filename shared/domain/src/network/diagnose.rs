@@ -70,8 +70,7 @@ pub fn diagnose(spec: &Spec, observed: &Observed, checkup: &Checkup) -> Vec<Find
     look.failures(&mut all);
     if !checkup.is_logged && observed.service.is_some() {
         let problem = "neither the service nor its network has an access-log subscription".to_owned();
-        let remedy =
-            "aws vpc-lattice create-access-log-subscription --resource-identifier SERVICE --destination-arn ARN";
+        let remedy = "name a bucket, log group or stream in service.accessLogs, or have the network's owner subscribe";
         all.push(Finding { pitfall: "no-access-logs", problem, remedy: remedy.to_owned() });
     }
     let place = |finding: &Finding| PITFALLS.iter().position(|row| row.id == finding.pitfall);
@@ -228,13 +227,13 @@ impl Look<'_> {
         let vpcs = self.observed.vpc_associations.iter().map(|one| (&one.owned.id, &one.status));
         let services = self.observed.service_associations.iter().map(|one| (&one.owned.id, &one.status));
         for (id, status) in service.chain(groups).chain(vpcs).chain(services) {
-            let (what, message) = match status {
-                Status::CreateFailed(message) => ("creation", message),
-                Status::UpdateFailed(message) => ("last update", message),
-                Status::DeleteFailed(message) => ("deletion", message),
+            let (what, failure) = match status {
+                Status::CreateFailed(failure) => ("creation", failure),
+                Status::UpdateFailed(failure) => ("last update", failure),
+                Status::DeleteFailed(failure) => ("deletion", failure),
                 Status::Creating | Status::Active | Status::Updating | Status::Deleting => continue,
             };
-            let problem = format!("the {what} of {id} failed: {message}");
+            let problem = format!("the {what} of {id} failed: {failure}");
             let remedy = "have provision look (mode apply): what failed is made, changed or deleted again; what is associated \
                           with something of others has to be freed first";
             found(all, "deletion-blocked", problem, remedy);

@@ -72,6 +72,9 @@ fn undoes(action: &Action) -> bool {
         | Action::CreateService { .. }
         | Action::UpdateIdleTimeout { .. }
         | Action::PutAuthPolicy { .. }
+        | Action::SubscribeAccessLogs { .. }
+        | Action::UpdateAccessLogs { .. }
+        | Action::DeleteAccessLogs { .. }
         | Action::RequireAuth { .. }
         | Action::DropAuth { .. }
         | Action::CreateListener { .. }

@@ -98,7 +98,8 @@ fn subnets(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) {
 /// The instances that shall be registered; blocks for those that are selected and cannot be.
 pub(super) fn eligible(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) -> BTreeSet<InstanceId> {
     if let Select::InstanceIds(ids) = &spec.targets.select {
-        for id in ids.iter().filter(|id| !estate.instances.iter().any(|seen| seen.id == **id)) {
+        let seen: BTreeSet<&InstanceId> = estate.instances.iter().map(|instance| &instance.id).collect();
+        for id in ids.iter().filter(|id| !seen.contains(id)) {
             plan.block(BlockCode::NotFound, format!("instance {id} does not exist; remove it from the spec"));
         }
     }

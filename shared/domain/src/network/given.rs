@@ -162,8 +162,9 @@ impl<'a> Check<'a> {
                 plan,
             );
         }
-        let selected = |id: &str| self.observed.estate.instances.iter().any(|instance| instance.id.as_str() == id);
-        let others: Vec<&str> = registered.iter().map(|(id, _)| *id).filter(|id| !selected(id)).collect();
+        let instances = self.observed.estate.instances.iter();
+        let selected: BTreeSet<&str> = instances.map(|instance| instance.id.as_str()).collect();
+        let others: Vec<&str> = registered.iter().map(|(id, _)| *id).filter(|id| !selected.contains(id)).collect();
         if !others.is_empty() {
             let names = name(&others);
             differs(
@@ -190,8 +191,8 @@ fn is_settled(what: &str, status: &Status, plan: &mut Plan<Action>) -> bool {
         Status::Creating | Status::Updating | Status::Deleting => {
             plan.wait(format!("{what}, which somebody else is changing"), SOON_S);
         }
-        Status::CreateFailed(message) | Status::UpdateFailed(message) | Status::DeleteFailed(message) => {
-            plan.block(BlockCode::Failed, format!("{what} failed ({message}); it is its owner's to mend"));
+        Status::CreateFailed(failure) | Status::UpdateFailed(failure) | Status::DeleteFailed(failure) => {
+            plan.block(BlockCode::Failed, format!("{what} failed ({failure}); it is its owner's to mend"));
         }
     }
     false

@@ -1,5 +1,7 @@
 //! What is written down of a look, for `rotate`: the stack's targets, and which of its sightings were known then.
 
+use std::collections::BTreeSet;
+
 use super::estate::is_out_of_service;
 use super::observed::{Observed, SeenTargetGroup, TargetStatus};
 use super::target_group_name;
@@ -16,16 +18,16 @@ pub fn members(spec: &Spec, observed: &Observed) -> MembershipRecord {
         // Somebody else registers, in groups of any name.
         Manage::Rotation | Manage::Nothing => true,
     };
-    let is_registered = |id: &str| {
-        let mut targets = observed.target_groups.iter().filter(counts).flat_map(|group| &group.targets);
-        targets.any(|one| one.id == id && one.port == port && one.status != TargetStatus::Draining)
-    };
+    let targets = observed.target_groups.iter().filter(counts).flat_map(|group| &group.targets);
+    let registered = targets.filter(|one| one.port == port && one.status != TargetStatus::Draining);
+    let registered: BTreeSet<&str> = registered.map(|one| one.id.as_str()).collect();
     let instances = observed.estate.instances.iter();
     let serving = instances.filter(|one| one.is_running && !is_out_of_service(one) && spec.state == State::Present);
     let members = serving.map(|instance| {
         let member = Member {
             launched_at: instance.launched_at,
-            registered: is_registered(instance.id.as_str()),
+            // With `nothing` nobody asks VPC Lattice: whom clients are sent to is their owner's affair.
+            registered: spec.manage == Manage::Nothing || registered.contains(instance.id.as_str()),
             seen_at: observed.sightings.get(&instance.id).map(|sighting| sighting.at),
         };
         (instance.id.clone(), member)

@@ -1,6 +1,7 @@
 //! What was seen of the estate in one look. Adapters fill it; they decide nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
 use time::OffsetDateTime;
@@ -26,6 +27,9 @@ pub struct Observed {
     pub listeners: Vec<SeenListener>,
     /// All network associations of that service, and all service associations of that network.
     pub service_associations: Vec<SeenServiceAssociation>,
+    /// The access-log subscriptions of that service, as far as anybody needs to know them: unless the spec wants none and
+    /// nothing was left to do under it.
+    pub access_logs: Vec<SeenAccessLog>,
     /// The A record of the service's domain name in the hosted zone (an alias or not).
     pub record: Option<SeenRecord>,
     /// What was last seen on each target's wire, from the ledger.
@@ -35,6 +39,24 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// Only instances were looked at: nothing else is anybody's business.
+    pub fn of_instances(looked_at: OffsetDateTime, instances: Vec<SeenInstance>) -> Self {
+        let estate = Estate { instances, ..Estate::default() };
+        Self {
+            looked_at,
+            network: None,
+            vpc_associations: Vec::new(),
+            target_groups: Vec::new(),
+            service: None,
+            listeners: Vec::new(),
+            service_associations: Vec::new(),
+            access_logs: Vec::new(),
+            record: None,
+            sightings: BTreeMap::new(),
+            estate,
+        }
+    }
+
     /// What is seen of VPC Lattice's resources, whoever's they are.
     pub(super) fn owned(&self) -> impl Iterator<Item = &Owned> {
         let network = self.network.iter().map(|one| &one.owned);
@@ -71,12 +93,32 @@ pub enum Status {
     Updating,
     /// `DELETE_IN_PROGRESS`.
     Deleting,
-    /// `CREATE_FAILED`, with the failure message.
-    CreateFailed(String),
-    /// `UPDATE_FAILED`, with the failure message.
-    UpdateFailed(String),
-    /// `DELETE_FAILED`, with the failure message.
-    DeleteFailed(String),
+    /// `CREATE_FAILED`, and why.
+    CreateFailed(SeenFailure),
+    /// `UPDATE_FAILED`, and why.
+    UpdateFailed(SeenFailure),
+    /// `DELETE_FAILED`, and why.
+    DeleteFailed(SeenFailure),
+}
+
+/// Why something failed, in VPC Lattice's own words (`failureCode` and `failureMessage` of its `Get` calls). What codes
+/// there are is not documented: they are told and never branched on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SeenFailure {
+    /// The code, for whoever asks AWS about it.
+    pub code: Option<String>,
+    /// The message.
+    pub message: Option<String>,
+}
+
+impl fmt::Display for SeenFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.code, &self.message) {
+            (Some(code), Some(message)) => write!(f, "{code}: {message}"),
+            (Some(only), None) | (None, Some(only)) => f.write_str(only),
+            (None, None) => f.write_str("VPC Lattice gives no reason"),
+        }
+    }
 }
 
 /// A service network. It has no status.
@@ -207,6 +249,15 @@ pub struct SeenServiceAssociation {
     pub status: Status,
 }
 
+/// A subscription to a service's access logs. It has no status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenAccessLog {
+    /// Identity and ownership.
+    pub owned: Owned,
+    /// The destination's ARN, as VPC Lattice tells it.
+    pub destination: String,
+}
+
 /// An A record at the service's domain name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenRecord {
@@ -215,7 +266,7 @@ pub struct SeenRecord {
 }
 
 /// The user's own infrastructure, read only, but for ingress rules with our description.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Estate {
     /// The VPCs the spec names, as far as they exist.
     pub vpcs: Vec<SeenVpc>,

@@ -1,5 +1,6 @@
 //! `state: present`: make what is missing, mend what has drifted, retire what is no longer wanted.
 
+mod access_logs;
 mod auth;
 mod fleet;
 mod life;
@@ -12,13 +13,13 @@ mod targets;
 use super::action::Action;
 use super::estate;
 use super::observed::{Observed, Owned, SeenTargetGroup};
+use super::roster::Roster;
 use crate::plan::{BlockCode, Plan};
 use crate::spec::Spec;
 use crate::tag;
 use crate::token::token;
 
 pub(super) use auth::{network_policy, service_policy};
-use fleet::Fleet;
 pub(super) use life::leave;
 pub(super) use service::is_our_name;
 pub(super) use service_network::delete_vpc_association;
@@ -27,11 +28,12 @@ pub(super) use targets::retire_group;
 struct Look<'a> {
     spec: &'a Spec,
     observed: &'a Observed,
+    roster: Roster<'a>,
 }
 
 pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
-    let look = Look { spec, observed };
-    let fleet = Fleet::of(spec, observed, &estate::eligible(spec, &observed.estate, plan));
+    let look = Look { spec, observed, roster: Roster::of(observed) };
+    let fleet = look.fleet(&estate::eligible(spec, &observed.estate, plan));
     if !estate::check(spec, &observed.estate, plan) {
         return;
     }
@@ -50,6 +52,7 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
     }
     let service = look.service(plan);
     if let Some(service) = service {
+        look.access_logs(service, plan);
         if let Some(group) = group {
             look.listener(service, group, &fleet, is_admitted, plan);
         }

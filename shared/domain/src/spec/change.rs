@@ -94,6 +94,11 @@ pub const CHANGES: &[FieldChange] = &[
         "`PutAuthPolicy`; left out again, the service asks for no authorization; takes minutes",
     ),
     row(
+        "/service/accessLogs/destinationArn",
+        InPlace,
+        "`UpdateAccessLogSubscription`; to a destination of another kind a new subscription is made before the old one goes; left out again, it is deleted",
+    ),
+    row(
         "/service/dns/hostedZoneId",
         InPlace,
         "the record is written in the new zone; the one in the former zone is not looked for any more: remove it",

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::shape::{Shape, check, needed, optional};
 use super::{AllowedDomains, Spec, SpecError, SpecErrors, auth, rules, shape};
 use crate::id::{
-    AcmArn, HostName, HostedZoneId, InstanceId, SecurityGroupId, ServiceId, ServiceNetworkRef, StackName, SubnetId,
-    TargetGroupId, VpcId,
+    AcmArn, HostName, HostedZoneId, InstanceId, LogDestination, SecurityGroupId, ServiceId, ServiceNetworkRef,
+    StackName, SubnetId, TargetGroupId, VpcId,
 };
 use crate::rotation::calendar::TimeOfDay;
 
@@ -40,6 +40,12 @@ const HOST: Shape = id!(
 );
 const CERTIFICATE: Shape =
     id!(AcmArn, "an ACM certificate ARN", "^arn:aws[a-z-]*:acm:[a-z0-9-]+:[0-9]{12}:certificate/[A-Za-z0-9-]+$");
+const LOGS: Shape = id!(
+    LogDestination,
+    "the ARN of an S3 bucket, a CloudWatch log group or a Firehose stream (arn:aws:s3:::NAME, \
+     arn:aws:logs:REGION:ACCOUNT:log-group:NAME, arn:aws:firehose:REGION:ACCOUNT:deliverystream/NAME)",
+    "^arn:aws[a-z-]*:(s3:::[a-z0-9.-]{3,63}|(logs:[a-z0-9-]+:[0-9]{12}:log-group:[A-Za-z0-9_/.#-]{1,512}(:\\*)?|firehose:[a-z0-9-]+:[0-9]{12}:deliverystream/[A-Za-z0-9_.-]{1,64}))$"
+);
 const WORDS: Shape = Shape::Text {
     accepts: |text| (1..=256).contains(&text.chars().count()) && !text.chars().any(char::is_control),
     expected: "1 to 256 printable characters",
@@ -119,6 +125,11 @@ const SERVICE: Shape = Shape::Object(&[
     needed("port", PORT, "the listener's port"),
     optional("idleTimeoutSeconds", Shape::Number(60..=600), "how long a connection may be idle; 60 if left out"),
     optional("authPolicy", auth::POLICY, "who may connect, by VPC, its owner, network and port; everybody if left out"),
+    optional(
+        "accessLogs",
+        Shape::Object(&[needed("destinationArn", LOGS, "an S3 bucket, a CloudWatch log group or a Firehose stream")]),
+        "where the service's access logs go; nowhere if left out",
+    ),
     needed("dns", Shape::Object(&[needed("hostedZoneId", ZONE, "an existing hosted zone")]), "where it is published"),
 ]);
 

@@ -77,6 +77,9 @@ impl World {
                 (one.of.is_iam, one.of.policy) = (false, None);
                 Ok(())
             }
+            Action::SubscribeAccessLogs { .. } | Action::UpdateAccessLogs { .. } | Action::DeleteAccessLogs { .. } => {
+                self.logs_call(action)
+            }
             Action::AssociateService { network_id, service_id, tags, token } => {
                 if !self.is_new(token, action)? {
                     return Ok(());
@@ -202,6 +205,28 @@ impl World {
             }
             other => panic!("{other:?} is not about target groups"),
         }
+    }
+
+    fn logs_call(&mut self, action: &Action) -> Answer {
+        match action {
+            Action::SubscribeAccessLogs { service_id, destination, tags, token, .. } => {
+                if !self.is_new(token, action)? {
+                    return Ok(());
+                }
+                find(&mut self.services, service_id)?;
+                let (id, of) = (self.id("als-"), (service_id.clone(), destination.to_string()));
+                self.logs.push(Thing { id, tags: tags.clone(), status: Status::Active, of });
+            }
+            Action::UpdateAccessLogs { subscription_id, destination, .. } => {
+                find(&mut self.logs, subscription_id)?.of.1 = destination.to_string();
+            }
+            Action::DeleteAccessLogs { subscription_id, .. } => {
+                find(&mut self.logs, subscription_id)?;
+                self.logs.retain(|one| one.id != *subscription_id);
+            }
+            other => panic!("{other:?} is not about access logs"),
+        }
+        Ok(())
     }
 
     fn listener_call(&mut self, action: &Action) -> Answer {

@@ -35,6 +35,7 @@ fn other(field: &str) -> Value {
         "/service/idleTimeoutSeconds" => json!(300),
         "/service/authPolicy" => json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*",
             "Action": "vpc-lattice-svcs:Invoke", "Resource": "*"}]}),
+        "/service/accessLogs/destinationArn" => json!("arn:aws:s3:::access-logs"),
         "/service/dns/hostedZoneId" => json!("Z0FFFFFFFFFFFF"),
         "/targets/rulesPerGroup" => json!(100),
         "/targets/securityGroupId" | "/prober/securityGroupId" => json!(OTHER_GROUP),
@@ -108,6 +109,7 @@ fn changed(field: &str) -> Value {
             document["certificate"] = json!({"issuer": {"kind": "acm"}, "renewBeforeHours": 56,
                 "dnsNames": document["certificate"]["dnsNames"]});
         }
+        "/service/accessLogs/destinationArn" => document["service"]["accessLogs"] = json!({}),
         "/rollout/wavePercent" => drop(document["rollout"].as_object_mut().unwrap().remove("waveSize")),
         _ => {}
     }

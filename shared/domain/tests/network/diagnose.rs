@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use espalier_domain::network::{
-    Checkup, Observed, PITFALLS, PitfallAnswer, SeenPolicy, SeenZone, Status, TargetStatus, diagnose, diagnose_page,
-    plan,
+    Action, Checkup, Observed, PITFALLS, PitfallAnswer, SeenPolicy, SeenZone, Status, TargetStatus, diagnose,
+    diagnose_page, plan,
 };
 use espalier_domain::plan::BlockCode;
 use espalier_domain::spec::{AllowedDomains, Spec, parse};
+use espalier_domain::verdict::Fault;
 use serde_json::json;
 
+use crate::world::{World, failure};
 use crate::{ONE, TWO, settled, spec};
 
 type Break = fn(&mut Observed, &mut Checkup);
@@ -66,7 +68,7 @@ fn breakage(pitfall: &str) -> Break {
         },
         "health-check-fails" => |seen, _| seen.target_groups[0].targets[0].status = TargetStatus::Unhealthy,
         "deletion-blocked" => |seen, _| {
-            seen.service.as_mut().unwrap().status = Status::DeleteFailed("still associated".into());
+            seen.service.as_mut().unwrap().status = Status::DeleteFailed(failure("still associated"));
         },
         "no-access-logs" => |_, up| up.is_logged = false,
         other => panic!("{other} is new: break it here"),
@@ -121,6 +123,60 @@ fn each_pitfall_that_is_refused_is_refused() {
             }
             other => panic!("{other} is new: have it refused here"),
         }
+    }
+}
+
+#[test]
+fn each_pitfall_that_is_impossible_cannot_be_planned() {
+    for row in PITFALLS.iter().filter(|row| row.answer == PitfallAnswer::Impossible) {
+        match row.id {
+            "pinned-wildcard" => clients_see_a_name_and_a_leaf_of_their_own(),
+            "certificate-errors" => nobody_is_sent_to_a_certificate_that_clients_refuse(),
+            other => panic!("{other} is new: show here that it cannot happen"),
+        }
+    }
+}
+
+/// There is no spec without a domain, none whose leaf is not for it, and no service is made without it.
+fn clients_see_a_name_and_a_leaf_of_their_own() {
+    let parsed = |change: fn(&mut serde_json::Value)| {
+        let mut document: serde_json::Value =
+            serde_json::from_str(include_str!("../../../../examples/recipe.json")).unwrap();
+        change(&mut document);
+        parse(&document.to_string(), &AllowedDomains::parse("example.com").unwrap())
+    };
+    assert!(parsed(|_| {}).is_ok());
+    assert!(parsed(|it| drop(it["service"].as_object_mut().unwrap().remove("domainName"))).is_err());
+    assert!(parsed(|it| it["service"]["domainName"] = json!("*.example.com")).is_err());
+    assert!(parsed(|it| it["certificate"]["dnsNames"] = json!(["other.example.com"])).is_err());
+    let spec = spec(|_| {});
+    let steps = plan(&spec, &World::new(&spec, &[ONE]).look(&spec)).steps;
+    let mut made = steps.iter().filter_map(|step| match &step.action {
+        Action::CreateService { custom_domain_name, .. } => Some(custom_domain_name),
+        _ => None,
+    });
+    assert_eq!((made.next(), made.next()), (Some(&spec.service.domain_name), None));
+}
+
+fn nobody_is_sent_to_a_certificate_that_clients_refuse() {
+    let spec = spec(|_| {});
+    for fault in [Fault::Untrusted, Fault::WrongName, Fault::Expired, Fault::NotYetValid] {
+        let mut world = World::new(&spec, &[ONE, TWO]);
+        world.faults.insert(ONE.into(), (vec![fault], world.now - 100));
+        // The world ends the test should anybody unproven be registered.
+        for _ in 0..8 {
+            plan(&spec, &world.look(&spec)).steps.iter().for_each(|step| world.call(&step.action).unwrap());
+            world.tick();
+        }
+        let registered: Vec<_> = world.groups[0].of.targets.keys().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(registered, [TWO], "{fault:?}");
+        let mut world = settled(&spec, &[ONE, TWO]);
+        world.faults.insert(ONE.into(), (vec![fault], world.now - 100));
+        let steps = plan(&spec, &world.look(&spec)).steps;
+        assert!(
+            matches!(&steps[0].action, Action::DeregisterTargets { targets, .. } if targets[0].0 == ONE),
+            "{fault:?}: {steps:?}"
+        );
     }
 }
 

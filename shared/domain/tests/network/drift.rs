@@ -6,7 +6,7 @@ use espalier_domain::plan::BlockCode;
 use espalier_domain::spec::Spec;
 use serde_json::json;
 
-use crate::world::World;
+use crate::world::{World, failure};
 use crate::{Keep, ONE, TWO, run, settled, spec};
 
 type Meddle = fn(&mut World);
@@ -38,7 +38,7 @@ const MEDDLING: [(&str, Meddle); 12] = [
         world.listeners.clear();
         world.services.clear();
     }),
-    ("~ VpcAssociation", |world| world.vpcs[0].status = Status::UpdateFailed("by hand".into())),
+    ("~ VpcAssociation", |world| world.vpcs[0].status = Status::UpdateFailed(failure("by hand"))),
 ];
 
 fn reporting() -> Spec {

@@ -7,7 +7,7 @@ use espalier_domain::spec::Spec;
 use serde_json::{Value, json};
 
 use crate::strangers::stranger;
-use crate::world::{World, dns_entry};
+use crate::world::{World, dns_entry, failure};
 use crate::{Keep, ONE, THREE, TWO, run, settled, spec};
 
 const NETWORK: &str = "sn-0123456789abcdef0";
@@ -97,7 +97,7 @@ fn what_is_missing_or_unfit_is_named() {
     let as_is = rotation(|_| {});
     let (code, because) = block(&as_is, |it| it.listeners[0].of.port = 8443);
     assert!(code == BlockCode::NotFound && because.starts_with("a listener on port 443"), "{because}");
-    let (code, because) = block(&as_is, |it| it.groups[0].status = Status::CreateFailed("no room".into()));
+    let (code, because) = block(&as_is, |it| it.groups[0].status = Status::CreateFailed(failure("no room")));
     assert!(code == BlockCode::Failed && because.contains("no room"), "{because}");
 
     let mut seen = theirs().look(&as_is);

@@ -1,6 +1,7 @@
 //! The network planner against a small strict simulated AWS: whole histories as golden files, and convergence from
 //! wherever a run was cut off.
 
+mod access_logs;
 mod auth;
 mod calls;
 mod changes;

@@ -28,6 +28,7 @@ pub(crate) fn shape(world: &World) -> BTreeSet<String> {
     let kinds = |one: &Listener| one.forwards.iter().map(|(id, weight)| (name(id), *weight)).collect::<Vec<_>>();
     all.extend(world.listeners.iter().map(|one| format!("{} {:?}", one.of.port, kinds(&one.of))));
     all.extend(world.associations.iter().map(|one| format!("{:?}", one.status)));
+    all.extend(world.logs.iter().map(|one| format!("logs to {}", one.of.1)));
     all.extend(world.estate.ingress.iter().map(|one| format!("{:?} {:?}", one.source, one.ports)));
     all.insert(format!("serves {}, record {}", world.serves(), world.record.is_some()));
     all

@@ -1,11 +1,11 @@
 //! What is not ours: it blocks with a reason and is never touched (the world panics if it is).
 
 use espalier_domain::id::VpcId;
-use espalier_domain::network::{DnsEntry, IngressSource, SeenRecord, Status, plan};
+use espalier_domain::network::{DnsEntry, IngressSource, SeenRecord, Status, left, plan};
 use espalier_domain::plan::BlockCode;
 use serde_json::json;
 
-use crate::world::{PREFIX_LIST, Service, Tags, Thing, World, dns_entry, rule};
+use crate::world::{Group, PREFIX_LIST, Service, Tags, Thing, World, dns_entry, rule};
 use crate::{Keep, ONE, run, settled, spec};
 
 fn codes(world: &World, spec: &espalier_domain::spec::Spec) -> Vec<BlockCode> {
@@ -83,6 +83,46 @@ fn teardown_stops_at_what_strangers_hung_on_ours() {
     world.associations.clear();
     assert_eq!(run(&mut world, &absent, Keep::Nothing).lines().last(), Some("converged"));
     assert_eq!(world.leftovers(&absent), Vec::<String>::new());
+}
+
+#[test]
+fn a_teardown_says_what_it_leaves_and_why() {
+    let absent = spec(|it| (it["state"], it["deletionProtection"]) = (json!("absent"), json!(false)));
+    let mut text = String::new();
+    let mut tell = |what: &str, world: &World, spec: &espalier_domain::spec::Spec| {
+        text.push_str(&format!("{what}\n"));
+        for one in left(spec, &world.look(spec)) {
+            text.push_str(&format!("  {}: {}\n", one.what, one.because));
+        }
+    };
+    let mut world = settled(&spec(|_| {}), &[ONE]);
+    tell("wanted", &world, &spec(|_| {}));
+    tell("protected", &world, &spec(|it| it["state"] = json!("absent")));
+    tell("all ours", &world, &absent);
+    run(&mut world, &absent, Keep::Nothing);
+    tell("all gone", &world, &absent);
+    world.networks.push(stranger("sn-0aaa", "api-service-network".to_owned()));
+    let vpc = VpcId::parse("vpc-0fffffffffffffff0").unwrap();
+    world.vpcs.push(stranger("snva-0bbb", ("sn-0aaa".to_owned(), vpc.clone(), Default::default())));
+    world.vpcs.push(stranger("snva-0ccc", ("sn-0other".to_owned(), vpc.clone(), Default::default())));
+    world.services.push(stranger("svc-0ddd", Service::new("api-service", "theirs.example.com")));
+    world.associations.push(stranger("snsa-0eee", ("sn-0aaa".to_owned(), "svc-0ddd".to_owned())));
+    let name = espalier_domain::network::target_group_name(&absent);
+    let of = Group { name, vpc, port: 443, check: None, targets: Default::default() };
+    world.groups.push(stranger("tg-0fff", of));
+    world.record = Some(SeenRecord { alias: Some(dns_entry(&world.services[0])) });
+    let list = IngressSource::PrefixList(PREFIX_LIST.into());
+    world.estate.other_ingress.push(rule("sgr-0same".into(), list.clone(), 443));
+    world.estate.other_ingress.push(rule("sgr-0other".into(), list, 22));
+    tell("strangers", &world, &absent);
+    let rotation = spec(|it| {
+        (it["state"], it["deletionProtection"]) = (json!("absent"), json!(false));
+        it["manage"] = json!("rotation");
+        it["lattice"] = json!({"serviceId": "svc-0123456789abcdef0", "targetGroupIds": ["tg-0123456789abcdef0"]});
+    });
+    world.services.push(stranger("svc-0123456789abcdef0", Service::new("x", "theirs.example.com")));
+    tell("manage: rotation", &world, &rotation);
+    expectorate::assert_contents("tests/golden/network/left.txt", &text);
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use espalier_domain::id::{Generation, InstanceId, SecurityGroupId, VpcId};
 use espalier_domain::network::{
-    Action, DnsEntry, Estate, IngressSource, Observed, Owned, SeenGroup, SeenIngress, SeenInstance, SeenListener,
-    SeenNetwork, SeenRecord, SeenService, SeenServiceAssociation, SeenSubnet, SeenTarget, SeenTargetGroup, SeenVpc,
-    SeenVpcAssociation, Status, TargetStatus,
+    Action, DnsEntry, Estate, IngressSource, Observed, Owned, SeenAccessLog, SeenFailure, SeenGroup, SeenIngress,
+    SeenInstance, SeenListener, SeenNetwork, SeenRecord, SeenService, SeenServiceAssociation, SeenSubnet, SeenTarget,
+    SeenTargetGroup, SeenVpc, SeenVpcAssociation, Status, TargetStatus,
 };
 use espalier_domain::record::SightingRecord;
 use espalier_domain::spec::Spec;
@@ -88,6 +88,8 @@ pub(crate) struct World {
     pub(crate) listeners: Vec<Thing<Listener>>,
     /// Network and service.
     pub(crate) associations: Vec<Thing<(String, String)>>,
+    /// Service and destination of access-log subscriptions.
+    pub(crate) logs: Vec<Thing<(String, String)>>,
     pub(crate) record: Option<SeenRecord>,
     pub(crate) estate: Estate,
     tokens: BTreeMap<String, String>,
@@ -142,6 +144,7 @@ impl World {
             services: Vec::new(),
             listeners: Vec::new(),
             associations: Vec::new(),
+            logs: Vec::new(),
             record: None,
             estate,
             tokens: BTreeMap::new(),
@@ -183,6 +186,8 @@ impl World {
         settle(&mut self.associations, &arrived);
         let there: BTreeSet<_> = self.services.iter().map(|service| service.id.clone()).collect();
         self.listeners.retain(|listener| there.contains(&listener.of.service));
+        // Deleting a service takes its subscriptions along (1.6).
+        self.logs.retain(|one| there.contains(&one.of.0));
         if self.listeners.is_empty() {
             // Nobody is connected to anything any more.
             self.last_clients.clear();
@@ -281,6 +286,12 @@ impl World {
                     status: one.status.clone(),
                 })
                 .collect(),
+            access_logs: self
+                .logs
+                .iter()
+                .filter(|one| Some(&one.of.0) == service_id)
+                .map(|one| SeenAccessLog { owned: owned(&one.id, &one.tags), destination: one.of.1.clone() })
+                .collect(),
             record: self.record.clone(),
             sightings: self.sightings(),
             estate: self.estate.clone(),
@@ -370,6 +381,7 @@ impl World {
             owners(&self.services),
             owners(&self.listeners),
             owners(&self.associations),
+            owners(&self.logs),
         ];
         let tagged = things.into_iter().flatten().filter(|(_, tags)| tag::is_ours(&spec.stack, tags));
         let former = self.estate.former_ingress.iter().map(|(_, rule)| rule);
@@ -455,9 +467,14 @@ fn settle<T>(things: &mut Vec<Thing<T>>, arrived: &impl Fn(&str) -> bool) {
         let is_bad = thing.tags.remove("bad").is_some();
         thing.status = match (is_bad, creating, updating) {
             (false, ..) => Status::Active,
-            (true, true, _) => Status::CreateFailed("out of capacity".into()),
-            (true, _, true) => Status::UpdateFailed("out of capacity".into()),
-            (true, ..) => Status::DeleteFailed("try again".into()),
+            (true, true, _) => Status::CreateFailed(failure("out of capacity")),
+            (true, _, true) => Status::UpdateFailed(failure("out of capacity")),
+            (true, ..) => Status::DeleteFailed(failure("try again")),
         };
     }
+}
+
+/// Why something failed, in VPC Lattice's words.
+pub(crate) fn failure(message: &str) -> SeenFailure {
+    SeenFailure { code: Some("InternalError".into()), message: Some(message.into()) }
 }

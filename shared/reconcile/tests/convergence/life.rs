@@ -25,6 +25,8 @@ const ONE: &str = "i-0a1b2c3d4e5f60711";
 const TWO: &str = "i-0a1b2c3d4e5f60712";
 const THREE: &str = "i-0a1b2c3d4e5f60713";
 
+const LOG_GROUP: &str = "arn:aws:logs:eu-west-1:111122223333:log-group:access";
+
 /// The recipe's spec after `change`.
 fn spec(change: impl FnOnce(&mut Value)) -> Spec {
     let mut document: Value = serde_json::from_str(include_str!("../../../../examples/recipe.json")).unwrap();
@@ -50,6 +52,8 @@ fn goals() -> Vec<Spec> {
         }),
         spec(|it| it["targets"]["select"] = json!({"instanceIds": [ONE, THREE]})),
         spec(|it| it["service"]["idleTimeoutSeconds"] = json!(300)),
+        spec(|it| it["service"]["accessLogs"] = json!({"destinationArn": "arn:aws:s3:::access-logs"})),
+        spec(|it| it["service"]["accessLogs"] = json!({"destinationArn": LOG_GROUP})),
         spec(|it| it["service"]["port"] = json!(8443)),
         spec(|it| it["network"]["consumers"][1]["securityGroupIds"] = json!([others])),
         spec(|it| {
@@ -221,7 +225,7 @@ impl Life {
             return;
         }
         scene.meet(Fault::Meddled);
-        let pick = scene.dice.roll(9);
+        let pick = scene.dice.roll(10);
         let world = &mut scene.world;
         let ours = |tags: &Tags| !tags.is_empty();
         match pick {
@@ -232,6 +236,7 @@ impl Life {
             4 => world.groups.iter_mut().filter(|one| ours(&one.tags)).for_each(|one| one.of.targets.clear()),
             5 => world.vpcs.retain(|one| !ours(&one.tags)),
             6 => world.associations.retain(|one| !ours(&one.tags)),
+            8 => world.logs.clear(),
             7 => {
                 world.services.iter_mut().for_each(|one| drop(one.tags.remove(espalier_domain::tag::SPEC_HASH)));
             }

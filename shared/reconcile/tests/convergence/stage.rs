@@ -120,7 +120,10 @@ impl Scene {
                 0 => seen.network = old.network,
                 1 => seen.vpc_associations = old.vpc_associations,
                 2 => seen.target_groups = old.target_groups,
-                3 => (seen.service, seen.listeners) = (old.service, old.listeners),
+                3 => {
+                    (seen.service, seen.listeners) = (old.service, old.listeners);
+                    seen.access_logs = old.access_logs;
+                }
                 4 => seen.service_associations = old.service_associations,
                 5 => seen.estate.ingress = std::mem::take(&mut old.estate.ingress),
                 _ => {

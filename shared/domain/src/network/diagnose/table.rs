@@ -142,7 +142,7 @@ pub const PITFALLS: &[Pitfall] = &[
         "no-access-logs",
         "no access log is configured by default",
         Diagnosed,
-        "a service without a subscription, in a network without one, is named",
+        "a service without a subscription, in a network without one, is named; `service.accessLogs` makes one",
     ),
     row(
         "certificate-errors",

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Look;
 use crate::id::InstanceId;
 use crate::network::action::Action;
 use crate::network::observed::{Observed, SeenTargetGroup, TargetStatus};
 use crate::plan::Plan;
 use crate::rotation::proof::{Proof, proof};
-use crate::spec::Spec;
 
 /// `rotate` says when there is a proof, so nobody sits and waits for it; this is for the answer's reader.
 const PROOF_S: u32 = 300;
@@ -26,18 +26,18 @@ pub(super) struct Fleet {
     unproven: BTreeSet<InstanceId>,
 }
 
-impl Fleet {
-    pub(super) fn of(spec: &Spec, observed: &Observed, eligible: &BTreeSet<InstanceId>) -> Self {
-        let mut fleet = Self {
+impl Look<'_> {
+    pub(super) fn fleet(&self, eligible: &BTreeSet<InstanceId>) -> Fleet {
+        let (observed, port) = (self.observed, self.spec.targets.port);
+        let mut fleet = Fleet {
             proven: BTreeSet::new(),
             undecided: BTreeSet::new(),
             failing: BTreeMap::new(),
             unproven: BTreeSet::new(),
         };
         for id in eligible {
-            let launched_at =
-                observed.estate.instances.iter().find(|one| one.id == *id).and_then(|one| one.launched_at);
-            match proof(observed.sightings.get(id), spec.targets.port, launched_at, observed.looked_at) {
+            let launched_at = self.roster.instance(id.as_str()).and_then(|one| one.launched_at);
+            match proof(observed.sightings.get(id), port, launched_at, observed.looked_at) {
                 Proof::Good => {
                     fleet.proven.insert(id.clone());
                 }
@@ -55,7 +55,9 @@ impl Fleet {
         }
         fleet
     }
+}
 
+impl Fleet {
     /// Everybody who is selected and can serve, whatever was seen of them.
     pub(super) fn contains(&self, id: &str) -> bool {
         let Ok(id) = InstanceId::parse(id) else { return false };
@@ -68,13 +70,11 @@ impl Fleet {
 
     /// Who has to be registered in the wanted group before clients move there: the proven, and whoever serves them now.
     pub(super) fn moving(&self, observed: &Observed, wanted: &SeenTargetGroup) -> BTreeSet<InstanceId> {
-        let mut others = observed.target_groups.iter().filter(|group| group.owned.ours && group.name != wanted.name);
-        let serves_now = |id: &&InstanceId| {
-            others.any(|group| {
-                let mut targets = group.targets.iter();
-                targets.any(|target| target.id == id.as_str() && target.status != TargetStatus::Draining)
-            })
-        };
+        let others = observed.target_groups.iter().filter(|group| group.owned.ours && group.name != wanted.name);
+        let targets = others.flat_map(|group| &group.targets);
+        let serving = targets.filter(|target| target.status != TargetStatus::Draining);
+        let serving: BTreeSet<&str> = serving.map(|target| target.id.as_str()).collect();
+        let serves_now = |id: &&InstanceId| serving.contains(id.as_str());
         self.proven.iter().chain(self.undecided.iter().filter(serves_now)).cloned().collect()
     }
 

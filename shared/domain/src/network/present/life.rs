@@ -2,7 +2,7 @@
 
 use crate::network::SOON_S;
 use crate::network::action::Action;
-use crate::network::observed::Status;
+use crate::network::observed::{SeenFailure, Status};
 use crate::plan::Plan;
 
 /// Whether a resource is on its way out.
@@ -15,7 +15,10 @@ pub(in crate::network) fn leave(what: &str, status: &Status, because: &str, plan
     match status {
         Status::Deleting => plan.wait(format!("{what} to be deleted"), SOON_S),
         Status::Creating | Status::Updating => plan.wait(format!("{what} to settle before it is deleted"), SOON_S),
-        Status::DeleteFailed(message) => plan.step(delete, format!("{because}; the last deletion failed ({message})")),
+        Status::DeleteFailed(failure) => {
+            let remedy = "if it fails again, remove what VPC Lattice names";
+            plan.step(delete, format!("{because}; the last deletion failed ({failure}): {remedy}"));
+        }
         Status::Active | Status::CreateFailed(_) | Status::UpdateFailed(_) => plan.step(delete, because),
     }
 }
@@ -33,10 +36,17 @@ pub(super) fn settled(
         Status::Creating => plan.wait(format!("{what} to become active"), SOON_S),
         Status::Updating => plan.wait(format!("{what} to be updated"), SOON_S),
         Status::Deleting => plan.wait(format!("{what} to be deleted"), SOON_S),
-        Status::CreateFailed(message) => delete(plan, format!("its creation failed ({message})")),
-        Status::DeleteFailed(message) => delete(plan, format!("its deletion failed ({message})")),
+        Status::CreateFailed(failure) => delete(plan, anew("creation", failure)),
+        Status::DeleteFailed(failure) => delete(plan, anew("deletion", failure)),
         // The former configuration is still in force: comparing it with the spec plans the update again.
         Status::UpdateFailed(_) => return true,
     }
     false
+}
+
+/// What failed can only be deleted and made again. Whether that helps, only the reason tells.
+fn anew(what: &str, failure: &SeenFailure) -> String {
+    format!(
+        "its {what} failed ({failure}): it goes and is made again; if it fails again, remove what VPC Lattice names"
+    )
 }

@@ -19,7 +19,9 @@ impl Look<'_> {
                 Life::ComingWaits if self.is_in_service(wanted, fleet, &instance.id) => {
                     (true, "it serves a certificate for the service's name and is registered")
                 }
-                Life::GoingWaits if self.is_out(&instance.id) => (false, "it is in no target group any more"),
+                Life::GoingWaits if self.roster.is_out(instance.id.as_str()) => {
+                    (false, "it is in no target group any more")
+                }
                 Life::ComingWaits | Life::GoingWaits | Life::Coming | Life::InService | Life::Going | Life::Aside => {
                     continue;
                 }
@@ -56,10 +58,5 @@ impl Look<'_> {
 
     fn is_in_service(&self, wanted: &SeenTargetGroup, fleet: &Fleet, id: &InstanceId) -> bool {
         fleet.proven.contains(id) && self.are_registered(wanted, &[id.clone()].into())
-    }
-
-    fn is_out(&self, id: &InstanceId) -> bool {
-        let groups = self.observed.target_groups.iter().filter(|group| group.owned.ours);
-        !groups.flat_map(|group| &group.targets).any(|target| target.id == id.as_str())
     }
 }

@@ -99,7 +99,9 @@ impl<'a> Look<'a> {
             settled(&what, &seen.status, plan, |plan, because| plan.step(delete_vpc_association(seen), because));
         let failed = match &seen.status {
             // What is in force then is not told: the same update again is harmless, and its end is.
-            Status::UpdateFailed(message) => Some(format!("its last update failed ({message})")),
+            Status::UpdateFailed(failure) => Some(format!(
+                "its last update failed ({failure}): it is tried again; if it fails again, remove what VPC Lattice names"
+            )),
             Status::Creating
             | Status::Active
             | Status::Updating

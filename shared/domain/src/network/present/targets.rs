@@ -70,17 +70,18 @@ impl<'a> Look<'a> {
         let leaving = self.leaving(group, fleet);
         deregister(group, |id, at| leaving.contains(&(id, at)), "registered and not (or no longer) wanted", plan);
         for (id, faults) in self.drained(group, fleet) {
+            let (target_group_id, name) = (group.owned.id.clone(), group.name.clone());
+            let targets = vec![(id.to_string(), port)];
             let because = format!("it fails clients ({faults})");
-            deregister(group, |one, at| one == id.as_str() && at == port, &because, plan);
+            plan.step(Action::DeregisterTargets { target_group_id, name, targets }, because);
         }
-        if group.targets.iter().any(|target| target.status == TargetStatus::Draining) && self.is_awaited(group) {
+        if self.is_awaited(group) {
             plan.wait(format!("targets of {} to finish draining", group.name), SOON_S);
         }
     }
 
     pub(super) fn status(&self, group: &SeenTargetGroup, id: &str) -> Option<TargetStatus> {
-        let mut targets = group.targets.iter();
-        targets.find(|target| target.id == id && target.port == self.spec.targets.port).map(|target| target.status)
+        self.roster.status(group, id, self.spec.targets.port)
     }
 
     /// Who is registered and not to be. Make before break: what serves stays until everything wanted is there, and the
@@ -88,12 +89,11 @@ impl<'a> Look<'a> {
     /// Scaling group takes away may go as soon as enough others serve, or nobody else is to come: its time is short.
     fn leaving<'g>(&self, group: &'g SeenTargetGroup, fleet: &Fleet) -> BTreeSet<(&'g str, u16)> {
         let port = self.spec.targets.port;
-        let find = |id: &str| self.observed.estate.instances.iter().find(|instance| instance.id.as_str() == id);
         let expected: BTreeSet<InstanceId> = fleet.proven.union(&fleet.undecided).cloned().collect();
         let is_complete = !expected.is_empty() && self.are_registered(group, &expected);
         let others = fleet.proven.iter().filter(|id| self.status(group, id.as_str()).is_some_and(is_steady)).count();
         let enough = others >= usize::try_from(self.spec.targets.minimum_in_service.max(1)).unwrap_or(usize::MAX);
-        let may_leave = |id: &str| match find(id) {
+        let may_leave = |id: &str| match self.roster.instance(id) {
             Some(instance) if !instance.is_running => !fleet.is_empty(),
             Some(instance) if is_out_of_service(instance) => enough || expected.is_empty(),
             Some(_) | None => is_complete,
@@ -115,13 +115,10 @@ impl<'a> Look<'a> {
 
     /// Whether somebody waits for a draining target of the group to be gone: its Auto Scaling group, to terminate it.
     fn is_awaited(&self, group: &SeenTargetGroup) -> bool {
-        let draining = |id: &str| {
-            let mut targets = group.targets.iter();
-            targets.any(|target| target.id == id && target.status == TargetStatus::Draining)
-        };
-        let mut instances = self.observed.estate.instances.iter();
-        instances.any(|one| {
-            one.scaling.as_ref().is_some_and(|scaling| scaling.life == Life::GoingWaits) && draining(one.id.as_str())
+        let mut draining = group.targets.iter().filter(|target| target.status == TargetStatus::Draining);
+        draining.any(|target| {
+            let scaling = self.roster.instance(&target.id).and_then(|instance| instance.scaling.as_ref());
+            scaling.is_some_and(|scaling| scaling.life == Life::GoingWaits)
         })
     }
 
