@@ -1,5 +1,5 @@
 //! Asking the functions, through the AWS CLI: whatever signs the operator in (profiles, IAM Identity Center, roles, MFA)
-//! is signed in here, too, and nothing of it is ours to keep (`docs/decisions/0010-the-operators-own-aws-cli.md`).
+//! is signed in here, too, and nothing of it is ours to keep (`docs/decisions/0011-the-operators-own-aws-cli.md`).
 
 use std::io::Write as _;
 use std::process::Command;
