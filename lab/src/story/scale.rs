@@ -103,7 +103,7 @@ async fn never(tale: &mut Tale, phase: Phase) -> Result<(), StoryError> {
     let gone = gone.await;
     tale.world.autoscaling.quicken(Duration::from_secs(1));
     gone?.ok_or_else(|| StoryError::Unmet(format!("{dumb} still waits for its hook")))?;
-    let sweeps = settle(tale, 3, &[dumb.clone()], &phase).await?;
+    let sweeps = settle(tale, 3, std::slice::from_ref(&dumb), &phase).await?;
     order::never(&tale.world.gateway.passed(), &dumb).map_err(StoryError::Unmet)?;
     phase.done(&format!(
         "never registered, never answered for; its hook abandoned it, and another came; {sweeps} sweeps needed"
