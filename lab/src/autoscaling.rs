@@ -107,7 +107,7 @@ impl AutoScaling {
             Due::Launch(launch) => {
                 // EC2 that does not answer is asked again at the next tick.
                 if let Ok(id) = self.0.ec2.run(&launch).await {
-                    self.change(name, |group| group.launched(id, now));
+                    self.change(name, |group| group.launched(&id, now));
                 }
             }
             Due::Terminate(id) => {

@@ -209,9 +209,9 @@ impl Group {
     }
 
     /// An instance runs; the hooks it waits for.
-    pub(super) fn launched(&mut self, id: String, now: Instant) -> Vec<(String, Hook)> {
-        self.members.push(Member { id: id.clone(), life: Life::PendingWait, waiting: BTreeMap::new() });
-        self.wait(&id, Transition::Launching, Life::InService, now)
+    pub(super) fn launched(&mut self, id: &str, now: Instant) -> Vec<(String, Hook)> {
+        self.members.push(Member { id: id.to_owned(), life: Life::PendingWait, waiting: BTreeMap::new() });
+        self.wait(id, Transition::Launching, Life::InService, now)
     }
 
     /// An instance is to go; the hooks it waits for.

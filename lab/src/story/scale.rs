@@ -78,7 +78,7 @@ async fn come(tale: &mut Tale, phase: Phase) -> Result<(), StoryError> {
         order::came(&tale.world.gateway.passed(), &id).map_err(StoryError::Unmet)?;
     }
     phase.done(&format!(
-        "each served its certificate, was registered, and only then its hook was answered; {sweeps} sweeps needed"
+        "each served its certificate, was registered, and only then its hook was answered; {sweeps} sweeps meanwhile"
     ));
     Ok(())
 }
@@ -103,10 +103,10 @@ async fn never(tale: &mut Tale, phase: Phase) -> Result<(), StoryError> {
     let gone = gone.await;
     tale.world.autoscaling.quicken(Duration::from_secs(1));
     gone?.ok_or_else(|| StoryError::Unmet(format!("{dumb} still waits for its hook")))?;
-    let sweeps = settle(tale, 3, &[dumb.clone()], &phase).await?;
+    let sweeps = settle(tale, 3, std::slice::from_ref(&dumb), &phase).await?;
     order::never(&tale.world.gateway.passed(), &dumb).map_err(StoryError::Unmet)?;
     phase.done(&format!(
-        "never registered, never answered for; its hook abandoned it, and another came; {sweeps} sweeps needed"
+        "never registered, never answered for; its hook abandoned it, and another came; {sweeps} sweeps meanwhile"
     ));
     Ok(())
 }
@@ -121,7 +121,7 @@ async fn go(tale: &mut Tale, phase: Phase) -> Result<(), StoryError> {
         order::went(&tale.world.gateway.passed(), id).map_err(StoryError::Unmet)?;
     }
     phase.done(&format!(
-        "each was drained and gone from the target group, and only then its hook was answered; {sweeps} sweeps needed"
+        "each was drained and gone from the target group, and only then its hook was answered; {sweeps} sweeps meanwhile"
     ));
     Ok(())
 }
