@@ -14,12 +14,17 @@ impl Guest {
         let start = kept(&format!("{HAPROXY} -W -p haproxy.pid -f haproxy.cfg"));
         let announce = self.announce().display().to_string();
         self.restarted_by("haproxy.pid", &start)?;
-        // A master whose new configuration is bad lives on with its old worker.
+        // A master whose new configuration is bad lives on with its old worker. One that is starting its next worker has
+        // emptied its file and not yet written it again (systemd need not ask the file, so this is ours to wait for).
         let control = self.control(&format!(
             "-c) exec {HAPROXY} -c -q -f haproxy.cfg ;;\n\
              reload)\n\
-             if [ -s haproxy.pid ] && kill -0 \"$(head -n 1 haproxy.pid)\" 2>/dev/null; then\n\
-             '{announce}'\nexec kill -USR2 \"$(head -n 1 haproxy.pid)\"\nfi\n\
+             pid='' tries=0\n\
+             while [ -e haproxy.pid ] && [ -z \"$pid\" ] && [ $tries -lt 50 ]; do\n\
+             pid=$(head -n 1 haproxy.pid 2>/dev/null)\n\
+             [ -n \"$pid\" ] || sleep 0.1\ntries=$((tries + 1))\ndone\n\
+             if [ -n \"$pid\" ] && kill -0 \"$pid\" 2>/dev/null; then\n\
+             '{announce}'\nexec kill -USR2 \"$pid\"\nfi\n\
              {start}\n;;\n"
         ))?;
         self.host_conf(stack, &format!("driver=haproxy\n{control}"))?;
