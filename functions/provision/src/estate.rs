@@ -10,9 +10,9 @@ use espalier_aws::route53::{Alias, Record, Route53};
 use espalier_aws_autoscaling::AutoScaling;
 use espalier_aws_ec2::Ec2;
 use espalier_domain::failure::chain;
-use espalier_domain::id::InstanceId;
+use espalier_domain::id::{HostedZoneId, InstanceId};
 use espalier_domain::network::{
-    Action, Checkup, DnsEntry, Estate, Left, Observed, SeenRecord, SeenZone, drifted, left, members, plan,
+    Action, Checkup, DnsEntry, Estate, Left, Observed, SeenRecord, SeenService, SeenZone, drifted, left, members, plan,
 };
 use espalier_domain::plan::{BlockCode, Plan, ReportedStep};
 use espalier_domain::record::SightingRecord;
@@ -66,6 +66,7 @@ impl<C: Clock> World for Network<'_, C> {
         };
         let (look, estate, (hosted_zone, record), sightings) =
             try_join!(self.lattice.look(self.spec), self.estate(), dns, self.sightings())?;
+        let former_records = self.former_records(look.service.as_ref()).await?;
         let Look { network, vpc_associations, target_groups, service, listeners, service_associations, access_logs } =
             look;
         let observed = Observed {
@@ -78,6 +79,7 @@ impl<C: Clock> World for Network<'_, C> {
             service_associations,
             access_logs,
             record,
+            former_records,
             sightings,
             estate: Estate { hosted_zone, ..estate },
         };
@@ -117,6 +119,21 @@ impl<C: Clock> World for Network<'_, C> {
 }
 
 impl<C: Clock> Network<'_, C> {
+    /// What answers at the name in zones of former specs. There are none but while the zone is being changed.
+    async fn former_records(&self, service: Option<&SeenService>) -> Result<Vec<(HostedZoneId, SeenRecord)>, AwsError> {
+        let zones = service.filter(|service| service.owned.ours).into_iter().flat_map(|service| &service.record_zones);
+        let mut found = Vec::new();
+        for zone in zones.filter(|zone| **zone != self.spec.service.dns.hosted_zone_id) {
+            match self.route53.records(zone, &self.spec.service.domain_name).await {
+                Ok(records) => found.extend(record(&records).map(|record| (zone.clone(), record))),
+                // With the zone its records are gone.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
     /// What only a diagnosis looks at.
     pub(crate) async fn checkup(&self, observed: &Observed) -> Result<Checkup, AwsError> {
         let zone = async {

@@ -101,7 +101,7 @@ pub const CHANGES: &[FieldChange] = &[
     row(
         "/service/dns/hostedZoneId",
         InPlace,
-        "the record is written in the new zone; the one in the former zone is not looked for any more: remove it",
+        "the record is written in the new zone first, then the one in the former zone goes",
     ),
     row(
         "/targets/port",

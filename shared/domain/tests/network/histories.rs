@@ -1,6 +1,6 @@
 //! Whole lives, kept as text. Regenerate with `EXPECTORATE=overwrite` and read the difference.
 
-use espalier_domain::network::{Action, plan};
+use espalier_domain::network::{Action, SeenRecord, plan};
 use espalier_domain::spec::Spec;
 use serde_json::json;
 
@@ -41,6 +41,46 @@ fn teardown_leaves_nothing_of_ours() {
     let again = spec(|_| {});
     run(&mut world, &again, Keep::Nothing);
     assert!(world.serves());
+}
+
+#[test]
+fn a_changed_hosted_zone_leaves_no_record_behind() {
+    let in_zone = |zone: &str| spec(|it| it["service"]["dns"]["hostedZoneId"] = json!(zone));
+    let (second, third) = (in_zone("Z0FFFFFFFFFFFF"), in_zone("Z0EEEEEEEEEEEE"));
+    let mut world = settled(&spec(|_| {}), &[ONE]);
+    goes("hosted-zone", &mut world, &second, Keep::Serving);
+    let zones = |world: &World| world.other_records.keys().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!((world.record.is_some(), zones(&world)), (false, vec!["Z0FFFFFFFFFFFF".to_owned()]));
+    // Cut off after each call, and on to a third zone: nothing is forgotten.
+    for calls in 0..12 {
+        let mut world = world.clone();
+        let mut left = calls;
+        while left > 0 {
+            let steps = plan(&spec(|_| {}), &world.look(&spec(|_| {}))).steps;
+            if steps.is_empty() {
+                break;
+            }
+            for step in steps.iter().take(left) {
+                world.call(&step.action).unwrap();
+                left -= 1;
+            }
+            world.tick();
+        }
+        let mut other = world.clone();
+        run(&mut other, &third, Keep::Serving);
+        assert_eq!(
+            (other.record.is_some(), zones(&other)),
+            (false, vec!["Z0EEEEEEEEEEEE".to_owned()]),
+            "{calls} calls"
+        );
+        let absent = spec(|it| (it["state"], it["deletionProtection"]) = (json!("absent"), json!(false)));
+        run(&mut world, &absent, Keep::Nothing);
+        assert_eq!((world.record.is_some(), zones(&world)), (false, Vec::new()), "{calls} calls, then torn down");
+    }
+    // A record of somebody else in the former zone stays.
+    world.write_record(&third.service.dns.hosted_zone_id, Some(SeenRecord { alias: None }));
+    let text = run(&mut world, &third, Keep::Serving);
+    assert!(text.contains("! Foreign"), "{text}");
 }
 
 #[test]

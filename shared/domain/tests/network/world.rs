@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use espalier_domain::id::{Generation, InstanceId, SecurityGroupId, VpcId};
+use espalier_domain::id::{Generation, HostedZoneId, InstanceId, SecurityGroupId, VpcId};
 use espalier_domain::network::{
     Action, DnsEntry, Estate, IngressSource, Observed, Owned, SeenAccessLog, SeenFailure, SeenGroup, SeenIngress,
     SeenInstance, SeenListener, SeenNetwork, SeenRecord, SeenService, SeenServiceAssociation, SeenSubnet, SeenTarget,
@@ -90,7 +90,11 @@ pub(crate) struct World {
     pub(crate) associations: Vec<Thing<(String, String)>>,
     /// Service and destination of access-log subscriptions.
     pub(crate) logs: Vec<Thing<(String, String)>>,
+    /// In the zone of the first spec.
     pub(crate) record: Option<SeenRecord>,
+    /// In other zones.
+    pub(crate) other_records: BTreeMap<HostedZoneId, SeenRecord>,
+    pub(crate) home: HostedZoneId,
     pub(crate) estate: Estate,
     tokens: BTreeMap<String, String>,
     /// When the last client was sent to each group.
@@ -146,6 +150,8 @@ impl World {
             associations: Vec::new(),
             logs: Vec::new(),
             record: None,
+            other_records: BTreeMap::new(),
+            home: spec.service.dns.hosted_zone_id.clone(),
             estate,
             tokens: BTreeMap::new(),
             last_clients: BTreeMap::new(),
@@ -262,6 +268,7 @@ impl World {
                 is_iam: one.of.is_iam,
                 auth_policy: one.of.policy.clone().filter(|_| spec.service.auth_policy.is_some()),
                 dns_entry: (one.status == Status::Active).then(|| dns_entry(one)),
+                record_zones: tag::zones(&one.tags),
             }),
             listeners: self
                 .listeners
@@ -292,7 +299,12 @@ impl World {
                 .filter(|one| Some(&one.of.0) == service_id)
                 .map(|one| SeenAccessLog { owned: owned(&one.id, &one.tags), destination: one.of.1.clone() })
                 .collect(),
-            record: self.record.clone(),
+            record: self.record_in(&spec.service.dns.hosted_zone_id),
+            former_records: service.map_or(Vec::new(), |one| {
+                let zones = tag::zones(&one.tags).into_iter();
+                let former = zones.filter(|zone| *zone != spec.service.dns.hosted_zone_id);
+                former.filter_map(|zone| Some((zone.clone(), self.record_in(&zone)?))).collect()
+            }),
             sightings: self.sightings(),
             estate: self.estate.clone(),
         }
@@ -343,10 +355,24 @@ impl World {
         }
     }
 
+    pub(crate) fn record_in(&self, zone: &HostedZoneId) -> Option<SeenRecord> {
+        if *zone == self.home { self.record.clone() } else { self.other_records.get(zone).cloned() }
+    }
+
+    pub(crate) fn write_record(&mut self, zone: &HostedZoneId, record: Option<SeenRecord>) {
+        match record {
+            record if *zone == self.home => self.record = record,
+            Some(record) => drop(self.other_records.insert(zone.clone(), record)),
+            None => drop(self.other_records.remove(zone)),
+        }
+    }
+
     /// Whether a client in a consumer VPC reaches a running target by name now.
     pub(crate) fn serves(&self) -> bool {
-        let points_to = self.record.as_ref().and_then(|record| record.alias.as_ref());
-        let Some(service) = self.services.iter().find(|one| Some(&dns_entry(one)) == points_to) else { return false };
+        let records = self.record.iter().chain(self.other_records.values());
+        let points_to: Vec<_> = records.filter_map(|record| record.alias.as_ref()).collect();
+        let service = self.services.iter().find(|one| points_to.contains(&&dns_entry(one)));
+        let Some(service) = service else { return false };
         let is_there = self.associations.iter().any(|one| one.of.1 == service.id && one.status == Status::Active);
         let listener = self.listeners.iter().find(|listener| listener.of.service == service.id);
         let live = listener.into_iter().flat_map(|one| &one.of.forwards).filter(|(_, weight)| *weight > 0);
