@@ -26,7 +26,7 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
 fn record(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) -> bool {
     let foreign = observed.service.as_ref().filter(|service| !service.owned.ours);
     let foreign = foreign.and_then(|service| service.dns_entry.as_ref());
-    let current = observed.record.iter().map(|record| (&spec.service.dns.hosted_zone_id, record));
+    let current = observed.estate.hosted_zone.iter().zip(&observed.record);
     let former = observed.former_records.iter().map(|(zone, record)| (zone, record));
     let mut gone = true;
     for (zone, record) in current.chain(former) {

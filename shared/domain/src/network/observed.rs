@@ -295,8 +295,10 @@ pub struct Estate {
     pub hooks: Vec<SeenHook>,
     /// The Auto Scaling groups the spec names, as far as they exist.
     pub scaling_groups: BTreeSet<String>,
-    /// The hosted zone, if it exists.
+    /// The hosted zone, if it exists and the spec means only this one.
     pub hosted_zone: Option<HostedZoneId>,
+    /// All that it may mean by a name, when they are several.
+    pub other_zones: Vec<HostedZoneId>,
 }
 
 /// A VPC.

@@ -103,6 +103,7 @@ pub const CHANGES: &[FieldChange] = &[
         InPlace,
         "the record is written in the new zone first, then the one in the former zone goes",
     ),
+    row("/service/dns/hostedZoneName", InPlace, "as a changed hostedZoneId, should it lead to another zone"),
     row(
         "/targets/port",
         Replaced,

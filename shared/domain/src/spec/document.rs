@@ -130,7 +130,18 @@ const SERVICE: Shape = Shape::Object(&[
         Shape::Object(&[needed("destinationArn", LOGS, "an S3 bucket, a CloudWatch log group or a Firehose stream")]),
         "where the service's access logs go; nowhere if left out",
     ),
-    needed("dns", Shape::Object(&[needed("hostedZoneId", ZONE, "an existing hosted zone")]), "where it is published"),
+    needed(
+        "dns",
+        Shape::OneOf(&[
+            optional("hostedZoneId", ZONE, "an existing hosted zone"),
+            optional(
+                "hostedZoneName",
+                HOST,
+                "the name of the one private hosted zone that the consumers' VPCs have of it",
+            ),
+        ]),
+        "where it is published",
+    ),
 ]);
 
 const TARGETS: Shape = Shape::Object(&[

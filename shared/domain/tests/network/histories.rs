@@ -1,5 +1,6 @@
 //! Whole lives, kept as text. Regenerate with `EXPECTORATE=overwrite` and read the difference.
 
+use espalier_domain::id::HostedZoneId;
 use espalier_domain::network::{Action, SeenRecord, plan};
 use espalier_domain::spec::Spec;
 use serde_json::json;
@@ -78,9 +79,30 @@ fn a_changed_hosted_zone_leaves_no_record_behind() {
         assert_eq!((world.record.is_some(), zones(&world)), (false, Vec::new()), "{calls} calls, then torn down");
     }
     // A record of somebody else in the former zone stays.
-    world.write_record(&third.service.dns.hosted_zone_id, Some(SeenRecord { alias: None }));
+    world.write_record(third.service.dns.zone_id().unwrap(), Some(SeenRecord { alias: None }));
     let text = run(&mut world, &third, Keep::Serving);
     assert!(text.contains("! Foreign"), "{text}");
+}
+
+#[test]
+fn a_zone_is_found_by_its_name_if_there_is_one() {
+    let named = spec(|it| it["service"]["dns"] = json!({"hostedZoneName": "example.com"}));
+    let mut world = settled(&named, &[ONE]);
+    assert!(world.record.is_some());
+    let zones = |count: usize| (0..count).map(|n| HostedZoneId::parse(format!("Z{n}")).unwrap()).collect();
+    (world.estate.hosted_zone, world.estate.other_zones) = (None, zones(0));
+    let mut text = run(&mut world, &named, Keep::Serving);
+    world.estate.other_zones = zones(2);
+    text.push_str(&run(&mut world, &named, Keep::Serving));
+    golden("zone-by-name", &text);
+    // A zone that can no longer be told keeps nobody from tearing down: the service's tag remembers it.
+    let mut absent =
+        serde_json::from_str::<serde_json::Value>(include_str!("../../../../examples/recipe.json")).unwrap();
+    absent["service"]["dns"] = json!({"hostedZoneName": "example.com"});
+    (absent["state"], absent["deletionProtection"]) = (json!("absent"), json!(false));
+    let absent = spec(|it| *it = absent);
+    run(&mut world, &absent, Keep::Nothing);
+    assert_eq!((&world.record, world.leftovers(&absent)), (&None, Vec::<String>::new()));
 }
 
 #[test]

@@ -137,7 +137,8 @@ impl World {
             instances: instances.iter().map(|id| instance(spec, id)).collect(),
             hooks: Vec::new(),
             scaling_groups: BTreeSet::new(),
-            hosted_zone: Some(spec.service.dns.hosted_zone_id.clone()),
+            hosted_zone: Some(home(spec)),
+            other_zones: Vec::new(),
         };
         Self {
             now: 1_795_000_000,
@@ -151,7 +152,7 @@ impl World {
             logs: Vec::new(),
             record: None,
             other_records: BTreeMap::new(),
-            home: spec.service.dns.hosted_zone_id.clone(),
+            home: home(spec),
             estate,
             tokens: BTreeMap::new(),
             last_clients: BTreeMap::new(),
@@ -299,15 +300,21 @@ impl World {
                 .filter(|one| Some(&one.of.0) == service_id)
                 .map(|one| SeenAccessLog { owned: owned(&one.id, &one.tags), destination: one.of.1.clone() })
                 .collect(),
-            record: self.record_in(&spec.service.dns.hosted_zone_id),
+            record: self.zone_of(spec).and_then(|zone| self.record_in(&zone)),
             former_records: service.map_or(Vec::new(), |one| {
                 let zones = tag::zones(&one.tags).into_iter();
-                let former = zones.filter(|zone| *zone != spec.service.dns.hosted_zone_id);
+                let former = zones.filter(|zone| Some(zone) != self.zone_of(spec).as_ref());
                 former.filter_map(|zone| Some((zone.clone(), self.record_in(&zone)?))).collect()
             }),
             sightings: self.sightings(),
-            estate: self.estate.clone(),
+            estate: Estate { hosted_zone: self.zone_of(spec), ..self.estate.clone() },
         }
+    }
+
+    /// By a name it is the zone of the first spec, unless there is none or there are several.
+    fn zone_of(&self, spec: &Spec) -> Option<HostedZoneId> {
+        let found = self.estate.hosted_zone.as_ref();
+        found.map(|_| spec.service.dns.zone_id().unwrap_or(&self.home).clone())
     }
 
     /// What `rotate` has recorded by now: it keeps looking.
@@ -444,6 +451,11 @@ pub(crate) fn groups(spec: &Spec) -> Vec<SeenGroup> {
     let own = own.into_iter().map(|id| group(id, &spec.network.vpc_id));
     let consumers = spec.network.consumers.iter();
     own.chain(consumers.flat_map(|one| one.security_group_ids.iter().map(|id| group(id, &one.vpc_id)))).collect()
+}
+
+fn home(spec: &Spec) -> HostedZoneId {
+    let named = || HostedZoneId::parse("Z0NAMED").unwrap();
+    spec.service.dns.zone_id().cloned().unwrap_or_else(named)
 }
 
 /// A running instance whose owner opted in.

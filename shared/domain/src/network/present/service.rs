@@ -27,7 +27,7 @@ impl<'a> Look<'a> {
                 name,
                 custom_domain_name: wanted.domain_name.clone(),
                 idle_timeout_seconds: wanted.idle_timeout_seconds,
-                tags: tag::in_zones(&self.spec.stack, &[wanted.dns.hosted_zone_id.clone()].into()),
+                tags: tag::in_zones(&self.spec.stack, &self.observed.estate.hosted_zone.iter().cloned().collect()),
             };
             plan.step(action, "missing");
             return None;
@@ -183,7 +183,8 @@ impl<'a> Look<'a> {
                 }
             },
         };
-        let hosted_zone_id = self.spec.service.dns.hosted_zone_id.clone();
+        // Without a zone nothing is planned at all.
+        let Some(hosted_zone_id) = self.observed.estate.hosted_zone.clone() else { return };
         if !service.record_zones.contains(&hosted_zone_id) {
             let mut zones = service.record_zones.clone();
             zones.insert(hosted_zone_id);
@@ -194,7 +195,7 @@ impl<'a> Look<'a> {
 
     /// Records of ours in zones of former specs: they go when the one in the zone of now is there.
     fn former_records(&self, service: &SeenService, plan: &mut Plan<Action>) {
-        let zone = &self.spec.service.dns.hosted_zone_id;
+        let Some(zone) = &self.observed.estate.hosted_zone else { return };
         let mut are_gone = true;
         for (former, seen) in &self.observed.former_records {
             let Some(target) = seen.alias.clone().filter(|alias| is_our_name(self.spec, alias)) else { continue };
