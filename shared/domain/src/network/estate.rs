@@ -140,7 +140,11 @@ pub(super) fn eligible(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) ->
         }
     }
     if eligible.len() > TARGETS_PER_GROUP {
-        let because = format!("{} instances are selected; a target group takes {TARGETS_PER_GROUP}", eligible.len());
+        let because = format!(
+            "targets.select: {} instances are selected; a target group takes {TARGETS_PER_GROUP}, and this version uses \
+             one: select fewer",
+            eligible.len()
+        );
         plan.block(BlockCode::Quota, because);
         eligible = eligible.into_iter().take(TARGETS_PER_GROUP).collect();
     }
