@@ -1,6 +1,6 @@
 //! The stack's network as something to reconcile: five services to look at, four pairs of hands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use espalier_aws::AwsError;
@@ -10,13 +10,13 @@ use espalier_aws::route53::{Alias, Record, Route53};
 use espalier_aws_autoscaling::AutoScaling;
 use espalier_aws_ec2::Ec2;
 use espalier_domain::failure::chain;
-use espalier_domain::id::InstanceId;
+use espalier_domain::id::{HostedZoneId, InstanceId};
 use espalier_domain::network::{
-    Action, Checkup, DnsEntry, Estate, Left, Observed, SeenRecord, SeenZone, drifted, left, members, plan,
+    Action, Checkup, DnsEntry, Estate, Left, Observed, SeenRecord, SeenService, SeenZone, drifted, left, members, plan,
 };
 use espalier_domain::plan::{BlockCode, Plan, ReportedStep};
 use espalier_domain::record::SightingRecord;
-use espalier_domain::spec::{Select, Spec, State};
+use espalier_domain::spec::{Dns, Select, Spec, State};
 use espalier_reconcile::{Clock, World};
 use futures::try_join;
 use time::OffsetDateTime;
@@ -54,18 +54,13 @@ impl<C: Clock> World for Network<'_, C> {
 
     async fn observe(&self) -> Result<Observed, AwsError> {
         let looked_at = self.clock.now();
-        let zone_id = &self.spec.service.dns.hosted_zone_id;
-        let dns = async {
-            match self.route53.zone(zone_id).await? {
-                Some(_) => {
-                    let records = self.route53.records(zone_id, &self.spec.service.domain_name).await?;
-                    Ok((Some(zone_id.clone()), record(&records)))
-                }
-                None => Ok((None, None)),
-            }
+        let (look, estate, (zones, record), sightings) =
+            try_join!(self.lattice.look(self.spec), self.estate(), self.dns(), self.sightings())?;
+        let (hosted_zone, other_zones) = match <[HostedZoneId; 1]>::try_from(zones) {
+            Ok([only]) => (Some(only), Vec::new()),
+            Err(several) => (None, several),
         };
-        let (look, estate, (hosted_zone, record), sightings) =
-            try_join!(self.lattice.look(self.spec), self.estate(), dns, self.sightings())?;
+        let former_records = self.former_records(look.service.as_ref(), hosted_zone.as_ref()).await?;
         let Look { network, vpc_associations, target_groups, service, listeners, service_associations, access_logs } =
             look;
         let observed = Observed {
@@ -78,8 +73,9 @@ impl<C: Clock> World for Network<'_, C> {
             service_associations,
             access_logs,
             record,
+            former_records,
             sightings,
-            estate: Estate { hosted_zone, ..estate },
+            estate: Estate { hosted_zone, other_zones, ..estate },
         };
         self.write_down(&observed).await?;
         Ok(observed)
@@ -117,10 +113,50 @@ impl<C: Clock> World for Network<'_, C> {
 }
 
 impl<C: Clock> Network<'_, C> {
+    /// The zones that the spec may mean, and what answers at the name when it is one.
+    async fn dns(&self) -> Result<(Vec<HostedZoneId>, Option<SeenRecord>), AwsError> {
+        let zones = match &self.spec.service.dns {
+            Dns::HostedZoneId(id) => self.route53.zone(id).await?.map(|_| id.clone()).into_iter().collect(),
+            Dns::HostedZoneName(name) => {
+                let consumers = self.spec.network.consumers.iter().map(|consumer| &consumer.vpc_id);
+                let mut vpcs: BTreeSet<_> = consumers.collect();
+                if vpcs.is_empty() {
+                    vpcs.insert(&self.spec.network.vpc_id);
+                }
+                self.route53.zones_of(&vpcs, name).await?
+            }
+        };
+        let record = match zones.as_slice() {
+            [only] => record(&self.route53.records(only, &self.spec.service.domain_name).await?),
+            _ => None,
+        };
+        Ok((zones, record))
+    }
+
+    /// What answers at the name in zones of former specs. There are none but while the zone is being changed.
+    async fn former_records(
+        &self,
+        service: Option<&SeenService>,
+        current: Option<&HostedZoneId>,
+    ) -> Result<Vec<(HostedZoneId, SeenRecord)>, AwsError> {
+        let zones = service.filter(|service| service.owned.ours).into_iter().flat_map(|service| &service.record_zones);
+        let mut found = Vec::new();
+        for zone in zones.filter(|zone| Some(*zone) != current) {
+            match self.route53.records(zone, &self.spec.service.domain_name).await {
+                Ok(records) => found.extend(record(&records).map(|record| (zone.clone(), record))),
+                // With the zone its records are gone.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
     /// What only a diagnosis looks at.
     pub(crate) async fn checkup(&self, observed: &Observed) -> Result<Checkup, AwsError> {
         let zone = async {
-            let zone = self.route53.zone(&self.spec.service.dns.hosted_zone_id).await?;
+            let Some(id) = &observed.estate.hosted_zone else { return Ok(None) };
+            let zone = self.route53.zone(id).await?;
             Ok(zone.map(|zone| SeenZone { name: zone.name, is_private: zone.private, vpc_ids: zone.vpcs }))
         };
         let network = observed.network.as_ref().map(|network| network.owned.id.as_str());

@@ -52,6 +52,7 @@ impl Ec2 {
             hooks: Vec::new(),
             scaling_groups: BTreeSet::new(),
             hosted_zone: None,
+            other_zones: Vec::new(),
         })
     }
 

@@ -3,18 +3,21 @@
 //! A record has no tags, so ownership of ours is what it points at: an alias to our service's generated name. What to
 //! make of a record that points elsewhere is the plan's decision.
 
+use std::collections::BTreeSet;
+
 use aws_config::SdkConfig;
 use aws_sdk_route53::Client;
-use aws_sdk_route53::types::{AliasTarget, Change, ChangeAction, ChangeBatch, ResourceRecordSet, RrType};
+use aws_sdk_route53::types::{AliasTarget, Change, ChangeAction, ChangeBatch, ResourceRecordSet, RrType, VpcRegion};
 use aws_smithy_types::error::operation::BuildError;
-use espalier_domain::id::{HostName, HostedZoneId};
+use espalier_domain::id::{HostName, HostedZoneId, VpcId};
 
 use crate::error::{AwsError, Kind, during};
 
 /// What this module calls.
-pub const ACTIONS: &[&str] = &[GET, LIST, CHANGE];
+pub const ACTIONS: &[&str] = &[GET, OF_VPC, LIST, CHANGE];
 
 const GET: &str = "route53:GetHostedZone";
+const OF_VPC: &str = "route53:ListHostedZonesByVPC";
 const LIST: &str = "route53:ListResourceRecordSets";
 const CHANGE: &str = "route53:ChangeResourceRecordSets";
 
@@ -53,12 +56,14 @@ pub struct Alias {
 #[derive(Debug, Clone)]
 pub struct Route53 {
     client: Client,
+    region: String,
 }
 
 impl Route53 {
     /// Builds the client.
     pub fn new(sdk: &SdkConfig) -> Self {
-        Self { client: Client::new(sdk) }
+        let region = sdk.region().map(ToString::to_string).unwrap_or_default();
+        Self { client: Client::new(sdk), region }
     }
 
     /// The zone, or nothing when it does not exist.
@@ -77,6 +82,36 @@ impl Route53 {
             private: zone.config.is_some_and(|config| config.private_zone),
             vpcs: answer.vpcs.unwrap_or_default().into_iter().filter_map(|vpc| vpc.vpc_id).collect(),
         }))
+    }
+
+    /// The private zones of this name that are associated with any of these VPCs, without those that an AWS service keeps
+    /// there for itself; in the order of their ids.
+    ///
+    /// # Errors
+    /// When Route 53 cannot be asked.
+    pub async fn zones_of(&self, vpcs: &BTreeSet<&VpcId>, name: &HostName) -> Result<Vec<HostedZoneId>, AwsError> {
+        let mut found = BTreeSet::new();
+        for vpc in vpcs {
+            let mut next = None;
+            loop {
+                let call = self.client.list_hosted_zones_by_vpc().vpc_id(vpc.as_str());
+                let call = call.vpc_region(VpcRegion::from(self.region.as_str())).set_next_token(next);
+                let page = call.send().await.map_err(during(OF_VPC))?;
+                for zone in page.hosted_zone_summaries.into_iter().filter(|zone| bare(&zone.name) == name.as_str()) {
+                    let is_kept_by_aws = zone.owner.is_some_and(|owner| owner.owning_service.is_some());
+                    let id = HostedZoneId::parse(zone.hosted_zone_id);
+                    let id = id.map_err(|error| AwsError::unexpected(OF_VPC, error.to_string()))?;
+                    if !is_kept_by_aws {
+                        found.insert(id);
+                    }
+                }
+                next = page.next_token;
+                if next.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(found.into_iter().collect())
     }
 
     /// The record sets at exactly this name, of every type.

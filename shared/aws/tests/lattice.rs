@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use espalier_aws::error::Kind;
 use espalier_aws::lattice::Lattice;
 use espalier_domain::failure::{Failure, Word, chain};
-use espalier_domain::id::{HostName, InstanceId, LogDestination, SecurityGroupId, VpcId};
+use espalier_domain::id::{HostName, HostedZoneId, InstanceId, LogDestination, SecurityGroupId, VpcId};
 use espalier_domain::network::{Action, SeenFailure, Status, TargetGroupWant, TargetStatus, target_group_name};
 use espalier_domain::spec::{AllowedDomains, HealthCheck, Spec, parse};
 use serde_json::{Value, json};
@@ -118,7 +118,8 @@ fn account(seen: &Seen) -> (u16, Value) {
             json!({ "tags": { "espalier:stack": "payroll" } })
         }
         _ if path.starts_with("/tags/") => {
-            json!({ "tags": { "espalier:stack": "payments", "espalier:spec-hash": "abc", "team": "x" } })
+            json!({ "tags": { "espalier:stack": "payments", "espalier:spec-hash": "abc", "team": "x",
+                "espalier:hosted-zones": "Z0A Z0B" } })
         }
         _ => return missing(),
     };
@@ -143,6 +144,8 @@ async fn a_look_sees_ours_and_tells_it_from_others() {
 
     let service = look.service.unwrap();
     assert_eq!((service.status, service.idle_timeout_seconds), (Status::Active, Some(60)));
+    let zones: Vec<&str> = service.record_zones.iter().map(HostedZoneId::as_str).collect();
+    assert_eq!(zones, ["Z0A", "Z0B"]);
     let entry = service.dns_entry.unwrap();
     assert_eq!(entry.domain_name, "payments-1.7d67968.vpc-lattice-svcs.eu-west-1.on.aws");
 

@@ -5,7 +5,7 @@ mod wire;
 
 use espalier_aws::error::Kind;
 use espalier_aws::route53::{Alias, Route53};
-use espalier_domain::id::{HostName, HostedZoneId};
+use espalier_domain::id::{HostName, HostedZoneId, VpcId};
 use serde_json::json;
 use wire::Wire;
 
@@ -148,4 +148,36 @@ async fn a_private_zone_lists_its_vpcs() {
                 <Code>NoSuchHostedZone</Code><Message>none</Message></Error></ErrorResponse>";
     let wire = Wire::table(vec![("GET", 404, json!(gone))]).await;
     assert_eq!(Route53::new(&wire.sdk()).zone(&zone()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn zones_are_found_by_vpc_and_name() {
+    let zones = |zones: &str, more: &str| {
+        format!(
+            "<?xml version=\"1.0\"?><ListHostedZonesByVPCResponse xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\">\
+             <HostedZoneSummaries>{zones}</HostedZoneSummaries><MaxItems>100</MaxItems>{more}</ListHostedZonesByVPCResponse>"
+        )
+    };
+    let zone = |id: &str, name: &str, owner: &str| {
+        format!(
+            "<HostedZoneSummary><HostedZoneId>{id}</HostedZoneId><Name>{name}.</Name><Owner>{owner}</Owner></HostedZoneSummary>"
+        )
+    };
+    let mine = "<OwningAccount>111122223333</OwningAccount>";
+    let theirs = "<OwningService>efs.amazonaws.com</OwningService>";
+    let wire = Wire::answering(move |seen: &wire::Seen| {
+        let body = match (seen.path.contains("vpcid=vpc-0123456789abcdef0"), seen.path.contains("nexttoken=more")) {
+            (true, false) => zones(&zone("ZB", "example.com", mine), "<NextToken>more</NextToken>"),
+            (true, true) => zones(&(zone("ZC", "example.com", theirs) + &zone("ZD", "sub.example.com", mine)), ""),
+            (false, _) => zones(&(zone("ZB", "Example.com", mine) + &zone("ZA", "example.com", mine)), ""),
+        };
+        (200, body)
+    })
+    .await;
+    let vpcs = ["vpc-0123456789abcdef0", "vpc-0123456789abcdef1"].map(|id| VpcId::parse(id).unwrap());
+    let name = HostName::parse("example.com").unwrap();
+    let found = Route53::new(&wire.sdk()).zones_of(&vpcs.iter().collect(), &name).await.unwrap();
+    assert_eq!(found.iter().map(HostedZoneId::as_str).collect::<Vec<_>>(), ["ZA", "ZB"]);
+    assert!(wire.asked().iter().all(|path| path.contains("vpcregion=eu-west-1")), "{:?}", wire.asked());
+    assert_eq!(wire.asked().len(), 3);
 }

@@ -176,9 +176,21 @@ pub struct AccessLogs {
 /// Where the custom domain is published.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Dns {
-    /// An existing hosted zone, associated with the consumers' VPCs.
-    pub hosted_zone_id: HostedZoneId,
+pub enum Dns {
+    /// In this existing hosted zone, associated with the consumers' VPCs.
+    HostedZoneId(HostedZoneId),
+    /// In the one private hosted zone of this name among those that are associated with the consumers' VPCs.
+    HostedZoneName(HostName),
+}
+
+impl Dns {
+    /// The zone, if the spec gives its id.
+    pub fn zone_id(&self) -> Option<&HostedZoneId> {
+        match self {
+            Self::HostedZoneId(id) => Some(id),
+            Self::HostedZoneName(_) => None,
+        }
+    }
 }
 
 /// Who serves.

@@ -1,8 +1,8 @@
 //! The tags Espalier sets and reads. Ownership is a tag; nothing without it is ever changed or deleted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::id::StackName;
+use crate::id::{HostedZoneId, StackName};
 
 /// On instances: their owner's consent. On what we create: whose it is.
 pub const STACK: &str = "espalier:stack";
@@ -14,6 +14,13 @@ pub const SPEC_HASH: &str = "espalier:spec-hash";
 /// What [`SPEC_HASH`] says while a change is under way.
 pub const CHANGING: &str = "changing";
 
+/// On the service: the hosted zones in which there may be a record of ours, separated by spaces. Records carry no tags, and
+/// the spec knows only the zone of now.
+pub const ZONES: &str = "espalier:hosted-zones";
+
+/// A tag's value has at most 256 characters (VPC Lattice API reference, `TagResource`), a zone's id 32.
+const ZONES_MAX: usize = 7;
+
 /// The tags of everything created for a stack.
 pub fn tags(stack: &StackName) -> BTreeMap<String, String> {
     BTreeMap::from([(STACK.to_owned(), stack.to_string())])
@@ -24,6 +31,20 @@ pub fn settled(stack: &StackName, spec_hash: &str) -> BTreeMap<String, String> {
     let mut all = tags(stack);
     all.insert(SPEC_HASH.to_owned(), spec_hash.to_owned());
     all
+}
+
+/// The tags of a service with records in these zones.
+pub fn in_zones(stack: &StackName, zones: &BTreeSet<HostedZoneId>) -> BTreeMap<String, String> {
+    let mut all = tags(stack);
+    let zones: Vec<&str> = zones.iter().map(HostedZoneId::as_str).take(ZONES_MAX).collect();
+    all.insert(ZONES.to_owned(), zones.join(" "));
+    all
+}
+
+/// The zones that a service's tags name.
+pub fn zones(tags: &BTreeMap<String, String>) -> BTreeSet<HostedZoneId> {
+    let named = tags.get(ZONES).into_iter().flat_map(|value| value.split(' '));
+    named.filter_map(|zone| HostedZoneId::parse(zone).ok()).collect()
 }
 
 /// Whether a resource with these tags is this stack's.
@@ -39,6 +60,17 @@ pub fn rule_description(stack: &StackName) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zones_are_remembered_as_text() {
+        let stack = StackName::parse("payments").unwrap();
+        let some: BTreeSet<_> = ["Z2", "Z1"].map(|zone| HostedZoneId::parse(zone).unwrap()).into();
+        let tags = in_zones(&stack, &some);
+        assert_eq!((tags[ZONES].as_str(), zones(&tags)), ("Z1 Z2", some));
+        assert!(is_ours(&stack, &tags) && zones(&settled(&stack, "abc")).is_empty());
+        let many = (0..20).map(|n| HostedZoneId::parse(format!("Z{n:031}")).unwrap()).collect();
+        assert!(in_zones(&stack, &many)[ZONES].len() <= 256);
+    }
 
     #[test]
     fn only_the_stack_s_own_tag_makes_a_resource_ours() {

@@ -250,3 +250,15 @@ fn a_certificate_out_of_acm_is_named_and_nothing_is_said_that_acm_decides() {
     let paths: Vec<String> = refusals(&ours).into_iter().map(|(path, _)| path).collect();
     assert_eq!(paths, ["/certificate/issuer/certificateArn", "/certificate/validityHours"]);
 }
+
+#[test]
+fn targets_that_are_no_instances_are_refused_with_the_reason() {
+    for (field, reason) in [("ipAddresses", "by instance"), ("loadBalancerArn", "ends TLS with its own")] {
+        let mut document = recipe();
+        document["targets"]["select"] = json!({ field: ["10.0.0.1"] });
+        let errors = spec::parse(&document.to_string(), &allowed()).unwrap_err().0;
+        let [error] = errors.as_slice() else { panic!("{errors:?}") };
+        assert_eq!(error.path, format!("/targets/select/{field}"));
+        assert!(error.problem.contains(reason) && error.remedy.contains("instanceIds"), "{error}");
+    }
+}

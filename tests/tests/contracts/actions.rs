@@ -139,6 +139,7 @@ fn no_role_is_wider_than_a_sentence_in_the_template_explains() {
         "StandInTheVpc",
         "LogsAndTraces",
         "DeliverAccessLogs",
+        "FindZones",
     ];
     let template = Template::read("template.yaml");
     let mut roles = 0;

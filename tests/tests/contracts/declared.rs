@@ -42,8 +42,10 @@ const ON_BEHALF: [(&str, &str); 12] = [
     ("shared/aws-ec2/src/", "ec2:CreateTags"),
 ];
 
-/// Calls whose action has another name: a transaction needs the actions of its parts (DynamoDB developer guide).
-const OTHER_NAME: [(&str, &str); 1] = [("TransactWriteItems", "PutItem")];
+/// Calls whose action has another name: a transaction needs the actions of its parts (DynamoDB developer guide), and the
+/// SDK's methods keep no abbreviations.
+const OTHER_NAME: [(&str, &str); 2] =
+    [("TransactWriteItems", "PutItem"), ("ListHostedZonesByVpc", "ListHostedZonesByVPC")];
 
 /// The operations of the SDK: the methods of its clients.
 fn called(folder: &str) -> BTreeSet<String> {

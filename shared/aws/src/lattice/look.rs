@@ -62,8 +62,8 @@ impl Lattice {
     }
 
     pub(super) async fn owned(&self, stack: &StackName, id: String, arn: String) -> Result<Owned, AwsError> {
-        let mut tags = self.tags(&arn).await?;
-        Ok(Owned { id, arn, ours: tag::is_ours(stack, &tags), spec_hash: tags.remove(tag::SPEC_HASH) })
+        let tags = self.tags(&arn).await?;
+        Ok(owned_by(stack, id, arn, tags))
     }
 
     pub(super) async fn network(&self, stack: &StackName) -> Result<Option<SeenNetwork>, AwsError> {
@@ -91,7 +91,9 @@ impl Lattice {
         for summary in list.into_iter().filter(|service| service.name.as_deref() == Some(&name)) {
             let id = present(SERVICES, "a service's id", summary.id)?;
             let arn = present(SERVICES, "a service's ARN", summary.arn)?;
-            let owned = self.owned(stack, id, arn).await?;
+            let tags = self.tags(&arn).await?;
+            let record_zones = tag::zones(&tags);
+            let owned = owned_by(stack, id, arn, tags);
             if !owned.ours && found.is_some() {
                 continue;
             }
@@ -102,7 +104,7 @@ impl Lattice {
                     error => return Err(error),
                 },
             };
-            found = Some(seen_service(owned, detail));
+            found = Some(SeenService { record_zones, ..seen_service(owned, detail) });
         }
         Ok(found)
     }
@@ -307,6 +309,10 @@ impl Lattice {
     }
 }
 
+fn owned_by(stack: &StackName, id: String, arn: String, mut tags: BTreeMap<String, String>) -> Owned {
+    Owned { id, arn, ours: tag::is_ours(stack, &tags), spec_hash: tags.remove(tag::SPEC_HASH) }
+}
+
 pub(super) fn seen_service(owned: Owned, detail: GetServiceOutput) -> SeenService {
     let dns_entry = detail.dns_entry.and_then(|entry| {
         Some(DnsEntry {
@@ -322,6 +328,7 @@ pub(super) fn seen_service(owned: Owned, detail: GetServiceOutput) -> SeenServic
         auth_policy: None,
         idle_timeout_seconds: detail.idle_timeout_seconds.and_then(|s| u16::try_from(s).ok()),
         dns_entry,
+        record_zones: BTreeSet::new(),
     }
 }
 

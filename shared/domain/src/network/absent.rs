@@ -1,7 +1,7 @@
 //! `state: absent`: the same rule read in the other direction. A thing goes when nothing that is seen still needs it.
 
 use super::action::Action;
-use super::observed::{Observed, Owned};
+use super::observed::{DnsEntry, Observed, Owned};
 use super::present::{delete_vpc_association, is_our_name, leave, retire_group};
 use super::{estate, network_name, service_name};
 use crate::plan::{BlockCode, Plan};
@@ -26,17 +26,19 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
 fn record(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) -> bool {
     let foreign = observed.service.as_ref().filter(|service| !service.owned.ours);
     let foreign = foreign.and_then(|service| service.dns_entry.as_ref());
-    let alias = observed.record.as_ref().and_then(|record| record.alias.as_ref());
-    match alias {
+    let current = observed.estate.hosted_zone.iter().zip(&observed.record);
+    let former = observed.former_records.iter().map(|(zone, record)| (zone, record));
+    let mut gone = true;
+    for (zone, record) in current.chain(former) {
         // Only a record that points to a service of ours is ours; somebody else's service may have our name.
-        Some(alias) if Some(alias) != foreign && is_our_name(spec, alias) => {
-            let hosted_zone_id = spec.service.dns.hosted_zone_id.clone();
-            let name = spec.service.domain_name.clone();
+        let is_ours = |alias: &&DnsEntry| Some(*alias) != foreign && is_our_name(spec, alias);
+        if let Some(alias) = record.alias.as_ref().filter(is_ours) {
+            gone = false;
+            let (hosted_zone_id, name) = (zone.clone(), spec.service.domain_name.clone());
             plan.step(Action::DeleteRecord { hosted_zone_id, name, target: alias.clone() }, GONE);
-            false
         }
-        Some(_) | None => true,
     }
+    gone
 }
 
 fn service_associations(observed: &Observed, plan: &mut Plan<Action>) -> bool {

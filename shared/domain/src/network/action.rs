@@ -235,7 +235,7 @@ impl fmt::Display for Action {
                 write!(f, "+ Ingress {security_group_id} tcp {port} from {source}")
             }
             Self::Tag { what, .. } => write!(f, "~ Tags {what}"),
-            Self::DeleteRecord { name, .. } => write!(f, "- Record {name}"),
+            Self::DeleteRecord { name, hosted_zone_id, .. } => write!(f, "- Record {name} in {hosted_zone_id}"),
             Self::DeleteServiceAssociation { association_id } => write!(f, "- ServiceAssociation {association_id}"),
             Self::DeleteListener { listener_id, .. } => write!(f, "- Listener {listener_id}"),
             Self::DeleteService { name, .. } => write!(f, "- Service {name}"),

@@ -8,7 +8,7 @@ use super::estate::wanted_ingress;
 use super::observed::{Observed, SeenTargetGroup, Status, TargetStatus};
 use super::target_group_name;
 use crate::id::VpcId;
-use crate::spec::Spec;
+use crate::spec::{Dns, Spec};
 pub use table::{Answer, PITFALLS, Pitfall, page};
 
 /// What only a diagnosis looks at, beside [`Observed`].
@@ -102,15 +102,17 @@ impl Look<'_> {
 
     /// The name has to resolve where the clients are.
     fn zone(&self, all: &mut Vec<Finding>) {
-        let id = &self.spec.service.dns.hosted_zone_id;
-        let Some(zone) = &self.checkup.zone else {
-            let problem = format!("hosted zone {id} does not exist");
-            return found(all, "name-does-not-resolve", problem, "create it or correct service.dns.hostedZoneId");
+        let (Some(zone), Some(id)) = (&self.checkup.zone, &self.observed.estate.hosted_zone) else {
+            let problem = match &self.spec.service.dns {
+                Dns::HostedZoneId(id) => format!("hosted zone {id} does not exist"),
+                Dns::HostedZoneName(name) => format!("the consumers' VPCs have not one private hosted zone {name}"),
+            };
+            return found(all, "name-does-not-resolve", problem, "create it or correct service.dns");
         };
         let name = self.spec.service.domain_name.as_str();
         if name != zone.name && !name.ends_with(&format!(".{}", zone.name)) {
             let problem = format!("{name} is not in hosted zone {id} ({})", zone.name);
-            found(all, "name-does-not-resolve", problem, "name the zone of the domain in service.dns.hostedZoneId");
+            found(all, "name-does-not-resolve", problem, "name the zone of the domain in service.dns");
         }
         if !zone.is_private {
             return;

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use super::action::{Action, IngressSource};
 use super::observed::{Estate, Life, SeenIngress, SeenInstance};
-use crate::id::{InstanceId, SecurityGroupId, VpcId};
+use crate::id::{HostedZoneId, InstanceId, SecurityGroupId, VpcId};
 use crate::plan::{BlockCode, Plan};
-use crate::spec::{HealthCheck, Select, Spec};
+use crate::spec::{Dns, HealthCheck, Select, Spec};
 use crate::tag;
 
 /// Zones in which VPC Lattice does not run (VPC Lattice user guide, quotas).
@@ -24,13 +24,33 @@ pub(super) fn check(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) -> bo
         plan.block(BlockCode::NotFound, format!("{what} does not exist; create it or correct the spec"));
     };
     groups(spec, estate, plan);
-    if estate.hosted_zone.is_none() {
-        not_found(plan, format!("service.dns.hostedZoneId {}", spec.service.dns.hosted_zone_id));
-    }
+    zone(spec, estate, plan);
     if estate.prefix_list_id.is_none() {
         not_found(plan, "the managed prefix list of VPC Lattice in this Region".to_owned());
     }
     plan.blocks.len() == before
+}
+
+fn zone(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) {
+    if estate.hosted_zone.is_some() {
+        return;
+    }
+    let because = match &spec.service.dns {
+        Dns::HostedZoneId(id) => format!("service.dns.hostedZoneId {id} does not exist; create it or correct the spec"),
+        Dns::HostedZoneName(name) if estate.other_zones.is_empty() => format!(
+            "service.dns.hostedZoneName {name}: no private hosted zone of that name is associated with a consumer's VPC; \
+             associate one, or write its hostedZoneId"
+        ),
+        Dns::HostedZoneName(name) => {
+            let zones: Vec<&str> = estate.other_zones.iter().map(HostedZoneId::as_str).collect();
+            let zones = zones.join(", ");
+            format!(
+                "service.dns.hostedZoneName {name}: the consumers' VPCs have several private hosted zones of that name \
+                 ({zones}); write the hostedZoneId of one"
+            )
+        }
+    };
+    plan.block(BlockCode::NotFound, because);
 }
 
 fn vpcs(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) {
@@ -120,7 +140,11 @@ pub(super) fn eligible(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) ->
         }
     }
     if eligible.len() > TARGETS_PER_GROUP {
-        let because = format!("{} instances are selected; a target group takes {TARGETS_PER_GROUP}", eligible.len());
+        let because = format!(
+            "targets.select: {} instances are selected; a target group takes {TARGETS_PER_GROUP}, and this version uses \
+             one: select fewer",
+            eligible.len()
+        );
         plan.block(BlockCode::Quota, because);
         eligible = eligible.into_iter().take(TARGETS_PER_GROUP).collect();
     }

@@ -89,7 +89,8 @@ impl<'a> Check<'a> {
 
     fn record(&self, service: &SeenService, plan: &mut Plan<Action>) {
         let name = &self.spec.service.domain_name;
-        let zone = &self.spec.service.dns.hosted_zone_id;
+        // A missing zone is a block of its own.
+        let Some(zone) = &self.observed.estate.hosted_zone else { return };
         match self.observed.record.as_ref().map(|record| &record.alias) {
             None => differs(format!("{name} has no A record or CNAME in hosted zone {zone}: publish it there"), plan),
             Some(Some(alias)) if service.dns_entry.as_ref().is_some_and(|entry| entry != alias) => differs(

@@ -64,13 +64,13 @@ fn record(spec: &Spec, observed: &Observed) -> Option<Left> {
     let alias = observed.record.as_ref()?.alias.as_ref();
     let entry = observed.service.as_ref().filter(|one| !one.owned.ours).and_then(|one| one.dns_entry.as_ref());
     let is_ours = alias.is_some_and(|alias| Some(alias) != entry && is_our_name(spec, alias));
-    let dns = &spec.service.dns;
+    let zone = observed.estate.hosted_zone.as_ref()?;
     let because = match spec.manage {
         Manage::Stack if is_ours => return None,
         Manage::Stack => "it does not point to a service of this stack".to_owned(),
         Manage::Rotation | Manage::Nothing => reason(spec),
     };
-    Some(Left { what: format!("record {} in hosted zone {}", spec.service.domain_name, dns.hosted_zone_id), because })
+    Some(Left { what: format!("record {} in hosted zone {zone}", spec.service.domain_name), because })
 }
 
 /// Rules of others for the very ports and sources that ours were for.

@@ -32,6 +32,8 @@ pub struct Observed {
     pub access_logs: Vec<SeenAccessLog>,
     /// The A record of the service's domain name in the hosted zone (an alias or not).
     pub record: Option<SeenRecord>,
+    /// The same in other zones that the service's tag names: a former spec had the record there.
+    pub former_records: Vec<(HostedZoneId, SeenRecord)>,
     /// What was last seen on each target's wire, from the ledger.
     pub sightings: BTreeMap<InstanceId, SightingRecord>,
     /// The user's own infrastructure.
@@ -52,6 +54,7 @@ impl Observed {
             service_associations: Vec::new(),
             access_logs: Vec::new(),
             record: None,
+            former_records: Vec::new(),
             sightings: BTreeMap::new(),
             estate,
         }
@@ -210,6 +213,8 @@ pub struct SeenService {
     pub idle_timeout_seconds: Option<u16>,
     /// Its generated name.
     pub dns_entry: Option<DnsEntry>,
+    /// Its `espalier:hosted-zones` tag: where there may be a record of ours.
+    pub record_zones: BTreeSet<HostedZoneId>,
 }
 
 /// Where a service answers.
@@ -290,8 +295,10 @@ pub struct Estate {
     pub hooks: Vec<SeenHook>,
     /// The Auto Scaling groups the spec names, as far as they exist.
     pub scaling_groups: BTreeSet<String>,
-    /// The hosted zone, if it exists.
+    /// The hosted zone, if it exists and the spec means only this one.
     pub hosted_zone: Option<HostedZoneId>,
+    /// All that it may mean by a name, when they are several.
+    pub other_zones: Vec<HostedZoneId>,
 }
 
 /// A VPC.

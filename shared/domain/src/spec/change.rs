@@ -101,8 +101,9 @@ pub const CHANGES: &[FieldChange] = &[
     row(
         "/service/dns/hostedZoneId",
         InPlace,
-        "the record is written in the new zone; the one in the former zone is not looked for any more: remove it",
+        "the record is written in the new zone first, then the one in the former zone goes",
     ),
+    row("/service/dns/hostedZoneName", InPlace, "as a changed hostedZoneId, should it lead to another zone"),
     row(
         "/targets/port",
         Replaced,

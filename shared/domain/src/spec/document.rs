@@ -130,7 +130,21 @@ const SERVICE: Shape = Shape::Object(&[
         Shape::Object(&[needed("destinationArn", LOGS, "an S3 bucket, a CloudWatch log group or a Firehose stream")]),
         "where the service's access logs go; nowhere if left out",
     ),
-    needed("dns", Shape::Object(&[needed("hostedZoneId", ZONE, "an existing hosted zone")]), "where it is published"),
+    needed(
+        "dns",
+        Shape::OneOf {
+            fields: &[
+                optional("hostedZoneId", ZONE, "an existing hosted zone"),
+                optional(
+                    "hostedZoneName",
+                    HOST,
+                    "the name of the one private hosted zone that the consumers' VPCs have of it",
+                ),
+            ],
+            refused: |_| None,
+        },
+        "where it is published",
+    ),
 ]);
 
 const TARGETS: Shape = Shape::Object(&[
@@ -143,19 +157,22 @@ const TARGETS: Shape = Shape::Object(&[
     ),
     needed(
         "select",
-        Shape::OneOf(&[
-            optional("instanceIds", Shape::List { of: &INSTANCE, count: 1..=1000 }, "these instances"),
-            optional(
-                "tag",
-                Shape::Object(&[needed("key", TAG, "the tag's key"), needed("value", TAG, "the tag's value")]),
-                "all instances with this tag",
-            ),
-            optional(
-                "autoScalingGroups",
-                Shape::List { of: &SCALING_GROUP, count: 1..=20 },
-                "all instances of these Auto Scaling groups; attach no target group to them",
-            ),
-        ]),
+        Shape::OneOf {
+            fields: &[
+                optional("instanceIds", Shape::List { of: &INSTANCE, count: 1..=1000 }, "these instances"),
+                optional(
+                    "tag",
+                    Shape::Object(&[needed("key", TAG, "the tag's key"), needed("value", TAG, "the tag's value")]),
+                    "all instances with this tag",
+                ),
+                optional(
+                    "autoScalingGroups",
+                    Shape::List { of: &SCALING_GROUP, count: 1..=20 },
+                    "all instances of these Auto Scaling groups; attach no target group to them",
+                ),
+            ],
+            refused: no_instances,
+        },
         "which instances",
     ),
     optional(
@@ -164,6 +181,21 @@ const TARGETS: Shape = Shape::Object(&[
         "a target that fails verification is drained only while so many others serve; 1 if left out",
     ),
 ]);
+
+/// Why what is registered by address, or is no server of ours, cannot be selected.
+fn no_instances(name: &str) -> Option<&'static str> {
+    match name {
+        "ipAddresses" | "ips" => Some(
+            "cannot be selected by this version: a leaf is installed and proven by instance, so that a target has to be an \
+             EC2 instance that Systems Manager reaches",
+        ),
+        "loadBalancerArn" | "loadBalancer" => Some(
+            "cannot be selected: a load balancer ends TLS with its own ACM certificate, which ACM renews, so that there is no \
+             leaf to rotate",
+        ),
+        _ => None,
+    }
+}
 
 const TAG: Shape = Shape::Text {
     accepts: |text| (1..=128).contains(&text.chars().count()) && !text.chars().any(char::is_control),

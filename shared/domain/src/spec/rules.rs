@@ -58,6 +58,14 @@ fn names(document: &Value, allowed: &AllowedDomains, report: &mut Report<'_>) {
     }
     let pointed = domain.into_iter().map(|name| ("/service/domainName".to_owned(), name));
     let indexed = listed.iter().enumerate().map(|(index, name)| (format!("/certificate/dnsNames/{index}"), *name));
+    if let (Some(domain), Some(zone)) =
+        (domain, document.pointer("/service/dns/hostedZoneName").and_then(Value::as_str))
+        && domain != zone
+        && !domain.ends_with(&format!(".{zone}"))
+    {
+        let problem = format!("the domain name {domain:?} is not in {zone:?}");
+        report("/service/dns/hostedZoneName", problem, "name the zone that the domain name belongs to");
+    }
     for (path, name) in pointed.chain(indexed) {
         if HostName::parse(name).is_ok_and(|name| !allowed.allows(&name)) {
             let problem = format!("{name:?} is outside the control plane's AllowedDomains");

@@ -14,8 +14,8 @@ pub(super) enum Shape {
     Keys { fields: &'static [Field], refused: fn(&str) -> Option<&'static str> },
     /// What is changed as a whole, whatever it is made of.
     Whole(&'static Shape),
-    /// An object with exactly one of these fields.
-    OneOf(&'static [Field]),
+    /// An object with exactly one of these fields; for others that somebody might expect there is a reason.
+    OneOf { fields: &'static [Field], refused: fn(&str) -> Option<&'static str> },
     /// A text that `accepts` takes; `expected` finishes the sentence "is not ...".
     Text { accepts: fn(&str) -> bool, expected: &'static str, pattern: &'static str },
     /// One of these words; a later word parses nowhere yet and says so.
@@ -63,8 +63,8 @@ pub(super) fn check(shape: &Shape, value: &Value, path: &str, errors: &mut Vec<S
             None => report(format!("{} is not an object", kind(value)), "write an object".into()),
         },
         Shape::Whole(shape) => check(shape, value, path, errors),
-        Shape::OneOf(fields) => match value.as_object() {
-            Some(object) if object.len() == 1 => check_object(fields, object, path, &|_| None, errors),
+        Shape::OneOf { fields, refused } => match value.as_object() {
+            Some(object) if object.len() == 1 => check_object(fields, object, path, refused, errors),
             Some(_) | None => report("is not exactly one choice".into(), format!("write one of {}", names(fields))),
         },
         Shape::Text { accepts, expected, .. } => match value.as_str() {
@@ -153,7 +153,7 @@ pub(super) fn schema(shape: &Shape) -> Value {
             json!({"type": "object", "additionalProperties": false,
                    "required": required, "properties": properties(fields)})
         }
-        Shape::OneOf(fields) => json!({"type": "object", "additionalProperties": false, "minProperties": 1,
+        Shape::OneOf { fields, .. } => json!({"type": "object", "additionalProperties": false, "minProperties": 1,
                                        "maxProperties": 1, "properties": properties(fields)}),
         Shape::Text { pattern, .. } => json!({"type": "string", "pattern": pattern}),
         Shape::Word { now, .. } | Shape::Refusing { now, .. } => json!({"enum": now}),
@@ -168,7 +168,7 @@ pub(super) fn schema(shape: &Shape) -> Value {
 /// The paths of everything that holds a value, in the table's order.
 pub(super) fn leaves(shape: &Shape) -> Vec<String> {
     match shape {
-        Shape::Object(fields) | Shape::OneOf(fields) => fields
+        Shape::Object(fields) | Shape::OneOf { fields, .. } => fields
             .iter()
             .flat_map(|field| leaves(&field.shape).into_iter().map(|below| format!("/{}{below}", field.name)))
             .collect(),

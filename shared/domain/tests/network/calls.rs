@@ -262,15 +262,18 @@ impl World {
 
     fn estate_call(&mut self, action: &Action) -> Answer {
         match action {
-            Action::UpsertRecord { target, .. } => {
+            Action::UpsertRecord { hosted_zone_id, target, .. } => {
                 let ours = self.services.iter().any(|one| is_some_ones(&one.tags) && dns_entry(one) == *target);
                 refuse(!ours, "points nowhere")?;
-                self.record = Some(SeenRecord { alias: Some(target.clone()) });
+                let named = self.services.iter().any(|one| tag::zones(&one.tags).contains(hosted_zone_id));
+                assert!(named, "a record in {hosted_zone_id}, of which nobody will know");
+                self.write_record(hosted_zone_id, Some(SeenRecord { alias: Some(target.clone()) }));
             }
-            Action::DeleteRecord { target, .. } => {
-                let there = self.record.as_ref().is_some_and(|record| record.alias.as_ref() == Some(target));
+            Action::DeleteRecord { hosted_zone_id, target, .. } => {
+                let seen = self.record_in(hosted_zone_id);
+                let there = seen.is_some_and(|record| record.alias.as_ref() == Some(target));
                 refuse(!there, "Route 53 deletes only what is given exactly")?;
-                self.record = None;
+                self.write_record(hosted_zone_id, None);
             }
             Action::AuthorizeIngress { source, port, description, .. } => {
                 assert!(description.starts_with("espalier:"), "{description}");

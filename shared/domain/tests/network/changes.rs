@@ -36,6 +36,7 @@ fn other(field: &str) -> Value {
         "/service/authPolicy" => json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*",
             "Action": "vpc-lattice-svcs:Invoke", "Resource": "*"}]}),
         "/service/accessLogs/destinationArn" => json!("arn:aws:s3:::access-logs"),
+        "/service/dns/hostedZoneName" => json!("example.com"),
         "/service/dns/hostedZoneId" => json!("Z0FFFFFFFFFFFF"),
         "/targets/rulesPerGroup" => json!(100),
         "/targets/securityGroupId" | "/prober/securityGroupId" => json!(OTHER_GROUP),
@@ -109,6 +110,7 @@ fn changed(field: &str) -> Value {
             document["certificate"] = json!({"issuer": {"kind": "acm"}, "renewBeforeHours": 56,
                 "dnsNames": document["certificate"]["dnsNames"]});
         }
+        "/service/dns/hostedZoneName" => document["service"]["dns"] = json!({}),
         "/service/accessLogs/destinationArn" => document["service"]["accessLogs"] = json!({}),
         "/rollout/wavePercent" => drop(document["rollout"].as_object_mut().unwrap().remove("waveSize")),
         _ => {}

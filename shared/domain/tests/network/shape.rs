@@ -30,6 +30,7 @@ pub(crate) fn shape(world: &World) -> BTreeSet<String> {
     all.extend(world.associations.iter().map(|one| format!("{:?}", one.status)));
     all.extend(world.logs.iter().map(|one| format!("logs to {}", one.of.1)));
     all.extend(world.estate.ingress.iter().map(|one| format!("{:?} {:?}", one.source, one.ports)));
+    all.extend(world.other_records.keys().map(|zone| format!("record in {zone}")));
     all.insert(format!("serves {}, record {}", world.serves(), world.record.is_some()));
     all
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use espalier_domain::id::{Generation, InstanceId, SecurityGroupId, VpcId};
+use espalier_domain::id::{Generation, HostedZoneId, InstanceId, SecurityGroupId, VpcId};
 use espalier_domain::network::{
     Action, DnsEntry, Estate, IngressSource, Observed, Owned, SeenAccessLog, SeenFailure, SeenGroup, SeenIngress,
     SeenInstance, SeenListener, SeenNetwork, SeenRecord, SeenService, SeenServiceAssociation, SeenSubnet, SeenTarget,
@@ -90,7 +90,11 @@ pub(crate) struct World {
     pub(crate) associations: Vec<Thing<(String, String)>>,
     /// Service and destination of access-log subscriptions.
     pub(crate) logs: Vec<Thing<(String, String)>>,
+    /// In the zone of the first spec.
     pub(crate) record: Option<SeenRecord>,
+    /// In other zones.
+    pub(crate) other_records: BTreeMap<HostedZoneId, SeenRecord>,
+    pub(crate) home: HostedZoneId,
     pub(crate) estate: Estate,
     tokens: BTreeMap<String, String>,
     /// When the last client was sent to each group.
@@ -133,7 +137,8 @@ impl World {
             instances: instances.iter().map(|id| instance(spec, id)).collect(),
             hooks: Vec::new(),
             scaling_groups: BTreeSet::new(),
-            hosted_zone: Some(spec.service.dns.hosted_zone_id.clone()),
+            hosted_zone: Some(home(spec)),
+            other_zones: Vec::new(),
         };
         Self {
             now: 1_795_000_000,
@@ -146,6 +151,8 @@ impl World {
             associations: Vec::new(),
             logs: Vec::new(),
             record: None,
+            other_records: BTreeMap::new(),
+            home: home(spec),
             estate,
             tokens: BTreeMap::new(),
             last_clients: BTreeMap::new(),
@@ -262,6 +269,7 @@ impl World {
                 is_iam: one.of.is_iam,
                 auth_policy: one.of.policy.clone().filter(|_| spec.service.auth_policy.is_some()),
                 dns_entry: (one.status == Status::Active).then(|| dns_entry(one)),
+                record_zones: tag::zones(&one.tags),
             }),
             listeners: self
                 .listeners
@@ -292,10 +300,21 @@ impl World {
                 .filter(|one| Some(&one.of.0) == service_id)
                 .map(|one| SeenAccessLog { owned: owned(&one.id, &one.tags), destination: one.of.1.clone() })
                 .collect(),
-            record: self.record.clone(),
+            record: self.zone_of(spec).and_then(|zone| self.record_in(&zone)),
+            former_records: service.map_or(Vec::new(), |one| {
+                let zones = tag::zones(&one.tags).into_iter();
+                let former = zones.filter(|zone| Some(zone) != self.zone_of(spec).as_ref());
+                former.filter_map(|zone| Some((zone.clone(), self.record_in(&zone)?))).collect()
+            }),
             sightings: self.sightings(),
-            estate: self.estate.clone(),
+            estate: Estate { hosted_zone: self.zone_of(spec), ..self.estate.clone() },
         }
+    }
+
+    /// By a name it is the zone of the first spec, unless there is none or there are several.
+    fn zone_of(&self, spec: &Spec) -> Option<HostedZoneId> {
+        let found = self.estate.hosted_zone.as_ref();
+        found.map(|_| spec.service.dns.zone_id().unwrap_or(&self.home).clone())
     }
 
     /// What `rotate` has recorded by now: it keeps looking.
@@ -343,10 +362,24 @@ impl World {
         }
     }
 
+    pub(crate) fn record_in(&self, zone: &HostedZoneId) -> Option<SeenRecord> {
+        if *zone == self.home { self.record.clone() } else { self.other_records.get(zone).cloned() }
+    }
+
+    pub(crate) fn write_record(&mut self, zone: &HostedZoneId, record: Option<SeenRecord>) {
+        match record {
+            record if *zone == self.home => self.record = record,
+            Some(record) => drop(self.other_records.insert(zone.clone(), record)),
+            None => drop(self.other_records.remove(zone)),
+        }
+    }
+
     /// Whether a client in a consumer VPC reaches a running target by name now.
     pub(crate) fn serves(&self) -> bool {
-        let points_to = self.record.as_ref().and_then(|record| record.alias.as_ref());
-        let Some(service) = self.services.iter().find(|one| Some(&dns_entry(one)) == points_to) else { return false };
+        let records = self.record.iter().chain(self.other_records.values());
+        let points_to: Vec<_> = records.filter_map(|record| record.alias.as_ref()).collect();
+        let service = self.services.iter().find(|one| points_to.contains(&&dns_entry(one)));
+        let Some(service) = service else { return false };
         let is_there = self.associations.iter().any(|one| one.of.1 == service.id && one.status == Status::Active);
         let listener = self.listeners.iter().find(|listener| listener.of.service == service.id);
         let live = listener.into_iter().flat_map(|one| &one.of.forwards).filter(|(_, weight)| *weight > 0);
@@ -418,6 +451,11 @@ pub(crate) fn groups(spec: &Spec) -> Vec<SeenGroup> {
     let own = own.into_iter().map(|id| group(id, &spec.network.vpc_id));
     let consumers = spec.network.consumers.iter();
     own.chain(consumers.flat_map(|one| one.security_group_ids.iter().map(|id| group(id, &one.vpc_id)))).collect()
+}
+
+fn home(spec: &Spec) -> HostedZoneId {
+    let named = || HostedZoneId::parse("Z0NAMED").unwrap();
+    spec.service.dns.zone_id().cloned().unwrap_or_else(named)
 }
 
 /// A running instance whose owner opted in.

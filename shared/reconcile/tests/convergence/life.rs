@@ -55,6 +55,7 @@ fn goals() -> Vec<Spec> {
         spec(|it| it["service"]["accessLogs"] = json!({"destinationArn": "arn:aws:s3:::access-logs"})),
         spec(|it| it["service"]["accessLogs"] = json!({"destinationArn": LOG_GROUP})),
         spec(|it| it["service"]["port"] = json!(8443)),
+        spec(|it| it["service"]["dns"]["hostedZoneId"] = json!("Z0FFFFFFFFFFFF")),
         spec(|it| it["network"]["consumers"][1]["securityGroupIds"] = json!([others])),
         spec(|it| {
             it["targets"]["port"] = json!(9443);
@@ -229,7 +230,7 @@ impl Life {
         let world = &mut scene.world;
         let ours = |tags: &Tags| !tags.is_empty();
         match pick {
-            0 => world.record = None,
+            0 => (world.record, world.other_records) = (None, BTreeMap::new()),
             1 => world.estate.ingress.clear(),
             2 => world.listeners.clear(),
             3 => world.services.iter_mut().filter(|one| ours(&one.tags)).for_each(|one| one.of.idle = 120),

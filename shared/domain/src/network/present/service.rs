@@ -1,14 +1,18 @@
 //! The service, its listener, its place in the network, and its name in DNS.
 
+use std::collections::BTreeSet;
+
 use super::Look;
 use super::fleet::Fleet;
 use super::life::{is_leaving, settled};
 use super::replace::CONNECTION_S;
+use crate::id::HostedZoneId;
 use crate::network::action::Action;
 use crate::network::observed::{DnsEntry, SeenListener, SeenService, SeenTargetGroup};
 use crate::network::{SOON_S, listener_name, service_name};
 use crate::plan::{BlockCode, Plan};
 use crate::spec::Spec;
+use crate::tag;
 
 /// A service's idle timeout if nobody set one (VPC Lattice user guide, TLS listeners).
 const DEFAULT_IDLE_TIMEOUT_S: u16 = 60;
@@ -23,7 +27,7 @@ impl<'a> Look<'a> {
                 name,
                 custom_domain_name: wanted.domain_name.clone(),
                 idle_timeout_seconds: wanted.idle_timeout_seconds,
-                tags: self.tags(),
+                tags: tag::in_zones(&self.spec.stack, &self.observed.estate.hosted_zone.iter().cloned().collect()),
             };
             plan.step(action, "missing");
             return None;
@@ -168,7 +172,7 @@ impl<'a> Look<'a> {
         let because = match &self.observed.record {
             None => "missing".to_owned(),
             Some(seen) => match &seen.alias {
-                Some(alias) if alias == target => return,
+                Some(alias) if alias == target => return self.former_records(service, plan),
                 Some(alias) if is_our_name(self.spec, alias) => "it points to a former service of ours".to_owned(),
                 Some(_) | None => {
                     plan.block(
@@ -179,8 +183,42 @@ impl<'a> Look<'a> {
                 }
             },
         };
-        let hosted_zone_id = self.spec.service.dns.hosted_zone_id.clone();
+        // Without a zone nothing is planned at all.
+        let Some(hosted_zone_id) = self.observed.estate.hosted_zone.clone() else { return };
+        if !service.record_zones.contains(&hosted_zone_id) {
+            let mut zones = service.record_zones.clone();
+            zones.insert(hosted_zone_id);
+            return self.remember_zones(service, &zones, "before a record is written in another zone", plan);
+        }
         plan.step(Action::UpsertRecord { hosted_zone_id, name: name.clone(), target: target.clone() }, because);
+    }
+
+    /// Records of ours in zones of former specs: they go when the one in the zone of now is there.
+    fn former_records(&self, service: &SeenService, plan: &mut Plan<Action>) {
+        let Some(zone) = &self.observed.estate.hosted_zone else { return };
+        let mut are_gone = true;
+        for (former, seen) in &self.observed.former_records {
+            let Some(target) = seen.alias.clone().filter(|alias| is_our_name(self.spec, alias)) else { continue };
+            are_gone = false;
+            let (hosted_zone_id, name) = (former.clone(), self.spec.service.domain_name.clone());
+            let because = format!("the record is in zone {zone} now");
+            plan.step(Action::DeleteRecord { hosted_zone_id, name, target }, because);
+        }
+        let only = [zone.clone()].into();
+        if are_gone && service.record_zones != only {
+            self.remember_zones(service, &only, "the record is in this zone alone", plan);
+        }
+    }
+
+    fn remember_zones(
+        &self,
+        service: &SeenService,
+        zones: &BTreeSet<HostedZoneId>,
+        because: &str,
+        plan: &mut Plan<Action>,
+    ) {
+        let (arn, what) = (service.owned.arn.clone(), "service (hosted zones)".to_owned());
+        plan.step(Action::Tag { arn, what, tags: tag::in_zones(&self.spec.stack, zones) }, because);
     }
 }
 
