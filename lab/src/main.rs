@@ -32,7 +32,8 @@ struct Cli {
     /// What to show once the stack stands and serves, in one world: `recipe` (ACM renews, under client load; the default
     /// without `--chaos`), `chaos` (the same under faults, see there), `repair` (what breaks is found and put right),
     /// `policy` (an auth policy by VPC lets one client in and keeps another out), `replace` (another target port, under
-    /// client load), `leaks` (a key planted in every place that is searched is found), `input` (mistakes, nonsense,
+    /// client load), `acm-renewal`, `acm-lost-event`, `acm-action-required`, `acm-expired`, `acm-revoked` and `acm-private`
+    /// (the stack serves a certificate exported from ACM, and what becomes of it there), `leaks` (a key planted in every place that is searched is found), `input` (mistakes, nonsense,
     /// strangers and dangerous wishes change nothing), or `all` of these
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = choice)]
     scenario: Vec<Choice>,

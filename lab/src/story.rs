@@ -1,6 +1,7 @@
 //! The story `cargo lab` tells: a stack is provisioned, gets certificates, rotates them, and is torn down, with every
 //! claim proven on the wire.
 
+mod acm;
 mod chaos;
 pub mod cli;
 pub mod deploy;
@@ -76,6 +77,18 @@ pub enum Scenario {
     Policy,
     /// The targets' port is changed, and changed back, under client load.
     Replace,
+    /// A public certificate of ACM's is exported and served, and renewed under client load.
+    AcmRenewal,
+    /// ACM renews and no event says so: the sweep finds it.
+    AcmLostEvent,
+    /// ACM cannot renew without somebody's help.
+    AcmActionRequired,
+    /// ACM's certificate has expired.
+    AcmExpired,
+    /// ACM's certificate was revoked.
+    AcmRevoked,
+    /// The same as `acm-renewal`, from a private authority.
+    AcmPrivate,
     /// ACM announces renewals under client load and under faults, a seed each (`--chaos`).
     Chaos,
 }
@@ -89,6 +102,12 @@ impl Scenario {
             Self::Repair => "repair",
             Self::Policy => "policy",
             Self::Replace => "replace",
+            Self::AcmRenewal => "acm-renewal",
+            Self::AcmLostEvent => "acm-lost-event",
+            Self::AcmActionRequired => "acm-action-required",
+            Self::AcmExpired => "acm-expired",
+            Self::AcmRevoked => "acm-revoked",
+            Self::AcmPrivate => "acm-private",
             Self::Chaos => "chaos",
         }
     }
@@ -242,7 +261,9 @@ struct Tale {
     certificate: String,
     /// The spec as it was put.
     spec: Value,
-    /// The authority's root.
+    /// The spec's certificate from before it came out of ACM, while it does.
+    former_certificate: Option<Value>,
+    /// What clients trust.
     roots: String,
 }
 
@@ -275,6 +296,9 @@ async fn chapters(
     rotation::first(tale, ui.phase("first certificates")).await?;
     rotation::end_to_end(tale, ui.phase("end to end")).await?;
     for scenario in &options.scenarios {
+        if !scenario.name().starts_with("acm-") {
+            acm::left(tale, ui).await?;
+        }
         match scenario {
             Scenario::Recipe => rotation::renewals(tale, options, report, ui).await?,
             // Told at the end, when everything else has left its traces.
@@ -283,6 +307,12 @@ async fn chapters(
             Scenario::Repair => repair::told(tale, options, report, ui).await?,
             Scenario::Policy => policy::told(tale, ui).await?,
             Scenario::Replace => replace::told(tale, options, report, ui).await?,
+            Scenario::AcmRenewal
+            | Scenario::AcmLostEvent
+            | Scenario::AcmActionRequired
+            | Scenario::AcmExpired
+            | Scenario::AcmRevoked
+            | Scenario::AcmPrivate => acm::told(tale, *scenario, options, report, ui).await?,
             Scenario::Chaos => chaos::storms(tale, options, report, ui).await?,
         }
         stack::again(tale, ui.phase("plan again")).await?;
@@ -376,7 +406,7 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
 
     let certificate = world.acm.issue(judge::DOMAIN, OffsetDateTime::now_utc());
     let spec = deploy::spec(&world, &workspace, &network, &certificate)?;
-    Ok(Tale { world, watch, plane, network, certificate, spec, roots: String::new() })
+    Ok(Tale { world, watch, plane, network, certificate, spec, former_certificate: None, roots: String::new() })
 }
 
 fn groups(network: &BTreeMap<String, String>, name: &str) -> Result<Vec<String>, StoryError> {

@@ -106,7 +106,7 @@ impl World {
 
         let chaos = Chaos::of(processes.clone());
         let router = EventRouter::new(&ministack).under(&chaos);
-        let acm = Acm::start(router.clone()).await.map_err(StoryError::io("starting ACM"))?;
+        let acm = Acm::start(router.clone(), run.join("acm")).await.map_err(StoryError::io("starting ACM"))?;
         let ssm = Ssm::start(ssm::Options::new(&ministack, run.join("commands")), Arc::new(router.clone()))
             .await
             .map_err(StoryError::io("starting SSM"))?;
