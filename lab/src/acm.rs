@@ -1,11 +1,15 @@
-//! A stand-in for AWS Certificate Manager, as far as Espalier looks at it: certificates' metadata, their renewal and
-//! expiry, and the events ACM sends about them.
+//! A stand-in for AWS Certificate Manager, as far as Espalier uses it: certificates, their renewal, revocation and expiry,
+//! the events ACM sends about them, and their export.
 //!
-//! It holds no certificate bodies: nothing in the product exports one yet, and what it does not have it refuses.
+//! A certificate that may be exported is a real one: OpenSSL makes its key, the authorities above it and the encryption
+//! under the passphrase, so that nothing of the product judges itself. Others are metadata only.
+
+mod issued;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -13,6 +17,8 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
@@ -20,14 +26,28 @@ use tokio::net::TcpListener;
 
 use crate::aws::{ACCOUNT, REGION};
 use crate::events::{Event, EventRouter};
+use issued::{Authorities, Pair};
 
 /// ACM's public certificates live 198 days (ACM user guide, certificate characteristics).
 const LIFE: Duration = Duration::days(198);
+
+/// Where a certificate comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Public, requested without `Options.Export`; in use by something.
+    InUse,
+    /// Public, requested with `Options.Export` `ENABLED`.
+    Public,
+    /// From AWS Private CA.
+    Private,
+}
 
 /// The stand-in.
 #[derive(Debug, Clone)]
 pub struct Acm {
     certificates: Arc<Mutex<BTreeMap<String, Certificate>>>,
+    authorities: Authorities,
+    passphrases: Arc<Mutex<Vec<String>>>,
     router: EventRouter,
     address: SocketAddr,
 }
@@ -39,16 +59,27 @@ struct Certificate {
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
     renewals: u32,
+    kind: Kind,
+    /// `CertificateStatus`.
+    status: &'static str,
+    /// The real thing, where it may be exported.
+    pair: Option<Pair>,
+    /// It was exported since it was issued or last renewed.
+    exported: bool,
+    /// Why ACM could not renew it.
+    failure: Option<&'static str>,
 }
 
 /// A refusal: ACM's error type and its text.
 struct Refusal(&'static str, String);
 
 impl Acm {
-    /// Serves ACM's API on a loopback port.
-    pub async fn start(router: EventRouter) -> io::Result<Self> {
+    /// Serves ACM's API on a loopback port; its authorities and keys are kept in a directory of their own.
+    pub async fn start(router: EventRouter, directory: PathBuf) -> io::Result<Self> {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
-        let acm = Self { certificates: Arc::default(), router, address: listener.local_addr()? };
+        let authorities = Authorities::at(directory);
+        let (certificates, passphrases) = Default::default();
+        let acm = Self { certificates, authorities, passphrases, router, address: listener.local_addr()? };
         let app = Router::new().fallback(answer).with_state(acm.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
         Ok(acm)
@@ -61,35 +92,123 @@ impl Acm {
 
     /// A certificate that ACM issued for a domain, in use by something; its ARN.
     pub fn issue(&self, domain: &str, now: OffsetDateTime) -> String {
+        self.add(domain, Kind::InUse, None, now)
+    }
+
+    /// A certificate that may be exported; its ARN.
+    pub async fn issue_exportable(&self, domain: &str, kind: Kind, now: OffsetDateTime) -> io::Result<String> {
+        let pair = self.authorities.issue(domain, kind).await?;
+        Ok(self.add(domain, kind, Some(pair), now))
+    }
+
+    fn add(&self, domain: &str, kind: Kind, pair: Option<Pair>, now: OffsetDateTime) -> String {
         let Ok(mut certificates) = self.certificates.lock() else { return String::new() };
         let number = u32::try_from(certificates.len()).unwrap_or(u32::MAX).saturating_add(1);
         let arn = format!("arn:aws:acm:{REGION}:{ACCOUNT}:certificate/00000000-0000-4000-8000-{number:012x}");
-        let (domain, not_after) = (domain.to_owned(), now + LIFE);
-        let certificate = Certificate { number, domain, not_before: now, not_after, renewals: 0 };
+        let certificate = Certificate {
+            number,
+            domain: domain.to_owned(),
+            not_before: now,
+            not_after: now + LIFE,
+            renewals: 0,
+            kind,
+            status: "ISSUED",
+            pair,
+            exported: false,
+            failure: None,
+        };
         certificates.insert(arn.clone(), certificate);
         arn
     }
 
     /// Managed renewal: a new certificate under the same ARN, announced by `ACM Certificate Available` (`RENEWAL`).
     pub async fn renew(&self, arn: &str, now: OffsetDateTime) {
-        let changed = self.change(arn, |certificate| {
-            certificate.renewals += 1;
-            certificate.not_before = now;
-            certificate.not_after = now + LIFE;
-        });
-        let Some(certificate) = changed else { return };
+        let Some(certificate) = self.renew_unheard(arn, now).await else { return };
         let detail = json!({
             "Action": "RENEWAL",
-            "CertificateType": "AMAZON_ISSUED",
+            "CertificateType": certificate.kind.text(),
             "CommonName": certificate.domain,
             "DomainValidationMethod": "DNS",
             "CertificateCreatedDate": rfc3339(certificate.not_before),
             "CertificateExpirationDate": rfc3339(certificate.not_after),
             "DaysToExpiry": LIFE.whole_days(),
-            "InUse": true,
+            "InUse": certificate.kind == Kind::InUse,
             "Exported": false,
         });
         self.announce("ACM Certificate Available", arn, detail).await;
+    }
+
+    /// The same, and the event gets lost: they are best effort. Whether it was renewed.
+    pub async fn renew_quietly(&self, arn: &str, now: OffsetDateTime) -> bool {
+        self.renew_unheard(arn, now).await.is_some()
+    }
+
+    async fn renew_unheard(&self, arn: &str, now: OffsetDateTime) -> Option<Certificate> {
+        let former = self.certificates.lock().ok()?.get(arn)?.clone();
+        let pair = match former.pair {
+            None => None,
+            // What cannot be made is not renewed, and the story notices.
+            Some(_) => Some(self.authorities.issue(&former.domain, former.kind).await.ok()?),
+        };
+        self.change(arn, |certificate| {
+            certificate.renewals += 1;
+            (certificate.not_before, certificate.not_after) = (now, now + LIFE);
+            (certificate.pair, certificate.exported) = (pair, false);
+        })
+    }
+
+    /// ACM tries to renew and cannot, for this `RenewalStatusReason`; announced by `ACM Certificate Renewal Action
+    /// Required`.
+    pub async fn fail_renewal(&self, arn: &str, reason: &'static str) {
+        if let Some(certificate) = self.change(arn, |certificate| certificate.failure = Some(reason)) {
+            let detail = json!({
+                "CertificateType": certificate.kind.text(),
+                "CommonName": certificate.domain,
+                "DomainValidationMethod": "DNS",
+                "RenewalStatusReason": reason,
+                "DaysToExpiry": 30,
+                "InUse": "FALSE",
+                "Exportable": "TRUE",
+            });
+            self.announce("ACM Certificate Renewal Action Required", arn, detail).await;
+        }
+    }
+
+    /// Somebody revoked it; announced by `ACM Certificate Revoked`.
+    pub async fn revoke(&self, arn: &str) {
+        if let Some(certificate) = self.change(arn, |certificate| certificate.status = "REVOKED") {
+            let detail = json!({"CertificateType": certificate.kind.text(), "CommonName": certificate.domain});
+            self.announce("ACM Certificate Revoked", arn, detail).await;
+        }
+    }
+
+    /// ACM says that it has expired; announced by `ACM Certificate Expired`. Its bytes live on: only the word changes.
+    pub async fn expire(&self, arn: &str) {
+        if let Some(certificate) = self.change(arn, |certificate| certificate.status = "EXPIRED") {
+            let detail =
+                json!({"CertificateType": certificate.kind.text(), "CommonName": certificate.domain, "InUse": "FALSE"});
+            self.announce("ACM Certificate Expired", arn, detail).await;
+        }
+    }
+
+    /// Whatever was wrong is put right, and nobody says so.
+    pub fn mend(&self, arn: &str) {
+        self.change(arn, |certificate| (certificate.status, certificate.failure) = ("ISSUED", None));
+    }
+
+    /// The serial number it has now, as ACM prints it.
+    pub fn serial(&self, arn: &str) -> Option<String> {
+        self.certificates.lock().ok()?.get(arn).map(Certificate::serial)
+    }
+
+    /// Where it comes from.
+    pub fn kind(&self, arn: &str) -> Option<Kind> {
+        self.certificates.lock().ok()?.get(arn).map(|certificate| certificate.kind)
+    }
+
+    /// Every passphrase that came with an export.
+    pub fn passphrases(&self) -> Vec<String> {
+        self.passphrases.lock().map(|all| all.clone()).unwrap_or_default()
     }
 
     /// Time passes until `days` are left; announced by `ACM Certificate Approaching Expiration`.
@@ -127,45 +246,108 @@ impl Acm {
                 let summary = |(arn, one): (&String, &Certificate)| json!({"CertificateArn": arn, "DomainName": one.domain, "Status": "ISSUED"});
                 Ok(json!({"CertificateSummaryList": certificates.iter().map(summary).collect::<Vec<_>>()}))
             }
-            // ACM user guide, exporting: only private certificates, and public ones requested with Export=ENABLED.
-            "ExportCertificate" => {
-                Err(Refusal("ValidationException", "The certificate was not requested with Export ENABLED.".into()))
-            }
             other => Err(Refusal("UnknownOperationException", format!("the lab's ACM does not serve {other}"))),
+        }
+    }
+}
+
+impl Acm {
+    /// ACM user guide, exporting a private and a public certificate; API reference, `ExportCertificate`.
+    async fn export(&self, body: &Value) -> Result<Value, Refusal> {
+        let arn = body["CertificateArn"].as_str().unwrap_or_default();
+        let passphrase = passphrase(&body["Passphrase"])?;
+        let found = self.certificates.lock().ok().and_then(|all| all.get(arn).cloned());
+        let certificate =
+            found.ok_or_else(|| Refusal("ResourceNotFoundException", format!("Could not find certificate {arn}.")))?;
+        if certificate.status == "PENDING_VALIDATION" {
+            return Err(Refusal("RequestInProgressException", format!("Certificate {arn} is not issued yet.")));
+        }
+        let Some(pair) = certificate.pair else {
+            return Err(invalid("The certificate was not requested with Export ENABLED."));
+        };
+        let key = self.authorities.sealed(&pair, &passphrase).await;
+        let key = key.map_err(|error| Refusal("InternalServerException", error.to_string()))?;
+        if let Ok(mut all) = self.passphrases.lock() {
+            all.push(passphrase);
+        }
+        self.change(arn, |certificate| certificate.exported = true);
+        Ok(json!({"Certificate": pair.certificate, "CertificateChain": pair.chain, "PrivateKey": key}))
+    }
+}
+
+/// 4 to 128 characters of ASCII, none of `#`, `$` and `%` (API reference, `ExportCertificate`); in JSON as base64.
+fn passphrase(sent: &Value) -> Result<String, Refusal> {
+    let sent = sent.as_str().ok_or_else(|| invalid("1 validation error detected: Value at 'passphrase' is null"))?;
+    let octets = STANDARD.decode(sent).map_err(|_| Refusal("SerializationException", "not base64".to_owned()))?;
+    let text = String::from_utf8(octets).map_err(|_| invalid("The passphrase is not ASCII."))?;
+    if !(4..=128).contains(&text.len()) {
+        return Err(invalid("Value at 'passphrase' failed to satisfy constraint: length between 4 and 128"));
+    }
+    if !text.is_ascii() || text.contains(['#', '$', '%']) {
+        return Err(invalid("The passphrase can contain any ASCII character except #, $, or %."));
+    }
+    Ok(text)
+}
+
+fn invalid(message: &str) -> Refusal {
+    Refusal("ValidationException", message.to_owned())
+}
+
+impl Kind {
+    /// `CertificateType`.
+    fn text(self) -> &'static str {
+        match self {
+            Self::InUse | Self::Public => "AMAZON_ISSUED",
+            Self::Private => "PRIVATE",
         }
     }
 }
 
 impl Certificate {
     fn describe(&self, arn: &str) -> Value {
+        let in_use = match self.kind {
+            Kind::InUse => vec![format!("arn:aws:cloudfront::{ACCOUNT}:distribution/LAB")],
+            Kind::Public | Kind::Private => Vec::new(),
+        };
+        // ACM user guide, managed renewal: what is in use, or was exported since it was issued or last renewed.
+        let is_eligible = self.kind == Kind::InUse || self.exported;
         let mut description = json!({
             "CertificateArn": arn,
             "DomainName": self.domain,
             "SubjectAlternativeNames": [self.domain],
             "Serial": self.serial(),
-            "Status": "ISSUED",
-            "Type": "AMAZON_ISSUED",
-            "KeyAlgorithm": "EC-prime256v1",
+            "Status": self.status,
+            "Type": self.kind.text(),
+            "KeyAlgorithm": if self.kind == Kind::Public { "RSA-2048" } else { "EC-prime256v1" },
             "NotBefore": self.not_before.unix_timestamp(),
             "NotAfter": self.not_after.unix_timestamp(),
             "IssuedAt": self.not_before.unix_timestamp(),
-            "InUseBy": [format!("arn:aws:cloudfront::{ACCOUNT}:distribution/LAB")],
-            "RenewalEligibility": "ELIGIBLE",
+            "InUseBy": in_use,
+            "RenewalEligibility": if is_eligible { "ELIGIBLE" } else { "INELIGIBLE" },
         });
-        if self.renewals > 0 {
+        if self.kind != Kind::Private {
+            let export = if self.kind == Kind::Public { "ENABLED" } else { "DISABLED" };
+            description["Options"] = json!({"CertificateTransparencyLoggingPreference": "ENABLED", "Export": export});
+        }
+        if self.renewals > 0 || self.failure.is_some() {
+            let status = if self.failure.is_some() { "FAILED" } else { "SUCCESS" };
             description["RenewalSummary"] = json!({
-                "RenewalStatus": "SUCCESS",
+                "RenewalStatus": status,
                 "UpdatedAt": self.not_before.unix_timestamp(),
-                "DomainValidationOptions": [{"DomainName": self.domain, "ValidationStatus": "SUCCESS"}],
+                "DomainValidationOptions": [{"DomainName": self.domain, "ValidationStatus": status}],
             });
+        }
+        if let Some(reason) = self.failure {
+            description["RenewalSummary"]["RenewalStatusReason"] = reason.into();
         }
         description
     }
 
-    /// 16 bytes as ACM prints them: pairs of hexadecimal digits with colons.
+    /// As ACM prints it: pairs of hexadecimal digits with colons.
     fn serial(&self) -> String {
-        let value = (u128::from(self.number) << 96) | (u128::from(self.renewals) << 8) | 1;
-        let pairs: Vec<String> = value.to_be_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let made_up = (u128::from(self.number) << 96) | (u128::from(self.renewals) << 8) | 1;
+        let octets = self.pair.as_ref().map_or_else(|| made_up.to_be_bytes().to_vec(), |pair| pair.serial.clone());
+        let pairs: Vec<String> = octets.iter().map(|octet| format!("{octet:02x}")).collect();
         pairs.join(":")
     }
 }
@@ -174,7 +356,8 @@ async fn answer(State(acm): State<Acm>, headers: HeaderMap, body: Bytes) -> Resp
     let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let operation = target.strip_prefix("CertificateManager.").unwrap_or_default();
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let (status, answer) = match acm.call(operation, &body) {
+    let answered = if operation == "ExportCertificate" { acm.export(&body).await } else { acm.call(operation, &body) };
+    let (status, answer) = match answered {
         Ok(answer) => (StatusCode::OK, answer),
         Err(Refusal(kind, message)) => (StatusCode::BAD_REQUEST, json!({"__type": kind, "message": message})),
     };
@@ -183,4 +366,53 @@ async fn answer(State(acm): State<Acm>, headers: HeaderMap, body: Bytes) -> Resp
 
 fn rfc3339(at: OffsetDateTime) -> String {
     at.format(&Rfc3339).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_passphrase_is_as_the_reference_says() {
+        let said = |text: &str| passphrase(&json!(STANDARD.encode(text))).map_err(|Refusal(kind, _)| kind);
+        assert_eq!(said("four"), Ok("four".to_owned()));
+        assert_eq!(said(&"x".repeat(128)).map(|text| text.len()), Ok(128));
+        let long = "x".repeat(129);
+        for bad in ["abc", "", long.as_str(), "with#hash", "with$dollar", "with%percent", "with\u{e4}umlaut"] {
+            assert_eq!(said(bad), Err("ValidationException"), "{bad}");
+        }
+        assert_eq!(passphrase(&Value::Null).map_err(|Refusal(kind, _)| kind), Err("ValidationException"));
+        assert_eq!(passphrase(&json!("****")).map_err(|Refusal(kind, _)| kind), Err("SerializationException"));
+    }
+
+    #[tokio::test]
+    async fn only_what_was_requested_for_export_is_exported_and_then_it_is_renewed() {
+        let directory = tempfile::tempdir().unwrap();
+        // Nobody listens: there are no rules to read.
+        let router = EventRouter::new("http://127.0.0.1:9");
+        let acm = Acm::start(router, directory.path().join("acm")).await.unwrap();
+        let now = OffsetDateTime::now_utc();
+        let ask = |arn: &str| json!({"CertificateArn": arn, "Passphrase": STANDARD.encode("correct horse")});
+        let refused = async |arn: &str| acm.export(&ask(arn)).await.map_err(|Refusal(kind, _)| kind).err();
+        assert_eq!(refused(&acm.issue("a.example.com", now)).await, Some("ValidationException"));
+        assert_eq!(
+            refused("arn:aws:acm:eu-west-1:000000000000:certificate/none").await,
+            Some("ResourceNotFoundException")
+        );
+        for kind in [Kind::Public, Kind::Private] {
+            let arn = acm.issue_exportable("a.example.com", kind, now).await.unwrap();
+            let shown = |acm: &Acm| {
+                acm.call("DescribeCertificate", &json!({"CertificateArn": arn})).map(|all| all["Certificate"].clone())
+            };
+            assert_eq!(shown(&acm).ok().unwrap()["RenewalEligibility"], "INELIGIBLE");
+            let answer = acm.export(&ask(&arn)).await.ok().unwrap();
+            assert!(answer["PrivateKey"].as_str().unwrap().starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----"));
+            assert_eq!(answer["CertificateChain"].as_str().unwrap().matches("BEGIN").count(), 2);
+            assert_eq!(shown(&acm).ok().unwrap()["RenewalEligibility"], "ELIGIBLE");
+            let before = acm.serial(&arn);
+            assert!(acm.renew_quietly(&arn, now).await && acm.serial(&arn) != before);
+            assert_eq!(shown(&acm).ok().unwrap()["RenewalEligibility"], "INELIGIBLE", "until it is exported again");
+        }
+        assert_eq!(acm.passphrases().len(), 2);
+    }
 }

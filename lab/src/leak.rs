@@ -9,6 +9,8 @@ mod forms;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use regex::bytes::{Regex, RegexBuilder};
 
 use forms::{core_of, forms_of, undone};
@@ -123,6 +125,12 @@ pub fn keys_in(name: &str, content: &[u8]) -> Vec<Secret> {
     }
     let plain = plain.replace("\\r", "").replace("\\n", "\n").replace("\\/", "/").replace('"', "\n");
     if private_blocks(&plain).is_empty() { Vec::new() } else { vec![Secret { name: name.to_owned(), pem: plain }] }
+}
+
+/// A secret that is no key but a word of its own, sought in all the forms in which a key is.
+pub fn word(name: &str, word: &str) -> Secret {
+    let body = STANDARD.encode(word);
+    Secret { name: name.to_owned(), pem: format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n") }
 }
 
 /// Alternatives of plain bytes.

@@ -34,8 +34,10 @@ struct Cli {
     /// `policy` (an auth policy by VPC lets one client in and keeps another out), `replace` (another target port, under
     /// client load), `drift` (what others change is found and repaired, or told), `scale` (instances of an Auto Scaling
     /// group come and go, under client load), `teardown` (a half-deleted stack is torn down under faults, and made again),
-    /// `leaks` (a key planted in every place that is searched is found), `input` (mistakes, nonsense, strangers and
-    /// dangerous wishes change nothing), or `all` of these
+    /// `acm-renewal`, `acm-lost-event`, `acm-action-required`, `acm-expired`, `acm-revoked` and `acm-private` (the stack
+    /// serves a certificate exported from ACM, and what becomes of it there), `leaks` (a key planted in every place that
+    /// is searched is found), `input` (mistakes, nonsense, strangers and dangerous wishes change nothing), or `all` of
+    /// these
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = choice)]
     scenario: Vec<Choice>,
 

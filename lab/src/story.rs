@@ -1,6 +1,7 @@
 //! The story `cargo lab` tells: a stack is provisioned, gets certificates, rotates them, and is torn down, with every
 //! claim proven on the wire.
 
+mod acm;
 mod chaos;
 pub mod cli;
 mod command;
@@ -88,6 +89,18 @@ pub enum Scenario {
     Scale,
     /// A half-deleted stack is torn down under faults, and made again; what is not Espalier's stays.
     Teardown,
+    /// A public certificate of ACM's is exported and served, and renewed under client load.
+    AcmRenewal,
+    /// ACM renews and no event says so: the sweep finds it.
+    AcmLostEvent,
+    /// ACM cannot renew without somebody's help.
+    AcmActionRequired,
+    /// ACM's certificate has expired.
+    AcmExpired,
+    /// ACM's certificate was revoked.
+    AcmRevoked,
+    /// The same as `acm-renewal`, from a private authority.
+    AcmPrivate,
     /// ACM announces renewals under client load and under faults, a seed each (`--chaos`).
     Chaos,
 }
@@ -104,6 +117,12 @@ impl Scenario {
             Self::Drift => "drift",
             Self::Scale => "scale",
             Self::Teardown => "teardown",
+            Self::AcmRenewal => "acm-renewal",
+            Self::AcmLostEvent => "acm-lost-event",
+            Self::AcmActionRequired => "acm-action-required",
+            Self::AcmExpired => "acm-expired",
+            Self::AcmRevoked => "acm-revoked",
+            Self::AcmPrivate => "acm-private",
             Self::Chaos => "chaos",
         }
     }
@@ -261,7 +280,9 @@ struct Tale {
     certificate: String,
     /// The spec as it was put.
     spec: Value,
-    /// The authority's root.
+    /// The spec's certificate from before it came out of ACM, while it does.
+    former_certificate: Option<Value>,
+    /// What clients trust.
     roots: String,
 }
 
@@ -296,6 +317,9 @@ async fn chapters(
     command::told(tale, ui.phase("command")).await?;
     look::counted(tale, report, ui.phase("one look")).await?;
     for scenario in &options.scenarios {
+        if !scenario.name().starts_with("acm-") {
+            acm::left(tale, ui).await?;
+        }
         match scenario {
             Scenario::Recipe => rotation::renewals(tale, options, report, ui).await?,
             // Told at the end, when everything else has left its traces.
@@ -307,6 +331,12 @@ async fn chapters(
             Scenario::Drift => drift::told(tale, options, report, ui).await?,
             Scenario::Scale => scale::told(tale, options, report, ui).await?,
             Scenario::Teardown => teardown::told(tale, ui).await?,
+            Scenario::AcmRenewal
+            | Scenario::AcmLostEvent
+            | Scenario::AcmActionRequired
+            | Scenario::AcmExpired
+            | Scenario::AcmRevoked
+            | Scenario::AcmPrivate => acm::told(tale, *scenario, options, report, ui).await?,
             Scenario::Chaos => chaos::storms(tale, options, report, ui).await?,
         }
         stack::again(tale, ui.phase("plan again")).await?;
@@ -401,7 +431,18 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
     let certificate = world.acm.issue(judge::DOMAIN, OffsetDateTime::now_utc());
     let spec = deploy::spec(&world, &workspace, &network, &certificate)?;
     let command = std::path::absolute(binaries.join(setup::COMMAND)).map_err(StoryError::io("finding the command"))?;
-    Ok(Tale { world, watch, plane, network, command, outsider, certificate, spec, roots: String::new() })
+    Ok(Tale {
+        world,
+        watch,
+        plane,
+        network,
+        command,
+        outsider,
+        certificate,
+        spec,
+        former_certificate: None,
+        roots: String::new(),
+    })
 }
 
 fn groups(network: &BTreeMap<String, String>, name: &str) -> Result<Vec<String>, StoryError> {

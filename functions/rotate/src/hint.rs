@@ -3,7 +3,7 @@
 use espalier_aws::ledger::EpochSeen;
 use espalier_aws::states::StateMachine;
 use espalier_domain::id::StackName;
-use espalier_domain::plan::{OutcomeKind, Plan};
+use espalier_domain::plan::{Block, OutcomeKind, Plan};
 use espalier_domain::rotation::evidence::Evidence;
 use espalier_domain::rotation::plan::{is_anybody_arriving, plan};
 use espalier_domain::rotation::slack::Assumed;
@@ -107,6 +107,7 @@ async fn apply(
     };
     note_slack(stack, &evidence, now);
     let plan = plan(&evidence);
+    note_blocks(stack, &plan.blocks, now);
     let is_begun = epoch.as_ref().is_some_and(EpochSeen::is_open) || is_anybody_arriving(&evidence);
     if !is_worth_an_execution(&plan, is_begun) {
         let outcome = answer::to_plan(stack, plan, Reader::Person { started: None });
@@ -127,6 +128,18 @@ fn note_slack(stack: &StackName, evidence: &Evidence, now: OffsetDateTime) {
     #[expect(clippy::cast_precision_loss, reason = "a span of years in seconds is exact in 53 bits")]
     let slack_s = slack_s as f64;
     metric::emit(now, &[("Stack", stack.as_str())], &[("Slack", Unit::Seconds, slack_s)]);
+}
+
+/// What needs a person, for the alarm: a block behind which there is nothing to do starts no execution that could halt.
+fn note_blocks(stack: &StackName, blocks: &[Block], now: OffsetDateTime) {
+    for Block { code, because } in blocks {
+        tracing::warn!(%stack, ?code, because, "a person is needed");
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a few")]
+    let count = blocks.len() as f64;
+    for dimension in [("Stack", stack.as_str()), ("Function", "rotate")] {
+        metric::emit(now, &[dimension], &[("Blocked", Unit::Count, count)]);
+    }
 }
 
 /// Whether there is anything for an execution to do: a step; or, in a rotation that was begun and whose execution is

@@ -140,3 +140,18 @@ fn keys_are_taken_out_of_requests_once_each() {
     assert_eq!(Search::new(&keys).keys(), 1, "one key, seen three times");
     assert!(keys_in("none", b"-----BEGIN CERTIFICATE-----").is_empty());
 }
+
+#[test]
+fn a_word_of_its_own_is_found_in_every_form_too() {
+    let passphrase = "kX9-long_and-random_enough_to_be_one-of-them";
+    let found = |content: String| {
+        let mut search = Search::new(&[word("a passphrase", passphrase)]);
+        search.look("a log", content.as_bytes());
+        search.leaks().len()
+    };
+    let hex: String = passphrase.bytes().map(|byte| format!("{byte:02x}")).collect();
+    for form in [passphrase.to_owned(), format!("{{\"Passphrase\":\"{}\"}}", STANDARD.encode(passphrase)), hex] {
+        assert_eq!(found(format!("before {form} after")), 1, "{form}");
+    }
+    assert_eq!(found("long and random".to_owned()), 0);
+}

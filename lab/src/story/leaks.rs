@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{StoryError, Tale};
 use crate::aws::Endpoint;
-use crate::leak::{Leak, Search, Secret, keys_in};
+use crate::leak::{Leak, Search, Secret, keys_in, word};
 use crate::ui::Phase;
 
 /// Searches every place; what was found.
@@ -39,6 +39,7 @@ async fn secrets(tale: &Tale) -> Result<Vec<Secret>, StoryError> {
             secrets.extend(keys_in(&format!("a key of {}", passed.operation), &passed.request));
         }
     }
+    secrets.extend(tale.world.acm.passphrases().iter().map(|passphrase| word("a passphrase of an export", passphrase)));
     stored(tale, &mut secrets).await?;
     let sent = secrets.len();
     for entry in std::fs::read_dir(&tale.world.run).into_iter().flatten().flatten() {

@@ -32,7 +32,7 @@ pub(super) async fn first(tale: &mut Tale, phase: Phase) -> Result<(), StoryErro
 }
 
 /// The root that clients trust, from where `mint` publishes it.
-async fn roots(tale: &Tale) -> Result<String, StoryError> {
+pub(super) async fn roots(tale: &Tale) -> Result<String, StoryError> {
     let list = ["ssm", "get-parameters-by-path", "--path", "/espalier-trust", "--recursive", "--output", "json"];
     let answer = tale.world.aws().run(&list).await?;
     let values = answer["Parameters"].as_array().into_iter().flatten();

@@ -109,7 +109,7 @@ impl World {
 
         let chaos = Chaos::of(processes.clone());
         let router = EventRouter::new(&ministack).under(&chaos);
-        let acm = Acm::start(router.clone()).await.map_err(StoryError::io("starting ACM"))?;
+        let acm = Acm::start(router.clone(), run.join("acm")).await.map_err(StoryError::io("starting ACM"))?;
         let autoscaling = AutoScaling::start(&moto, Arc::new(router.clone()))
             .await
             .map_err(StoryError::io("starting Auto Scaling"))?;

@@ -10,7 +10,7 @@ use espalier_pki::export::{Passphrase, Sealed};
 use espalier_pki::key::SecretText;
 use time::OffsetDateTime;
 
-use crate::error::{AwsError, during};
+use crate::error::{AwsError, Kind, during};
 
 /// What the reader needs.
 pub const ACTIONS: &[&str] = &["acm:DescribeCertificate"];
@@ -60,7 +60,7 @@ impl Certificates {
             .passphrase(Blob::new(passphrase.expose().as_bytes()))
             .send()
             .await;
-        let answer = sent.map_err(|error| during(CALL)(error).without_message())?;
+        let answer = sent.map_err(|error| in_progress(during(CALL)(error).without_message()))?;
         let missing = |what: &str| AwsError::unexpected(CALL, format!("the answer has no {what}"));
         Ok(Sealed {
             certificate: answer.certificate.ok_or_else(|| missing("certificate"))?,
@@ -68,6 +68,12 @@ impl Certificates {
             key: answer.private_key.map(SecretText::new).ok_or_else(|| missing("key"))?,
         })
     }
+}
+
+/// A certificate that is still being issued is one to come back to.
+fn in_progress(error: AwsError) -> AwsError {
+    let kind = if error.code() == "RequestInProgressException" { Kind::Conflict } else { error.kind };
+    AwsError { kind, ..error }
 }
 
 fn evidence(certificate: &AcmArn, detail: &CertificateDetail) -> AcmEvidence {

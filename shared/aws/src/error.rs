@@ -196,7 +196,6 @@ fn kind_of(code: &str, status: Option<u16>) -> Kind {
         "ConflictException"
         | "ResourceInUseException"
         | "ConditionalCheckFailedException"
-        | "RequestInProgressException"
         | "TransactionCanceledException"
         | "TransactionConflictException"
         | "ParameterAlreadyExists"

@@ -121,8 +121,8 @@ fn an_export_becomes_a_bundle_that_the_installer_takes_and_an_anchor_that_is_not
         assert_eq!(labels, [pem::PRIVATE_KEY, pem::CERTIFICATE, pem::CERTIFICATE], "{kind}");
         assert_eq!(espalier_pki::bundle::inspect(&bundle).unwrap(), *exported.facts());
         let root = pem::certificates(&text(folder.path(), "ca0.pem")).unwrap().remove(0);
-        assert_eq!(pem::certificates(&anchor.pem).unwrap(), [root.clone()]);
         assert_eq!(anchor.id, facts(&root).unwrap().fingerprint[..16]);
+        assert_eq!(pem::certificates(&anchor.pem).unwrap(), [root]);
     }
 }
 
@@ -182,7 +182,7 @@ fn what_does_not_fit_together_or_is_not_wanted_is_refused_by_name() {
     };
     assert_eq!(with(&good, good.chain.clone(), &wrong), "its key is not the certificate's");
     let unsigned = "its chain does not build: certificate 1 above the leaf did not sign the one below";
-    assert_eq!(with(&good, wrong.chain.clone(), &good), unsigned);
+    assert_eq!(with(&good, text(other.path(), "chain.pem"), &good), unsigned);
     assert_eq!(with(&good, text(folder.path(), "ca0.pem"), &good), unsigned, "one is left out");
     let itself = "its chain does not build: certificate 1 above the leaf is not an authority's";
     assert_eq!(with(&good, good.certificate.clone(), &good), itself);
