@@ -55,6 +55,9 @@ pub(super) async fn told(
         | Scenario::Repair
         | Scenario::Policy
         | Scenario::Replace
+        | Scenario::Drift
+        | Scenario::Scale
+        | Scenario::Teardown
         | Scenario::Chaos => Ok(()),
     }
 }

@@ -1,0 +1,61 @@
+//! What can be told once the stack stands and serves.
+
+/// A story of its own, told in the one world in which the recipe's stack stands and serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Scenario {
+    /// ACM announces renewals under client load.
+    Recipe,
+    /// At the end of the run a key is planted in every place that is searched, and found.
+    Leaks,
+    /// Mistakes, nonsense, strangers and dangerous wishes change nothing.
+    Input,
+    /// Things break on hosts and between them; each is found and repaired, or reported under its code.
+    Repair,
+    /// An auth policy lets one client in and keeps another out.
+    Policy,
+    /// The targets' port is changed, and changed back, under client load.
+    Replace,
+    /// Others change what is Espalier's: it is found, and repaired or only told.
+    Drift,
+    /// Instances of an Auto Scaling group come and go under client load.
+    Scale,
+    /// A half-deleted stack is torn down under faults, and made again; what is not Espalier's stays.
+    Teardown,
+    /// A public certificate of ACM's is exported and served, and renewed under client load.
+    AcmRenewal,
+    /// ACM renews and no event says so: the sweep finds it.
+    AcmLostEvent,
+    /// ACM cannot renew without somebody's help.
+    AcmActionRequired,
+    /// ACM's certificate has expired.
+    AcmExpired,
+    /// ACM's certificate was revoked.
+    AcmRevoked,
+    /// The same as `acm-renewal`, from a private authority.
+    AcmPrivate,
+    /// ACM announces renewals under client load and under faults, a seed each (`--chaos`).
+    Chaos,
+}
+
+impl Scenario {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Recipe => "recipe",
+            Self::Leaks => "leaks",
+            Self::Input => "input",
+            Self::Repair => "repair",
+            Self::Policy => "policy",
+            Self::Replace => "replace",
+            Self::Drift => "drift",
+            Self::Scale => "scale",
+            Self::Teardown => "teardown",
+            Self::AcmRenewal => "acm-renewal",
+            Self::AcmLostEvent => "acm-lost-event",
+            Self::AcmActionRequired => "acm-action-required",
+            Self::AcmExpired => "acm-expired",
+            Self::AcmRevoked => "acm-revoked",
+            Self::AcmPrivate => "acm-private",
+            Self::Chaos => "chaos",
+        }
+    }
+}
