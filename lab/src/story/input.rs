@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{PROBER, STACK, StoryError, Tale, judge};
+use super::{PROBER, STACK, StoryError, Tale, judge, look};
 use crate::aws::Endpoint;
 use crate::report::Served;
 use crate::ui::Ui;
@@ -26,6 +26,8 @@ const SAYING: &str = "eventbridge.PutEvents";
 
 /// Tells the scenario; the recipe's stack serves before and after.
 pub(super) async fn told(tale: &mut Tale, ui: &Ui) -> Result<(), StoryError> {
+    // Handshakes of before are noted by the next look, whoever asks for it: that is no doing of what is asked here.
+    look::provision(tale).await?;
     let (resources, served) = (tale.world.lattice.resources(), served(tale).await?);
     mistakes::ten(tale, ui.phase("ten mistakes")).await?;
     mistakes::unreadable(tale, ui.phase("no spec")).await?;
