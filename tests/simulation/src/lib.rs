@@ -11,6 +11,7 @@ mod dice;
 mod host;
 mod installing;
 mod ledger;
+pub mod model;
 pub mod oracle;
 mod rotating;
 pub mod tally;
