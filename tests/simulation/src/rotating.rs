@@ -102,7 +102,7 @@ impl World {
     fn decide(&mut self, evidence: &Evidence) -> Result<Plan<WorkItem>, Broken> {
         let plan = plan(evidence);
         self.tally.plans += 1;
-        if self.tally.plans % 4 == 0 {
+        if self.tally.plans.is_multiple_of(4) {
             self.note(evidence, &plan);
         }
         self.examine_plan(evidence, &plan)?;
