@@ -22,8 +22,9 @@ pub(crate) fn short_hash(parts: &[&str], digits: usize) -> String {
         hash.update(part.as_bytes());
         hash.update([0]);
     }
-    let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    hex.chars().take(digits).collect()
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16);
+    let hex = hash.finalize().into_iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+    hex.flatten().take(digits).collect()
 }
 
 #[cfg(test)]

@@ -88,6 +88,10 @@ async fn groups(tale: &Tale, host: &Host, groups: &[String]) -> Result<(), Story
     let mut set = vec!["ec2", "modify-network-interface-attribute", "--network-interface-id", interface, "--groups"];
     set.extend(groups.iter().map(String::as_str));
     aws.run(&set).await?;
+    // The same once more: moto keeps the groups that an instance was run with beside those of its interface.
+    let mut set = vec!["ec2", "modify-instance-attribute", "--instance-id", &host.id, "--groups"];
+    set.extend(groups.iter().map(String::as_str));
+    aws.run(&set).await?;
     tokio::time::sleep(BELIEVED).await;
     let network = tale.world.fabric.network().await.map_err(StoryError::boxed("reading the instances"))?;
     let carried = network.instances.get(&host.id).map(|instance| &instance.groups[..]).unwrap_or_default();

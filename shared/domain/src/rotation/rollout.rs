@@ -105,17 +105,18 @@ fn start(evidence: &Evidence, reverted: impl Fn(Generation) -> bool) -> Generati
     let Some(mut start) = records.first().map(|record| record.generation) else { return Generation::FIRST };
     let served: BTreeSet<Generation> =
         evidence.targets.iter().filter(|target| target.wanted).filter_map(TargetEvidence::floor).collect();
-    let mut deadline = deadline(evidence, &served, &records[..1]);
+    let mut begun = 1;
     for (index, pair) in records.windows(2).enumerate() {
         let (before, record) = (pair[0], pair[1]);
+        // The deadline last: it costs a hash per generation, and there may be years of them.
         let replaces = reverted(before.generation)
             && record.follows == before.follows
             && record.dns_names == before.dns_names
             && record.authority == before.authority
-            && deadline.is_none_or(|deadline| record.minted_at < deadline);
+            && deadline(evidence, &served, &records[..begun]).is_none_or(|deadline| record.minted_at < deadline);
         if !replaces {
             start = record.generation;
-            deadline = self::deadline(evidence, &served, &records[..index + 2]);
+            begun = index + 2;
         }
     }
     start

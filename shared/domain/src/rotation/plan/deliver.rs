@@ -148,7 +148,8 @@ fn candidates<'a>(
         .filter_map(|look| match &look.phase {
             // A generation that was reverted is still taken back to where it was proven, never to a new target.
             Phase::Issued { .. } if quarantined && look.target.floor() < Some(newest.generation) => None,
-            Phase::Issued { again: false, .. } if halted => None,
+            // What was proven there and is gone is put back: that is nothing new.
+            Phase::Issued { again: false, .. } if halted && look.target.floor() < Some(newest.generation) => None,
             Phase::Issued { attempt, again, because } => {
                 Some(Candidate { target: look.target, attempt: *attempt, again: *again, because })
             }

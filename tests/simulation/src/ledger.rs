@@ -1,0 +1,104 @@
+//! The ledger's rules in memory: appended once, ended once, claimed once.
+
+use std::collections::BTreeMap;
+
+use espalier_domain::id::{Epoch, Generation, InstanceId};
+use espalier_domain::record::{
+    AttemptEnd, AttemptRecord, AuthorityRecord, EpochRecord, GenerationRecord, MembershipRecord, SightingRecord,
+    ThroughRecord,
+};
+use espalier_domain::work::DeliverItem;
+use time::OffsetDateTime;
+
+/// One delivery's name.
+pub(crate) type Key = (InstanceId, Generation, u32);
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ledger {
+    pub(crate) generations: Vec<GenerationRecord>,
+    /// Leaves that were stored and perhaps not appended yet: the one under a generation's name is the one that counts.
+    pub(crate) stored: BTreeMap<Generation, GenerationRecord>,
+    pub(crate) attempts: BTreeMap<Key, AttemptRecord>,
+    pub(crate) sightings: BTreeMap<InstanceId, SightingRecord>,
+    pub(crate) through: Option<ThroughRecord>,
+    pub(crate) membership: Option<MembershipRecord>,
+    pub(crate) look_since: Option<OffsetDateTime>,
+    pub(crate) authorities: Vec<AuthorityRecord>,
+    pub(crate) epoch: Option<EpochRecord>,
+    pub(crate) nudges: u32,
+}
+
+impl Ledger {
+    pub(crate) fn newest(&self) -> Option<&GenerationRecord> {
+        self.generations.last()
+    }
+
+    pub(crate) fn generation(&self, generation: Generation) -> Option<&GenerationRecord> {
+        let index = usize::try_from(generation.0.checked_sub(1)?).ok()?;
+        self.generations.get(index)
+    }
+
+    /// Appends all attempts of an item or none.
+    pub(crate) fn begin(&mut self, item: &DeliverItem, now: OffsetDateTime) -> bool {
+        let key = |target: &InstanceId| (target.clone(), item.generation, item.attempt);
+        if item.targets.iter().any(|target| self.attempts.contains_key(&key(target))) {
+            return false;
+        }
+        for target in &item.targets {
+            let record = AttemptRecord {
+                target: target.clone(),
+                generation: item.generation,
+                attempt: item.attempt,
+                epoch: item.epoch,
+                action: item.action,
+                begun_at: now,
+                command_id: None,
+                ended: None,
+            };
+            self.attempts.insert(key(target), record);
+        }
+        true
+    }
+
+    pub(crate) fn note(&mut self, item: &DeliverItem, command: u32) {
+        for target in &item.targets {
+            if let Some(record) = self.attempts.get_mut(&(target.clone(), item.generation, item.attempt)) {
+                record.command_id.get_or_insert(command.to_string());
+            }
+        }
+    }
+
+    pub(crate) fn end(&mut self, key: &Key, end: AttemptEnd) {
+        if let Some(record) = self.attempts.get_mut(key) {
+            record.ended.get_or_insert(end);
+        }
+    }
+
+    /// The rotation in progress, if one is.
+    pub(crate) fn open(&self) -> Option<&EpochRecord> {
+        self.epoch.as_ref().filter(|epoch| epoch.ended_at.is_none())
+    }
+
+    /// Claims the next execution.
+    pub(crate) fn claim(&mut self, now: OffsetDateTime) -> EpochRecord {
+        let (epoch, attempt, begun_at) = match &self.epoch {
+            Some(open) if open.ended_at.is_none() => (open.epoch, open.attempt + 1, open.begun_at),
+            Some(ended) => (Epoch(ended.epoch.0 + 1), 1, now),
+            None => (Epoch(1), 1, now),
+        };
+        let record =
+            EpochRecord { epoch, attempt, begun_at, ended_at: None, execution: format!("payments-{epoch}-{attempt}") };
+        self.nudges = 0;
+        self.epoch = Some(record.clone());
+        record
+    }
+
+    /// Forgets deliveries that decide nothing any more: those below a target's floor, which evidence may leave out.
+    pub(crate) fn forget(&mut self, before: OffsetDateTime) {
+        let sightings = &self.sightings;
+        let floor = |record: &AttemptRecord| sightings.get(&record.target).and_then(|sighting| sighting.floor);
+        self.attempts.retain(|_, record| {
+            Some(record.generation) >= floor(record) || record.ended.as_ref().is_none_or(|end| end.at > before)
+        });
+    }
+}

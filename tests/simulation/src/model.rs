@@ -1,0 +1,385 @@
+//! The rotation protocol explored to the last state: every order of passes, work, crashes, repetitions and delays within
+//! a horizon, with the production planner in each state.
+//!
+//! A pass may be made in any state, also while work of an earlier one is still in flight: that is a delay, and it is a
+//! second rotation at the same time. From each state at the horizon a run without faults has to come to rest.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use espalier_domain::id::{Epoch, Generation, InstanceId, Scope};
+use espalier_domain::plan::Plan;
+use espalier_domain::record::{AttemptRecord, GenerationRecord, SightingRecord};
+use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
+use espalier_domain::rotation::plan::plan;
+use espalier_domain::rotation::policy::{Policy, Wave};
+use espalier_domain::rotation::settle::{CommandSeen, settle};
+use espalier_domain::rotation::sighting;
+use espalier_domain::verdict::{Fault, Verdict};
+use espalier_domain::work::{DeliverItem, SeenTarget, VerifyItem, WorkItem};
+use time::{Duration, OffsetDateTime};
+
+use crate::dice::Dice;
+use crate::ledger::Key;
+use crate::oracle::{Broken, CANARY, CONVERGES, NEVER_BACKWARDS, ONCE, QUARANTINE};
+use crate::world::{START, authority, policy};
+
+/// One step of time.
+const TICK: Duration = Duration::seconds(20);
+
+/// What is to be explored.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Targets; the first to be given the new leaf is the canary, the others are the second wave.
+    pub hosts: u32,
+    /// How far the clock may go, in steps of 20 seconds.
+    pub ticks: u32,
+    /// How many faults may occur in one history.
+    pub faults: u32,
+}
+
+/// What was explored.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Explored {
+    /// Distinct states.
+    pub states: usize,
+    /// Transitions between them.
+    pub transitions: usize,
+    /// States at the horizon, from each of which a run without faults came to rest.
+    pub ends: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Host {
+    serves: Generation,
+    installing: Option<(Key, bool)>,
+}
+
+#[derive(Debug, Clone)]
+struct State {
+    now: OffsetDateTime,
+    generations: Vec<GenerationRecord>,
+    hosts: BTreeMap<InstanceId, Host>,
+    attempts: BTreeMap<Key, AttemptRecord>,
+    sightings: BTreeMap<InstanceId, SightingRecord>,
+    flight: Vec<WorkItem>,
+    sent: BTreeMap<Key, u32>,
+    faults: u32,
+}
+
+/// How a piece of work goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    Well,
+    Twice,
+    Lost,
+    Begun,
+    SentUnnoted,
+}
+
+/// Explores everything within the bounds.
+///
+/// # Errors
+/// A promise that is broken in some state.
+pub fn explore(bounds: Bounds) -> Result<Explored, Broken> {
+    let policy = agreed();
+    let (mut seen, mut queue, mut found) = (HashSet::new(), VecDeque::new(), Explored::default());
+    let first = State::first(&policy, bounds);
+    seen.insert(first.key());
+    queue.push_back(first);
+    while let Some(state) = queue.pop_front() {
+        found.states += 1;
+        state.examine(&policy)?;
+        let next = state.successors(&policy, bounds)?;
+        if state.now >= START + TICK * bounds.ticks {
+            found.ends += 1;
+            state.settles(&policy)?;
+        }
+        for state in next {
+            found.transitions += 1;
+            if seen.insert(state.key()) {
+                queue.push_back(state);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Other names are asked for than the leaf has that is served everywhere.
+fn agreed() -> Policy {
+    let mut policy = policy(&mut Dice::new(1));
+    (policy.validity_hours, policy.renew_before_hours, policy.safety_margin_hours) = (168, 56, 28);
+    (policy.canary, policy.wave, policy.bake_minutes, policy.failure_budget) = (1, Wave::Targets(2), 0, 0);
+    (policy.samples, policy.follow, policy.renew_spread_percent) = (0, None, 0);
+    policy
+}
+
+fn leaf(policy: &Policy, generation: Generation, names: Vec<String>, now: OffsetDateTime) -> GenerationRecord {
+    GenerationRecord {
+        scope: Scope::shared(),
+        generation,
+        parameter: String::new(),
+        serial: format!("{:x}", generation.0),
+        fingerprint: format!("{:064x}", generation.0),
+        dns_names: names,
+        not_before: now - Duration::minutes(5),
+        not_after: now + policy.validity(),
+        minted_at: now,
+        authority: authority(1, START).authority,
+        follows: None,
+        because: String::new(),
+    }
+}
+
+fn verdict(serves: Generation, wanted: Generation) -> Verdict {
+    let faults = if serves == wanted { Vec::new() } else { vec![Fault::OtherCertificate] };
+    Verdict { fingerprint: None, serial: None, not_after: None, faults }
+}
+
+impl State {
+    fn first(policy: &Policy, bounds: Bounds) -> Self {
+        let ids = (1..=bounds.hosts).map(|n| InstanceId::parse(format!("i-{n:08x}")).expect("an instance id"));
+        let hosts = ids.map(|id| (id, Host { serves: Generation::FIRST, installing: None }));
+        let old = leaf(policy, Generation::FIRST, vec!["old.example.com".into()], START - Duration::HOUR);
+        let mut state = Self {
+            now: START,
+            generations: vec![old],
+            hosts: hosts.collect(),
+            attempts: BTreeMap::new(),
+            sightings: BTreeMap::new(),
+            flight: Vec::new(),
+            sent: BTreeMap::new(),
+            faults: bounds.faults,
+        };
+        for id in state.hosts.keys().cloned().collect::<Vec<_>>() {
+            state.see(&id, Generation::FIRST);
+        }
+        state
+    }
+
+    fn key(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        format!("{self:?}").hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn newest(&self) -> Generation {
+        self.generations.last().map_or(Generation::FIRST, |leaf| leaf.generation)
+    }
+
+    fn plan(&self, policy: &Policy) -> Plan<WorkItem> {
+        let targets = self.hosts.keys().map(|id| TargetEvidence {
+            target: id.clone(),
+            wanted: true,
+            opted_in: true,
+            managed: Some(Managed { online: true, address: Some([10, 0, 0, 1].into()) }),
+            attempts: self.attempts.values().filter(|record| record.target == *id).cloned().collect(),
+            sighting: self.sightings.get(id).cloned(),
+        });
+        plan(&Evidence {
+            now: self.now,
+            policy: policy.clone(),
+            generations: self.generations.clone(),
+            targets: targets.collect(),
+            authorities: vec![authority(1, START + Duration::days(1000))],
+            acm: None,
+            through: None,
+            membership: None,
+            look_since: None,
+            epoch: None,
+        })
+    }
+
+    fn successors(&self, policy: &Policy, bounds: Bounds) -> Result<Vec<Self>, Broken> {
+        let mut next = Vec::new();
+        let mut passed = self.clone();
+        for step in self.plan(policy).steps {
+            if !passed.flight.contains(&step.action) {
+                passed.flight.push(step.action);
+            }
+        }
+        next.push(passed);
+        for index in 0..self.flight.len() {
+            for how in [How::Well, How::Twice, How::Lost, How::Begun, How::SentUnnoted] {
+                next.extend(self.work(policy, index, how)?);
+            }
+        }
+        for id in self.hosts.keys().filter(|id| self.hosts[*id].installing.is_some()) {
+            next.push(self.finish(policy, id, true));
+            if self.faults > 0 {
+                let mut bad = self.finish(policy, id, false);
+                bad.faults -= 1;
+                next.push(bad);
+            }
+        }
+        if self.now < START + TICK * bounds.ticks {
+            next.push(Self { now: self.now + TICK, ..self.clone() });
+        }
+        Ok(next)
+    }
+
+    fn work(&self, policy: &Policy, index: usize, how: How) -> Result<Option<Self>, Broken> {
+        let mut after = self.clone();
+        let item = after.flight[index].clone();
+        let applies = matches!(item, WorkItem::Deliver(_)) || !matches!(how, How::Begun | How::SentUnnoted);
+        if !applies || how != How::Well && self.faults == 0 {
+            return Ok(None);
+        }
+        if how != How::Well {
+            after.faults -= 1;
+        }
+        if how != How::Twice {
+            after.flight.remove(index);
+        }
+        match (&item, how) {
+            (_, How::Lost) => {}
+            (WorkItem::Mint(mint), _) => {
+                if mint.generation == after.newest().next() {
+                    after.generations.push(leaf(policy, mint.generation, policy.leaf_names(), after.now));
+                }
+            }
+            (WorkItem::Deliver(deliver), how) => after.deliver(deliver, how)?,
+            (WorkItem::Verify(verify), _) => after.verify(verify),
+            (WorkItem::Membership(_), _) => {}
+        }
+        Ok(Some(after))
+    }
+
+    fn deliver(&mut self, item: &DeliverItem, how: How) -> Result<(), Broken> {
+        let key = |target: &InstanceId| (target.clone(), item.generation, item.attempt);
+        if item.targets.iter().any(|target| self.attempts.contains_key(&key(target))) {
+            return Ok(());
+        }
+        for target in &item.targets {
+            let reverted = self.attempts.values().any(|record| {
+                record.generation == item.generation && record.ended.as_ref().is_some_and(|end| end.code == "reverted")
+            });
+            let back = self.sightings.get(target).is_some_and(|seen| seen.floor == Some(item.generation));
+            if reverted && !back {
+                return Err(Broken::new(QUARANTINE, format!("{item:?}")));
+            }
+            let record = AttemptRecord {
+                target: target.clone(),
+                generation: item.generation,
+                attempt: item.attempt,
+                epoch: Epoch(1),
+                action: item.action,
+                begun_at: self.now,
+                command_id: (how != How::Begun && how != How::SentUnnoted).then(|| "c".to_owned()),
+                ended: None,
+            };
+            self.attempts.insert(key(target), record);
+            if how != How::Begun {
+                *self.sent.entry(key(target)).or_default() += 1;
+                let busy = self.hosts.get(target).is_some_and(|host| host.installing.is_some());
+                if busy {
+                    self.answer(&key(target), "busy", None);
+                } else if let Some(host) = self.hosts.get_mut(target) {
+                    host.installing = Some((key(target), how == How::Well || how == How::Twice));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An installer ends; well, or by going back.
+    fn finish(&self, policy: &Policy, id: &InstanceId, well: bool) -> Self {
+        let mut after = self.clone();
+        let Some(host) = after.hosts.get_mut(id) else { return after };
+        let Some((key, noted)) = host.installing.take() else { return after };
+        let code = match (host.serves.cmp(&key.1), well) {
+            (std::cmp::Ordering::Greater, _) => "belowFloor",
+            (std::cmp::Ordering::Equal, _) => "unchanged",
+            (std::cmp::Ordering::Less, false) => "reverted",
+            (std::cmp::Ordering::Less, true) => {
+                host.serves = key.1;
+                "installed"
+            }
+        };
+        if noted {
+            after.answer(&key, code, Some(policy));
+        }
+        after
+    }
+
+    fn answer(&mut self, key: &Key, code: &str, policy: Option<&Policy>) {
+        let expected = self.generations.iter().find(|leaf| leaf.generation == key.1).cloned();
+        let (stack, now) = (policy.map_or_else(|| agreed().stack, |policy| policy.stack.clone()), self.now);
+        let good = code == "installed" || code == "unchanged";
+        let fingerprint = expected.as_ref().map_or("", |leaf| leaf.fingerprint.as_str());
+        let output = format!(
+            "{{\"espalier\":1,\"code\":\"{code}\",\"stack\":\"{stack}\",\"generation\":{},\"fingerprint\":\"{fingerprint}\"}}",
+            key.1
+        );
+        let status = if good { "Success" } else { "Failed" }.to_owned();
+        let seen = CommandSeen { status_details: status.clone(), status, output };
+        if let Some(record) = self.attempts.get_mut(key)
+            && record.command_id.is_some()
+        {
+            record.ended = settle(record, &stack, expected.as_ref(), &seen, now);
+        }
+    }
+
+    fn verify(&mut self, item: &VerifyItem) {
+        for target in &item.targets {
+            self.see(&target.target, target.generation);
+        }
+    }
+
+    fn see(&mut self, id: &InstanceId, wanted: Generation) {
+        let Some(host) = self.hosts.get(id) else { return };
+        let seen = SeenTarget {
+            target: id.clone(),
+            generation: wanted,
+            at: self.now,
+            port: Some(8443),
+            verdict: verdict(host.serves, wanted),
+            handshake_ms: 1.0,
+        };
+        let record = sighting::after(self.sightings.get(id), &seen);
+        self.sightings.insert(id.clone(), record);
+    }
+
+    /// What holds in every state.
+    fn examine(&self, policy: &Policy) -> Result<(), Broken> {
+        if let Some((key, _)) = self.sent.iter().find(|(_, times)| **times > 1) {
+            return Err(Broken::new(ONCE, format!("{key:?}")));
+        }
+        let newest = self.newest();
+        let floors = self.sightings.values().filter(|seen| seen.floor == Some(newest)).count();
+        let given: HashSet<&InstanceId> =
+            self.attempts.keys().filter(|key| key.1 == newest).map(|(target, ..)| target).collect();
+        let canary = usize::try_from(policy.canary).unwrap_or(usize::MAX);
+        if newest > Generation::FIRST && floors < canary && given.len() > canary {
+            return Err(Broken::new(CANARY, format!("{given:?} before {canary} proven: {self:?}")));
+        }
+        let served = self.sightings.iter().find(|(id, seen)| seen.floor > self.hosts.get(*id).map(|host| host.serves));
+        match served {
+            Some((id, seen)) => Err(Broken::new(NEVER_BACKWARDS, format!("{id} was at {:?}", seen.floor))),
+            None => Ok(()),
+        }
+    }
+
+    /// Without any further fault it comes to rest, with the newest leaf everywhere.
+    fn settles(&self, policy: &Policy) -> Result<(), Broken> {
+        let mut state = self.clone();
+        for _ in 0..400 {
+            let plan = state.plan(policy);
+            if plan.is_converged() && state.flight.is_empty() {
+                let newest = state.newest();
+                let all = state.hosts.values().all(|host| host.serves == newest);
+                return if all { Ok(()) } else { Err(Broken::new(CONVERGES, format!("{state:?}"))) };
+            }
+            let pause = if plan.steps.is_empty() { plan.retry_after_s().unwrap_or(3600) } else { 2 };
+            state.flight.extend(plan.steps.into_iter().map(|step| step.action));
+            while !state.flight.is_empty() {
+                state = state.work(policy, 0, How::Well)?.unwrap_or(state);
+            }
+            for id in state.hosts.keys().cloned().collect::<Vec<_>>() {
+                state = state.finish(policy, &id, true);
+            }
+            state.now += Duration::seconds(i64::from(pause));
+        }
+        Err(Broken::new(CONVERGES, format!("no end: {:?} after {self:?}", state.plan(policy))))
+    }
+}

@@ -1,0 +1,238 @@
+//! The hands: `mint`, `distribute` and `verify`, which may die before, between and after their writes.
+
+use espalier_domain::id::Scope;
+use espalier_domain::record::{AttemptEnd, GenerationRecord};
+use espalier_domain::verdict::{Expected, Fault, Presented, Verdict, judge};
+use espalier_domain::work::{DeliverItem, MintItem, SeenTarget, SeenThrough, VerifyItem, WorkItem};
+use time::{Duration, OffsetDateTime};
+
+use crate::host::{Host, Pair};
+use crate::oracle::Broken;
+use crate::trouble::Trouble;
+use crate::world::{Event, World};
+
+/// How a function's work ended.
+enum Done {
+    Well,
+    /// Its caller sees an error.
+    Badly,
+    Seen(Vec<SeenTarget>, Vec<SeenThrough>),
+}
+
+impl World {
+    /// Whether a function dies here.
+    pub(crate) fn dies(&mut self, how: Trouble) -> bool {
+        let dies = !self.calm && self.dice.one_in(40);
+        if dies {
+            self.tally.meet(how);
+        }
+        dies
+    }
+
+    /// A function does a piece of work; twice or late, if it comes to that.
+    pub(crate) fn work(&mut self, execution: Option<usize>, item: Box<WorkItem>, tries: u32) -> Result<(), Broken> {
+        if execution.is_some_and(|index| !self.executions[index].runs) {
+            return Ok(());
+        }
+        if !self.calm && execution.is_some() {
+            let again = match self.dice.roll(40) {
+                0 => Some((Trouble::DoneTwice, 100)),
+                1 => Some((Trouble::DoneLate, self.dice.between(5_000, 60_000))),
+                _ => None,
+            };
+            if let Some((trouble, pause)) = again {
+                self.tally.meet(trouble);
+                let event = Event::Work { execution: None, item: item.clone(), tries: 9 };
+                self.after(Duration::milliseconds(i64::from(pause)), event);
+            }
+        }
+        let done = if self.dies(Trouble::DiedBefore) { Done::Badly } else { self.does(&item, execution.is_none())? };
+        let done = if self.dies(Trouble::DiedAfter) { Done::Badly } else { done };
+        let Some(index) = execution else { return Ok(()) };
+        match done {
+            Done::Badly if tries < 4 => {
+                let event = Event::Work { execution, item, tries: tries + 1 };
+                self.after(Duration::seconds(2 << tries), event);
+                return Ok(());
+            }
+            Done::Badly => self.executions[index].failed = true,
+            Done::Well => {}
+            Done::Seen(seen, through) => self.executions[index].results.push((seen, through)),
+        }
+        self.executions[index].out -= 1;
+        if self.executions[index].out == 0 {
+            self.after(Duration::milliseconds(300), Event::Pass { execution: index, tries: 0 });
+        }
+        Ok(())
+    }
+
+    fn does(&mut self, item: &WorkItem, late: bool) -> Result<Done, Broken> {
+        if self.is_out(Trouble::LedgerOut) && !matches!(item, WorkItem::Verify(_)) {
+            return Ok(Done::Badly);
+        }
+        match item {
+            WorkItem::Mint(mint) => Ok(self.mint(mint)),
+            WorkItem::Deliver(deliver) => self.deliver(deliver, late),
+            WorkItem::Verify(_) if self.is_out(Trouble::ProberOut) => Ok(Done::Badly),
+            WorkItem::Verify(verify) => Ok(self.verify(verify)),
+            WorkItem::Membership(_) => {
+                self.join();
+                Ok(Done::Well)
+            }
+        }
+    }
+
+    /// Made, stored under a name that is never used twice, appended (`functions/mint/src/leaf.rs`).
+    fn mint(&mut self, item: &MintItem) -> Done {
+        let next = self.ledger.newest().map_or(espalier_domain::id::Generation::FIRST, |last| last.generation.next());
+        if item.generation < next {
+            return Done::Well;
+        }
+        if item.generation > next || self.is_out(Trouble::ParametersOut) {
+            return Done::Badly;
+        }
+        let record = self.sign(item);
+        let record = self.ledger.stored.entry(item.generation).or_insert(record).clone();
+        if self.dies(Trouble::DiedBetween) {
+            return Done::Badly;
+        }
+        self.tally.leaves += 1;
+        self.tell(|| format!("minted {}: {}", item.generation, item.because));
+        self.ledger.generations.push(record);
+        if !self.calm && self.dice.one_in(6) {
+            // Somebody stops everything in the middle of a rollout.
+            self.tally.meet(Trouble::Frozen);
+            let (from, hours) = (self.now + Duration::seconds(20), self.dice.between(1, 20));
+            self.freeze(from, from + Duration::hours(i64::from(hours)));
+        }
+        Done::Well
+    }
+
+    fn sign(&self, item: &MintItem) -> GenerationRecord {
+        let now = self.now + self.skew;
+        let issuing = self.ledger.authorities.iter().max_by_key(|record| record.not_after);
+        let (authority, ends) = issuing.map_or((String::new(), now), |it| (it.authority.clone(), it.not_after));
+        GenerationRecord {
+            scope: Scope::shared(),
+            generation: item.generation,
+            parameter: String::new(),
+            serial: format!("{:x}", item.generation.0),
+            fingerprint: format!("{:064x}", item.generation.0),
+            dns_names: self.policy.leaf_names(),
+            not_before: now - Duration::minutes(5),
+            not_after: (now + self.policy.validity()).min(ends),
+            minted_at: now,
+            authority,
+            follows: item.follows.clone(),
+            because: item.because.clone(),
+        }
+    }
+
+    /// The attempt first, then the command, then its id (`functions/distribute/src/deliver.rs`).
+    fn deliver(&mut self, item: &DeliverItem, late: bool) -> Result<Done, Broken> {
+        let now = self.now + self.skew;
+        if !self.ledger.begin(item, now) {
+            return Ok(Done::Well);
+        }
+        self.examine_start(item, late)?;
+        if self.dies(Trouble::DiedBetween) {
+            return Ok(Done::Badly);
+        }
+        if self.is_out(Trouble::CommandsOut) {
+            for target in &item.targets {
+                let end = AttemptEnd { installed: false, code: "Undeliverable".into(), detail: String::new(), at: now };
+                self.ledger.end(&(target.clone(), item.generation, item.attempt), end);
+            }
+            return Ok(Done::Badly);
+        }
+        let command = self.send(item);
+        if !self.calm && self.dice.one_in(30) {
+            self.tally.meet(Trouble::SentUnclear);
+            return Ok(Done::Badly);
+        }
+        if self.dies(Trouble::DiedBetween) {
+            return Ok(Done::Badly);
+        }
+        self.ledger.note(item, command);
+        Ok(Done::Well)
+    }
+
+    fn verify(&mut self, item: &VerifyItem) -> Done {
+        let now = self.now + self.prober_skew;
+        let mut seen = Vec::with_capacity(item.targets.len());
+        for target in &item.targets {
+            let Some(host) = self.hosts.iter().find(|host| host.id == target.target) else { continue };
+            let verdict = self.shown(host, std::slice::from_ref(&target.fingerprint), item, false, now);
+            seen.push(SeenTarget {
+                target: target.target.clone(),
+                generation: target.generation,
+                at: self.now,
+                port: Some(target.address.port()),
+                verdict,
+                handshake_ms: 1.0,
+            });
+        }
+        let through = self.through(item, now);
+        let verdicts = seen.iter().map(|seen| &seen.verdict).chain(through.iter().map(|seen| &seen.verdict));
+        let (mut faults, mut good) = (Vec::new(), 0);
+        for verdict in verdicts {
+            good += u32::from(verdict.is_good());
+            faults.extend(verdict.faults.iter().copied());
+        }
+        self.tally.good += good;
+        for fault in faults {
+            *self.tally.faults.entry(fault).or_default() += 1;
+        }
+        Done::Seen(seen, through)
+    }
+
+    /// Samples through the service, which sends them to registered targets in turns.
+    fn through(&self, item: &VerifyItem, now: OffsetDateTime) -> Vec<SeenThrough> {
+        let Some(through) = &item.through else { return Vec::new() };
+        let members = self.ledger.membership.as_ref().map(|all| &all.members);
+        let registered = |host: &&Host| {
+            members.and_then(|members| members.get(&host.id)).is_some_and(|member| member.registered) && host.runs
+        };
+        let serving: Vec<&Host> = self.hosts.iter().filter(registered).collect();
+        let one = |n: u32| {
+            let verdict = if self.is_out(Trouble::NameBroken) {
+                Verdict::unseen(if self.misled { Fault::WrongAddress } else { Fault::Unresolved })
+            } else {
+                let index = usize::try_from(n).unwrap_or_default() % serving.len().max(1);
+                match serving.get(index) {
+                    Some(host) => self.shown(host, &through.fingerprints, item, true, now),
+                    None => Verdict::unseen(Fault::TimedOut),
+                }
+            };
+            SeenThrough { address: None, at: self.now, verdict, handshake_ms: 1.0 }
+        };
+        (0..through.samples).map(one).collect()
+    }
+
+    fn shown(&self, host: &Host, wanted: &[String], item: &VerifyItem, service: bool, now: OffsetDateTime) -> Verdict {
+        if let Some(fault) = host.silence(service) {
+            return Verdict::unseen(fault);
+        }
+        let Some(presented) = self.presented(host, &item.trust) else { return Verdict::unseen(Fault::Refused) };
+        judge(&presented, &Expected { server_name: &item.server_name, fingerprints: wanted }, now)
+    }
+
+    /// What a host presents to somebody who trusts these roots.
+    pub(crate) fn presented(&self, host: &Host, trust: &str) -> Option<Presented> {
+        let generation = match host.serves.as_ref()? {
+            Pair::Foreign(presented) => return Some(presented.clone()),
+            Pair::Ours(generation) => *generation,
+        };
+        let leaf = self.ledger.generation(generation)?;
+        let root = self.ledger.authorities.iter().find(|record| record.authority == leaf.authority);
+        let trusted = root.is_some_and(|root| trust.contains(root.root_pem.trim_end()));
+        Some(Presented {
+            names: leaf.dns_names.clone(),
+            not_before: leaf.not_before,
+            not_after: leaf.not_after,
+            serial: leaf.serial.clone(),
+            fingerprint: leaf.fingerprint.clone(),
+            chain: if trusted { Ok(()) } else { Err("unknown issuer".into()) },
+        })
+    }
+}

@@ -1,0 +1,19 @@
+//! Every state of the rotation of one target, and of a canary with a second wave: no promise is broken in any of them.
+
+#![allow(clippy::print_stderr, clippy::disallowed_macros, reason = "a test tells how much it explored")]
+
+use espalier_simulation::model::{Bounds, explore};
+
+#[test]
+fn one_target_in_every_state() {
+    let found = explore(Bounds { hosts: 1, ticks: 5, faults: 2 });
+    eprintln!("one target: {found:?}");
+    assert!(found.is_ok_and(|found| found.states >= 15_000 && found.ends > 100));
+}
+
+#[test]
+fn a_canary_and_a_second_wave_in_every_state() {
+    let found = explore(Bounds { hosts: 2, ticks: 3, faults: 1 });
+    eprintln!("a canary and one more: {found:?}");
+    assert!(found.is_ok_and(|found| found.states >= 5_000 && found.ends > 100));
+}

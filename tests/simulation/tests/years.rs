@@ -1,0 +1,102 @@
+//! A thousand fleets, each through its own misfortunes: no promise is broken, and every kind of trouble is met.
+//!
+//! `ESPALIER_SEED=7 cargo test --test years` lives one life again and tells it; `ESPALIER_WORLDS=20000` lives more.
+
+#![allow(
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test tells what it met and fails by panicking"
+)]
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "the seed comes from the environment")]
+
+use std::sync::Mutex;
+
+use espalier_simulation::tally::{FAULTS, PHASES, Tally};
+use espalier_simulation::trouble::Trouble;
+use espalier_simulation::{live, tell};
+
+/// How many fleets a plain run lives.
+const WORLDS: u64 = 1_000;
+
+/// How long each of them lives, in days.
+const DAYS: u32 = 8;
+
+/// So many lives that came to grief are named before the rest is left alone.
+const SHOWN: usize = 3;
+
+/// How often each kind of trouble has to occur in them.
+const EACH: u32 = 100;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+}
+
+#[test]
+fn no_promise_is_broken_whatever_happens() {
+    if let Some(seed) = number("ESPALIER_SEED") {
+        let (story, result) = tell(seed, DAYS);
+        eprintln!("{}", story.join("\n"));
+        assert_eq!(result, Ok(()), "seed {seed}");
+        return;
+    }
+    let worlds = number("ESPALIER_WORLDS").unwrap_or(WORLDS);
+    let (tally, grief) = (Mutex::new(Tally::default()), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for lane in 0..2 {
+            let (tally, grief) = (&tally, &grief);
+            scope.spawn(move || {
+                for seed in (1..=worlds).filter(|seed| seed % 2 == lane) {
+                    match live(seed, DAYS) {
+                        Ok(met) => tally.lock().unwrap().add(&met),
+                        Err(found) => grief.lock().unwrap().push(found),
+                    }
+                    if grief.lock().unwrap().len() > SHOWN {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let mut grief = grief.into_inner().unwrap();
+    grief.sort_by_key(|grief| grief.seed);
+    for one in &grief {
+        eprintln!("seed {}: {}", one.seed, one.broken.promise);
+    }
+    if let Some(first) = grief.first() {
+        let (seed, last) = (first.seed, first.story.len().saturating_sub(60));
+        eprintln!("{}", first.story[last..].join("\n"));
+        panic!(
+            "{}: {}\nseed {seed}: ESPALIER_SEED={seed} cargo test --test years lives it again",
+            first.broken.promise, first.broken.what
+        );
+    }
+    let tally = tally.into_inner().unwrap();
+    eprintln!("{tally:?}");
+    if worlds >= WORLDS {
+        complete(&tally);
+    }
+}
+
+/// One fleet for long: what adds up over the years would be seen here.
+#[test]
+fn a_fleet_lives_for_two_years() {
+    let tally = live(2026, 2 * 365).unwrap_or_else(|grief| panic!("{:?}", grief.broken));
+    eprintln!("two years: {} plans, {} leaves, {} commands", tally.plans, tally.leaves, tally.commands);
+    assert!(tally.leaves > 30);
+}
+
+/// Nothing that can be met is missing.
+fn complete(tally: &Tally) {
+    for trouble in Trouble::ALL {
+        let count = tally.troubles.get(trouble).copied().unwrap_or_default();
+        assert!(count >= EACH, "{trouble:?} occurred {count} times only");
+    }
+    for phase in PHASES {
+        assert!(tally.phases.contains_key(phase), "no target was ever {phase}: {:?}", tally.phases);
+    }
+    for fault in FAULTS {
+        assert!(tally.faults.contains_key(&fault), "no handshake ever showed {fault:?}: {:?}", tally.faults);
+    }
+    assert!(tally.good > 0);
+}
