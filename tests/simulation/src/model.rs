@@ -127,6 +127,7 @@ fn leaf(policy: &Policy, generation: Generation, names: Vec<String>, now: Offset
         minted_at: now,
         authority: authority(1, START).authority,
         follows: None,
+        export: None,
         because: String::new(),
     }
 }
@@ -240,7 +241,8 @@ impl State {
             }
             (WorkItem::Deliver(deliver), how) => after.deliver(deliver, how)?,
             (WorkItem::Verify(verify), _) => after.verify(verify),
-            (WorkItem::Membership(_), _) => {}
+            // No stack here is served from ACM.
+            (WorkItem::Membership(_) | WorkItem::Export(_), _) => {}
         }
         Ok(Some(after))
     }

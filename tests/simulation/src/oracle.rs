@@ -91,7 +91,8 @@ impl World {
             let is_well = |host: &Host| host.troubles == 0 && host.well_since + margin <= now;
             let others = self.hosts.iter().filter(|host| !is_well(host)).count();
             let shared = self.current.is_none_or(|trouble| !trouble.keeps_from_renewing());
-            let within = others <= usize::try_from(self.policy.failure_budget).unwrap_or(usize::MAX);
+            // One broken target never keeps the others from it, whatever the budget.
+            let within = others <= usize::try_from(self.policy.failure_budget).unwrap_or(usize::MAX).max(1);
             let undisturbed = is_well(host) && within && shared && self.well_since + margin <= now && since <= now;
             hold(!undisturbed, SERVED, || {
                 format!("{} shows {:?}, all has been well for {margin}", host.id, host.serves)
@@ -179,6 +180,7 @@ impl World {
         let numbered = plan.steps.iter().all(|step| match &step.action {
             WorkItem::Mint(item) => item.generation.0 == next,
             WorkItem::Deliver(_) | WorkItem::Verify(_) | WorkItem::Membership(_) => true,
+            WorkItem::Export(_) => false,
         });
         hold(numbered, MINTS, || format!("{next} is the next one: {plan:?}"))?;
         let Some(newest) = newest.filter(|_| self.is_frozen(evidence.now)) else { return Ok(()) };

@@ -75,6 +75,8 @@ impl World {
             WorkItem::Deliver(deliver) => self.deliver(deliver, late),
             WorkItem::Verify(_) if self.is_out(Trouble::ProberOut) => Ok(Done::Badly),
             WorkItem::Verify(verify) => Ok(self.verify(verify)),
+            // No stack here is served from ACM.
+            WorkItem::Export(_) => Ok(Done::Badly),
             WorkItem::Membership(_) => {
                 self.join();
                 Ok(Done::Well)
@@ -124,6 +126,7 @@ impl World {
             minted_at: now,
             authority,
             follows: item.follows.clone(),
+            export: None,
             because: item.because.clone(),
         }
     }

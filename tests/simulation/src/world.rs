@@ -107,10 +107,10 @@ pub(crate) fn authority(number: u32, not_after: OffsetDateTime) -> AuthorityReco
 
 pub(crate) fn acm(serial: u32, not_after: OffsetDateTime) -> AcmEvidence {
     AcmEvidence {
-        certificate: AcmArn::parse(ACM).expect("an ARN"),
         status: AcmStatus::Issued,
         serial: Some(format!("0a:{serial:02}")),
         not_after: Some(not_after),
+        ..AcmEvidence::missing(AcmArn::parse(ACM).expect("an ARN"))
     }
 }
 
@@ -127,6 +127,7 @@ pub(crate) fn policy(dice: &mut Dice) -> Policy {
         validity_hours,
         renew_before_hours,
         renew_spread_percent: dice.roll(2) * dice.roll(10),
+        source: None,
         follow: dice
             .one_in(2)
             .then(|| FollowPolicy { certificate: AcmArn::parse(ACM).expect("an ARN"), expiring_days: 45 }),
