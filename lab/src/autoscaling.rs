@@ -1,7 +1,7 @@
 //! A strict stand-in for Amazon EC2 Auto Scaling, as far as lifecycle hooks go: groups whose instances come and go, wait
 //! for their hooks, and time out. The instances are EC2's (moto); its own Auto Scaling has hooks that nobody waits for.
 //!
-//! What AWS refuses is refused here ([`rules`]); words and orders are those of the user guide's instance lifecycle.
+//! What AWS refuses is refused here (`rules`); words and orders are those of the user guide's instance lifecycle.
 //! Invariant: no instance is in service, or terminated, before its hooks are answered or have timed out.
 
 use std::collections::BTreeMap;

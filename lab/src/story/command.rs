@@ -29,7 +29,7 @@ pub(super) async fn told(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
     {
         match espalier.run(arguments).await {
             Err(CliError::Failed { status, output, .. }) if status.ends_with(": 1") => {
-                expect(arguments, &output, said)?
+                expect(arguments, &output, said)?;
             }
             other => return Err(StoryError::Unmet(format!("`espalier {}`: {other:?}", arguments.join(" ")))),
         }
