@@ -1,7 +1,7 @@
 //! What ACM's state means: a description is evidence about one certificate, and an event is only a hint to read it.
 //!
 //! No event decides anything. It is read (by the edge) for *which* certificate to look at; what it says happened is
-//! not kept, because it may be lost, late, repeated or forged. [`meaning`] is the whole table of what Espalier does.
+//! not kept, because it may be lost, late, repeated or forged. [`meaning()`] is the whole table of what Espalier does.
 
 mod meaning;
 
