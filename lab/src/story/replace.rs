@@ -80,11 +80,14 @@ async fn changed(
     report.add(row(Way::Replace, "through", 0, &seen));
     if seen.failed > 0 || cut > 0 || drained != self::drained(tale) {
         return Err(StoryError::Unmet(format!(
-            "{} of {} handshakes failed ({:?}), {cut} of {stayed} who stayed were cut off, {} cut by draining",
+            "{} of {} handshakes failed ({:?}), {cut} of {stayed} who stayed were cut off, {} cut by draining; the data \
+             plane noted {:?} and {:?}",
             seen.failed,
             seen.attempted,
             seen.first_failures,
-            self::drained(tale) - drained
+            self::drained(tale) - drained,
+            tale.world.lattice.event_counts(),
+            tale.world.lattice.connections()
         )));
     }
     if most_at_once < 2 || !tale.world.lattice.connections().iter().all(|one| one.port == port && one.opened > 0) {
