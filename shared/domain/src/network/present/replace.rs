@@ -23,8 +23,8 @@ const CANARY_LOOK_S: u32 = 10;
 /// the last one was sent to a group, none is left, and deregistering its targets cuts nobody off.
 pub(super) const CONNECTION_S: u32 = 600;
 
-/// How long to wait for the first result of a health check. A group of weight 0 is "used in a service" and should be
-/// checked (API reference, `TargetSummary`); should it not be, the few clients are the check.
+/// How long to wait until the targets are ready. A group of weight 0 is "used in a service", and should be taken into use
+/// and checked (API reference, `TargetSummary`); should it not be, the few clients are the check.
 const CHECK_S: u32 = 300;
 
 /// How the listener's groups stand to the wanted one.
@@ -108,10 +108,11 @@ impl Stand<'_> {
             // What is there serves on; the waits for registration say what is awaited.
             _ if !is_ready => Next::Nothing,
             _ if self.live.is_empty() => Next::Shift(self.all(), format!("it does not forward to {name} alone")),
+            // A group that comes into use begins with targets that are not ready (API reference, `TargetSummary`).
             None if self.wanted.health_check.is_some() => {
                 Next::Shift(self.few(0), format!("{name} replaces what it forwards to; its health is checked first"))
             }
-            None => Next::Shift(self.few(CANARY), format!("{name} replaces what it forwards to; a few clients first")),
+            None => Next::Shift(self.few(0), format!("{name} replaces what it forwards to; it comes into use first")),
             Some(0) => self.check(),
             Some(1..) => self.canary(),
         }
@@ -134,15 +135,15 @@ impl Stand<'_> {
     fn check(&self) -> Next {
         let name = &self.wanted.name;
         match (self.health(), CHECK_S.saturating_sub(self.age_s)) {
-            (Health::Good, _) => Next::Shift(self.few(CANARY), format!("{name} is healthy; a few clients first")),
+            (Health::Good, _) => Next::Shift(self.few(CANARY), format!("{name} is ready; a few clients first")),
             (Health::Bad(id), _) => Next::Block(format!(
                 "{id} fails its health check in {name}, so no client is moved there: have it answer on the new port as \
                  healthCheck wants, or take the change back"
             )),
             (Health::Unknown, 0) => {
-                Next::Shift(self.few(CANARY), format!("{name} is not checked without clients; a few of them first"))
+                Next::Shift(self.few(CANARY), format!("{name} is not used without clients; a few of them first"))
             }
-            (Health::Unknown, left_s) => Next::Wait(format!("{name} to be checked"), left_s.min(SOON_S)),
+            (Health::Unknown, left_s) => Next::Wait(format!("{name} to be ready"), left_s.min(SOON_S)),
         }
     }
 
