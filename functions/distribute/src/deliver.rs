@@ -41,7 +41,7 @@ impl Delivery {
         let generation = self.ledger.generation(&item.stack, &item.scope, item.generation).await?.ok_or_else(|| {
             EdgeError::conflict(format!("generation {} of {} is not in the ledger", item.generation, item.stack))
         })?;
-        let attempts = attempts(item, now);
+        let attempts = item.attempts(now);
         match self.ledger.begin_attempts(&item.stack, &attempts).await? {
             Begun::Ours => {}
             Begun::Taken(found) => return already(item, &found),
@@ -98,20 +98,6 @@ fn check(item: &DeliverItem) -> Result<(), EdgeError> {
         return Err(EdgeError::invalid(format!("`attempt`: {}; attempts are counted from 1 to 9999", item.attempt)));
     }
     Ok(())
-}
-
-fn attempts(item: &DeliverItem, now: OffsetDateTime) -> Vec<AttemptRecord> {
-    let attempt = |target: &espalier_domain::id::InstanceId| AttemptRecord {
-        target: target.clone(),
-        generation: item.generation,
-        attempt: item.attempt,
-        epoch: item.epoch,
-        action: item.action,
-        begun_at: now,
-        command_id: None,
-        ended: None,
-    };
-    item.targets.iter().map(attempt).collect()
 }
 
 /// The answer of an invocation that finds its attempts begun by another: the other's command, if it is known. A
@@ -213,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_duplicate_answers_with_the_command_that_is_known_and_else_gives_way() {
-        let mut found = attempts(&item(), OffsetDateTime::UNIX_EPOCH);
+        let mut found = item().attempts(OffsetDateTime::UNIX_EPOCH);
         assert_eq!(already(&item(), &found).unwrap_err().word, Word::Conflict);
         found[1].command_id = Some("c-1".into());
         let sent = WorkResult::Sent { stack: item().stack, command_id: "c-1".into() };

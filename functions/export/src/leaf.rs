@@ -7,7 +7,7 @@ use espalier_aws::specs::Specs;
 use espalier_domain::failure::chain;
 use espalier_domain::id::{AcmArn, leaf_parameter};
 use espalier_domain::record::{ExportRecord, GenerationRecord};
-use espalier_domain::spec::{self, AllowedDomains, Manage, Spec};
+use espalier_domain::spec::{AllowedDomains, Manage, Spec};
 use espalier_domain::work::{ExportItem, WorkResult};
 use espalier_edge::EdgeError;
 use espalier_pki::export::{self, ExportError, Exported, Passphrase, Wanted};
@@ -72,13 +72,7 @@ impl Exporter {
     }
 
     async fn spec(&self, item: &ExportItem) -> Result<Spec, EdgeError> {
-        let text = self
-            .specs
-            .get(&item.stack)
-            .await?
-            .ok_or_else(|| EdgeError::refused(format!("the stack {} has no spec", item.stack)))?;
-        let spec = spec::parse(&text, &self.allowed)
-            .map_err(|errors| EdgeError::refused(format!("the spec of {} is not acceptable: {errors}", item.stack)))?;
+        let spec = self.specs.needed(&item.stack, &self.allowed).await?;
         if spec.manage == Manage::Nothing {
             return Err(EdgeError::refused(format!("`manage` of {} is `nothing`: nothing is exported", item.stack)));
         }

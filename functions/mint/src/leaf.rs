@@ -5,7 +5,7 @@ use espalier_aws::specs::Specs;
 use espalier_domain::failure::chain;
 use espalier_domain::id::leaf_parameter;
 use espalier_domain::record::GenerationRecord;
-use espalier_domain::spec::{self, AllowedDomains, Manage, Spec};
+use espalier_domain::spec::{AllowedDomains, Manage, Spec};
 use espalier_domain::work::{MintItem, WorkResult};
 use espalier_edge::EdgeError;
 use espalier_pki::authority::Authority;
@@ -56,13 +56,7 @@ impl Minter {
     }
 
     async fn spec(&self, item: &MintItem) -> Result<Spec, EdgeError> {
-        let text = self
-            .specs
-            .get(&item.stack)
-            .await?
-            .ok_or_else(|| EdgeError::refused(format!("the stack {} has no spec", item.stack)))?;
-        let spec = spec::parse(&text, &self.allowed)
-            .map_err(|errors| EdgeError::refused(format!("the spec of {} is not acceptable: {errors}", item.stack)))?;
+        let spec = self.specs.needed(&item.stack, &self.allowed).await?;
         if spec.manage == Manage::Nothing {
             return Err(EdgeError::refused(format!("`manage` of {} is `nothing`: no leaf is minted", item.stack)));
         }

@@ -2,6 +2,7 @@
 
 use espalier_domain::id::StackName;
 use espalier_domain::plan::{Block, OutcomeKind, Plan, ReportedStep, Step};
+use espalier_domain::rotation::execution::{self, LONGEST_WAIT_S};
 use espalier_domain::rotation::render::action;
 use espalier_domain::work::{RotateOutcome, WorkItem};
 
@@ -18,10 +19,6 @@ const BLOCKS: usize = 20;
 /// How long to wait, in seconds, before work that failed is handed out again. The functions have retried it themselves.
 const FAILED_RETRY_S: u32 = 5;
 
-/// The longest time an execution waits, in seconds. Beyond it the execution ends, and the schedule takes the stack up
-/// again: a hint is left to a running execution, so none may sleep for long.
-pub(crate) const LONGEST_WAIT_S: u32 = 30;
-
 /// How long to wait when something has changed while we looked, in seconds.
 const CHANGED_RETRY_S: u32 = 1;
 
@@ -37,7 +34,7 @@ pub(crate) enum Reader {
 /// The answer to a plan.
 pub(crate) fn to_plan(stack: &StackName, plan: Plan<WorkItem>, reader: Reader) -> RotateOutcome {
     let retry_after_s = plan.retry_after_s();
-    let kind = kind(&plan);
+    let kind = execution::outcome(&plan);
     let outcome = RotateOutcome { retry_after_s, blocks: first_blocks(plan.blocks), ..empty(stack, kind) };
     match reader {
         // What failed would fail again at once; a pause is what the state machine cannot decide upon by itself.
@@ -58,22 +55,6 @@ pub(crate) fn to_plan(stack: &StackName, plan: Plan<WorkItem>, reader: Reader) -
             steps.extend(plan.steps.iter().map(|step| reported(1, step)));
             RotateOutcome { steps, ..outcome }
         }
-    }
-}
-
-/// What a plan comes to. A wait that outlasts an execution does not hide a block behind it.
-fn kind(plan: &Plan<WorkItem>) -> OutcomeKind {
-    let waits_shortly = plan.retry_after_s().is_some_and(|wait| wait <= LONGEST_WAIT_S);
-    if !plan.steps.is_empty() {
-        OutcomeKind::Work
-    } else if waits_shortly {
-        OutcomeKind::Pending
-    } else if !plan.blocks.is_empty() {
-        OutcomeKind::Blocked
-    } else if !plan.waits.is_empty() {
-        OutcomeKind::Pending
-    } else {
-        OutcomeKind::Converged
     }
 }
 

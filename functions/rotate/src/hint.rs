@@ -3,17 +3,18 @@
 use espalier_aws::ledger::EpochSeen;
 use espalier_aws::states::StateMachine;
 use espalier_domain::id::StackName;
-use espalier_domain::plan::{Block, OutcomeKind, Plan};
+use espalier_domain::plan::{Block, OutcomeKind};
 use espalier_domain::rotation::evidence::Evidence;
+use espalier_domain::rotation::execution;
 use espalier_domain::rotation::plan::{is_anybody_arriving, plan};
 use espalier_domain::rotation::slack::Assumed;
 use espalier_domain::rotation::status::status;
-use espalier_domain::work::{RotateOutcome, WorkItem};
+use espalier_domain::work::RotateOutcome;
 use espalier_edge::metric::{self, Unit};
 use espalier_edge::{Direct, EdgeError, Hint, Mode};
 use time::OffsetDateTime;
 
-use crate::answer::{self, LONGEST_WAIT_S, Reader};
+use crate::answer::{self, Reader};
 use crate::concern::{self, Concern};
 use crate::forecast::{Answer, Forecast};
 use crate::gather::{Hands, Look, Sources};
@@ -109,7 +110,7 @@ async fn apply(
     let plan = plan(&evidence);
     note_blocks(stack, &plan.blocks, now);
     let is_begun = epoch.as_ref().is_some_and(EpochSeen::is_open) || is_anybody_arriving(&evidence);
-    if !is_worth_an_execution(&plan, is_begun) {
+    if !execution::is_worth_one(&plan, is_begun) {
         let outcome = answer::to_plan(stack, plan, Reader::Person { started: None });
         if let (OutcomeKind::Converged, Some(open)) = (outcome.outcome, epoch.filter(EpochSeen::is_open)) {
             // Its execution died after the last step. A change in between leaves it open for the next look.
@@ -139,28 +140,5 @@ fn note_blocks(stack: &StackName, blocks: &[Block], now: OffsetDateTime) {
     let count = blocks.len() as f64;
     for dimension in [("Stack", stack.as_str()), ("Function", "rotate")] {
         metric::emit(now, &[dimension], &[("Blocked", Unit::Count, count)]);
-    }
-}
-
-/// Whether there is anything for an execution to do: a step; or, in a rotation that was begun and whose execution is
-/// gone, something that is on its way now and that nobody would look after until the next sweep.
-fn is_worth_an_execution(plan: &Plan<WorkItem>, is_open: bool) -> bool {
-    let waits_shortly = plan.retry_after_s().is_some_and(|wait| wait <= LONGEST_WAIT_S);
-    !plan.steps.is_empty() || (waits_shortly && is_open)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_execution_is_started_for_steps_and_for_what_a_dead_one_left_behind() {
-        let mut plan = Plan::default();
-        assert!(!is_worth_an_execution(&plan, true));
-        plan.wait("another try", LONGEST_WAIT_S + 1);
-        assert!(!is_worth_an_execution(&plan, true));
-        plan.wait("a command", 2);
-        assert!(is_worth_an_execution(&plan, true));
-        assert!(!is_worth_an_execution(&plan, false));
     }
 }

@@ -10,7 +10,7 @@ use super::deploy::{self, PORT};
 use super::judge::{self, DOMAIN};
 use super::load;
 use super::look::{LIMIT, PAUSE, converged, forget, lattice, ours, provision, serves, steps};
-use super::rotation::{merge, row};
+use super::rotation::unharmed_through;
 use super::watch::until;
 use super::{CLIENT, Options, STACK, StoryError, Tale, look};
 use crate::client::load::{Aim, Load, Pace};
@@ -49,15 +49,7 @@ async fn unnoticed(
     let drifted = quiet(tale, strangers, &phase).await;
     let seen = load.stop().await;
     let count = drifted?;
-    merge(&mut report.handshakes, &seen);
-    report.add(row(Way::Drift, "through", 0, &seen));
-    if seen.failed > 0 {
-        let events = tale.world.lattice.event_counts();
-        return Err(StoryError::Unmet(format!(
-            "{} of {} handshakes failed: {:?}; the data plane saw {events:?}",
-            seen.failed, seen.attempted, seen.first_failures
-        )));
-    }
+    unharmed_through(tale, Way::Drift, &seen, report)?;
     phase.done(&format!("{count} properties changed, found and repaired; {} handshakes, 0 failed", seen.attempted));
     Ok(())
 }

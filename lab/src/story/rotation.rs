@@ -148,6 +148,25 @@ pub(super) fn unharmed(way: Way, rotations: u32, seen: &Seen, report: &mut Repor
     }
 }
 
+/// The same of clients through the service alone; a failure tells what the data plane saw.
+pub(super) fn unharmed_through(
+    tale: &Tale,
+    way: Way,
+    seen: &LoadReport,
+    report: &mut Report,
+) -> Result<(), StoryError> {
+    merge(&mut report.handshakes, seen);
+    report.add(row(way, "through", 0, seen));
+    if seen.failed > 0 {
+        let events = tale.world.lattice.event_counts();
+        return Err(StoryError::Unmet(format!(
+            "{} of {} handshakes failed: {:?}; the data plane saw {events:?}",
+            seen.failed, seen.attempted, seen.first_failures
+        )));
+    }
+    Ok(())
+}
+
 /// One row of the table of loads.
 pub(super) fn row(way: Way, path: &str, rotations: u32, load: &LoadReport) -> LoadRow {
     LoadRow {

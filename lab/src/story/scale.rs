@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::deploy::PORT;
 use super::judge::{self, DOMAIN};
 use super::look::{LIMIT, PAUSE, converged, forget};
-use super::rotation::{merge, row};
+use super::rotation::unharmed_through;
 use super::watch::until;
 use super::{CLIENT, Options, STACK, Server, StoryError, Tale, load};
 use crate::autoscaling::Life;
@@ -51,15 +51,7 @@ pub(super) async fn told(tale: &mut Tale, options: &Options, report: &mut Report
     };
     let seen = load.stop().await;
     scaled?;
-    merge(&mut report.handshakes, &seen);
-    report.add(row(Way::Scale, "through", 0, &seen));
-    if seen.failed > 0 {
-        let events = tale.world.lattice.event_counts();
-        return Err(StoryError::Unmet(format!(
-            "{} of {} handshakes failed: {:?}; the data plane saw {events:?}",
-            seen.failed, seen.attempted, seen.first_failures
-        )));
-    }
+    unharmed_through(tale, Way::Scale, &seen, report)?;
     phase.done(&format!("the group is gone; {} handshakes in all, 0 failed", seen.attempted));
     Ok(())
 }

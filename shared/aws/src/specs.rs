@@ -1,8 +1,10 @@
-//! The specs: one String parameter per stack under `/espalier-spec/`. Read only; text comes out, parsing is the domain's.
+//! The specs: one String parameter per stack under `/espalier-spec/`. Read only; parsing is the domain's.
 
 use aws_config::SdkConfig;
 use aws_sdk_ssm::Client;
+use espalier_domain::failure::{Failure, Word};
 use espalier_domain::id::{StackName, spec_parameter};
+use espalier_domain::spec::{self, AllowedDomains, Spec, SpecErrors};
 
 use crate::error::{AwsError, during};
 
@@ -28,6 +30,35 @@ pub struct Found {
     pub text: String,
 }
 
+/// Why there is no spec to work by.
+#[derive(Debug, thiserror::Error)]
+pub enum SpecUnusable {
+    /// Parameter Store cannot be asked.
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+    /// Nobody wrote one.
+    #[error("the stack {0} has no spec")]
+    Missing(StackName),
+    /// It cannot be taken.
+    #[error("the spec of {stack} is not acceptable")]
+    Invalid {
+        /// The stack.
+        stack: StackName,
+        /// Every mistake.
+        #[source]
+        source: SpecErrors,
+    },
+}
+
+impl Failure for SpecUnusable {
+    fn word(&self) -> Word {
+        match self {
+            Self::Aws(error) => error.word(),
+            Self::Missing(_) | Self::Invalid { .. } => Word::Refused,
+        }
+    }
+}
+
 impl Specs {
     /// Builds the client.
     pub fn new(sdk: &SdkConfig) -> Self {
@@ -45,6 +76,15 @@ impl Specs {
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The stack's spec, for whoever can do nothing without one.
+    ///
+    /// # Errors
+    /// When Parameter Store cannot be asked, or there is no spec, or it is not acceptable.
+    pub async fn needed(&self, stack: &StackName, allowed: &AllowedDomains) -> Result<Spec, SpecUnusable> {
+        let text = self.get(stack).await?.ok_or_else(|| SpecUnusable::Missing(stack.clone()))?;
+        spec::parse(&text, allowed).map_err(|source| SpecUnusable::Invalid { stack: stack.clone(), source })
     }
 
     /// Every spec there is, sorted by name.

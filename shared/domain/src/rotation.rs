@@ -11,6 +11,7 @@
 pub mod calendar;
 pub mod due;
 pub mod evidence;
+pub mod execution;
 mod hold;
 mod membership;
 pub mod phase;

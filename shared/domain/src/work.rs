@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use crate::id::{Epoch, Generation, HostName, InstanceId, Scope, StackName};
 use crate::plan::OutcomeKind;
-use crate::record::AcmMark;
+use crate::record::{AcmMark, AttemptRecord};
 use crate::verdict::Verdict;
 
 /// At most this many targets or items in one item, page or command (`SendCommand` takes 50 instance ids).
@@ -110,6 +110,23 @@ pub struct DeliverItem {
     pub attempt: u32,
     /// The width of the start delay window, in seconds (`DESIGN` section 6).
     pub window_s: u32,
+}
+
+impl DeliverItem {
+    /// What is written down of it before anything is sent: one attempt for each target.
+    pub fn attempts(&self, begun_at: OffsetDateTime) -> Vec<AttemptRecord> {
+        let attempt = |target: &InstanceId| AttemptRecord {
+            target: target.clone(),
+            generation: self.generation,
+            attempt: self.attempt,
+            epoch: self.epoch,
+            action: self.action,
+            begun_at,
+            command_id: None,
+            ended: None,
+        };
+        self.targets.iter().map(attempt).collect()
+    }
 }
 
 /// One handshake tour.

@@ -44,19 +44,8 @@ impl Ledger {
         if item.targets.iter().any(|target| self.attempts.contains_key(&key(target))) {
             return false;
         }
-        for target in &item.targets {
-            let record = AttemptRecord {
-                target: target.clone(),
-                generation: item.generation,
-                attempt: item.attempt,
-                epoch: item.epoch,
-                action: item.action,
-                begun_at: now,
-                command_id: None,
-                ended: None,
-            };
-            self.attempts.insert(key(target), record);
-        }
+        let begun = item.attempts(now).into_iter();
+        self.attempts.extend(begun.map(|record| (key(&record.target), record)));
         true
     }
 

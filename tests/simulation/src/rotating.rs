@@ -2,6 +2,7 @@
 
 use espalier_domain::plan::{OutcomeKind, Plan};
 use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
+use espalier_domain::rotation::execution::{self, LONGEST_WAIT_S};
 use espalier_domain::rotation::plan::{is_anybody_arriving, plan};
 use espalier_domain::rotation::settle::{CommandSeen, settle};
 use espalier_domain::rotation::sighting;
@@ -13,8 +14,7 @@ use crate::oracle::Broken;
 use crate::trouble::Trouble;
 use crate::world::{Event, Execution, World};
 
-/// The longest time an execution waits, and how many items a pass carries (`functions/rotate/src/answer.rs`).
-const LONGEST_WAIT_S: u32 = 30;
+/// How many items a pass carries, and how long work that failed is left alone (`functions/rotate/src/answer.rs`).
 const ITEMS: usize = 10;
 const FAILED_RETRY_S: u32 = 5;
 
@@ -126,9 +126,8 @@ impl World {
         };
         let plan = self.decide(&evidence)?;
         let is_begun = self.ledger.open().is_some() || is_anybody_arriving(&evidence);
-        let waits_shortly = plan.retry_after_s().is_some_and(|wait| wait <= LONGEST_WAIT_S);
-        if plan.steps.is_empty() && !(waits_shortly && is_begun) {
-            if kind(&plan) == OutcomeKind::Converged {
+        if !execution::is_worth_one(&plan, is_begun) {
+            if execution::outcome(&plan) == OutcomeKind::Converged {
                 self.finish();
             }
             return Ok(());
@@ -211,7 +210,7 @@ impl World {
     fn answer_pass(&mut self, index: usize, plan: Plan<WorkItem>) {
         let failed = std::mem::take(&mut self.executions[index].failed);
         let waits = plan.retry_after_s().filter(|wait| *wait <= LONGEST_WAIT_S);
-        let pause = match kind(&plan) {
+        let pause = match execution::outcome(&plan) {
             _ if self.executions[index].passes >= PASSES => None,
             OutcomeKind::Converged => {
                 self.finish();
@@ -262,21 +261,5 @@ impl World {
     pub(crate) fn plan_again(&mut self) -> Result<Option<Plan<WorkItem>>, Broken> {
         let Some(evidence) = self.look() else { return Ok(None) };
         self.decide(&evidence).map(Some)
-    }
-}
-
-/// What a plan comes to (`functions/rotate/src/answer.rs`).
-fn kind(plan: &Plan<WorkItem>) -> OutcomeKind {
-    let waits_shortly = plan.retry_after_s().is_some_and(|wait| wait <= LONGEST_WAIT_S);
-    if !plan.steps.is_empty() {
-        OutcomeKind::Work
-    } else if waits_shortly {
-        OutcomeKind::Pending
-    } else if !plan.blocks.is_empty() {
-        OutcomeKind::Blocked
-    } else if !plan.waits.is_empty() {
-        OutcomeKind::Pending
-    } else {
-        OutcomeKind::Converged
     }
 }

@@ -109,10 +109,11 @@ impl Stand<'_> {
             _ if !is_ready => Next::Nothing,
             _ if self.live.is_empty() => Next::Shift(self.all(), format!("it does not forward to {name} alone")),
             // A group that comes into use begins with targets that are not ready (API reference, `TargetSummary`).
-            None if self.wanted.health_check.is_some() => {
-                Next::Shift(self.few(0), format!("{name} replaces what it forwards to; its health is checked first"))
+            None => {
+                let is_checked = self.wanted.health_check.is_some();
+                let first = if is_checked { "its health is checked first" } else { "it comes into use first" };
+                Next::Shift(self.few(0), format!("{name} replaces what it forwards to; {first}"))
             }
-            None => Next::Shift(self.few(0), format!("{name} replaces what it forwards to; it comes into use first")),
             Some(0) => self.check(),
             Some(1..) => self.canary(),
         }

@@ -1,0 +1,49 @@
+//! What an execution of the state machine can do with a plan: go on, wait, or leave the rest to the schedule.
+
+use crate::plan::{OutcomeKind, Plan};
+use crate::work::WorkItem;
+
+/// The longest time an execution waits, in seconds. Beyond it the execution ends, and the schedule takes the stack up
+/// again: a hint is left to a running execution, so none may sleep for long.
+pub const LONGEST_WAIT_S: u32 = 30;
+
+/// What a plan comes to. A wait that outlasts an execution does not hide a block behind it.
+pub fn outcome(plan: &Plan<WorkItem>) -> OutcomeKind {
+    if !plan.steps.is_empty() {
+        OutcomeKind::Work
+    } else if waits_shortly(plan) {
+        OutcomeKind::Pending
+    } else if !plan.blocks.is_empty() {
+        OutcomeKind::Blocked
+    } else if !plan.waits.is_empty() {
+        OutcomeKind::Pending
+    } else {
+        OutcomeKind::Converged
+    }
+}
+
+/// Whether there is anything for an execution to do: a step; or, in a rotation that was begun and whose execution is
+/// gone, something that is on its way now and that nobody would look after until the next sweep.
+pub fn is_worth_one(plan: &Plan<WorkItem>, is_begun: bool) -> bool {
+    !plan.steps.is_empty() || (waits_shortly(plan) && is_begun)
+}
+
+fn waits_shortly(plan: &Plan<WorkItem>) -> bool {
+    plan.retry_after_s().is_some_and(|wait| wait <= LONGEST_WAIT_S)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_execution_is_started_for_steps_and_for_what_a_dead_one_left_behind() {
+        let mut plan = Plan::default();
+        assert!(!is_worth_one(&plan, true));
+        plan.wait("another try", LONGEST_WAIT_S + 1);
+        assert!(!is_worth_one(&plan, true));
+        plan.wait("a command", 2);
+        assert!(is_worth_one(&plan, true));
+        assert!(!is_worth_one(&plan, false));
+    }
+}
