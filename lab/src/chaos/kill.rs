@@ -9,6 +9,10 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::process::Processes;
 
+/// How often the kernel's table is read for one connection. It changes between two reads of its pages, and a row that
+/// moves is not shown: an answer that is cut while its caller lives would have the SDK ask again.
+const READINGS: usize = 20;
+
 /// By this a Lambda host tells a process which function it is.
 const FUNCTION: &str = "AWS_LAMBDA_FUNCTION_NAME=";
 
@@ -22,7 +26,7 @@ pub fn function(processes: &Processes, function: &str) -> usize {
 
 /// Kills the function process that holds the other end of a connection; whether there was one.
 pub fn caller(processes: &Processes, peer: SocketAddr) -> bool {
-    let Some(inode) = inode(peer) else { return false };
+    let Some(inode) = (0..READINGS).find_map(|_| inode(peer)) else { return false };
     let socket = format!("socket:[{inode}]");
     let holder = processes.living().into_iter().find(|pid| function_of(*pid).is_some() && holds(*pid, &socket));
     holder.is_some_and(kill)
