@@ -133,7 +133,7 @@ fn no_role_is_wider_than_a_sentence_in_the_template_explains() {
     // Calls that know no resources (Service Authorization Reference), and Lambda's own.
     let everywhere = [
         "Traces",
-        "SeeLattice",
+        "FindLattice",
         "SeeNetwork",
         "SeeTargetsAndCommands",
         "StandInTheVpc",
