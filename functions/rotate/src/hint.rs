@@ -128,7 +128,9 @@ fn note_slack(stack: &StackName, evidence: &Evidence, now: OffsetDateTime) {
     let Some(slack_s) = Forecast::of(evidence).min_slack_s else { return };
     #[expect(clippy::cast_precision_loss, reason = "a span of years in seconds is exact in 53 bits")]
     let slack_s = slack_s as f64;
-    metric::emit(now, &[("Stack", stack.as_str())], &[("Slack", Unit::Seconds, slack_s)]);
+    for dimension in dimensions(stack) {
+        metric::emit(now, &[dimension], &[("Slack", Unit::Seconds, slack_s)]);
+    }
 }
 
 /// What needs a person, for the alarm: a block behind which there is nothing to do starts no execution that could halt.
@@ -138,7 +140,12 @@ fn note_blocks(stack: &StackName, blocks: &[Block], now: OffsetDateTime) {
     }
     #[expect(clippy::cast_precision_loss, reason = "a few")]
     let count = blocks.len() as f64;
-    for dimension in [("Stack", stack.as_str()), ("Function", "rotate")] {
+    for dimension in dimensions(stack) {
         metric::emit(now, &[dimension], &[("Blocked", Unit::Count, count)]);
     }
+}
+
+/// A stack's numbers are written twice: an alarm cannot know the stacks, and a person wants to.
+fn dimensions(stack: &StackName) -> [(&'static str, &str); 2] {
+    [("Stack", stack.as_str()), ("Function", "rotate")]
 }

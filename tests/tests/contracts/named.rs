@@ -104,6 +104,7 @@ fn every_block_code_and_every_word_of_failure_is_documented() {
     let codes = variants("shared/domain/src/plan.rs", "BlockCode");
     assert!(codes.len() > 15, "{codes:?}");
     assert_eq!(words("docs/spec.md", "\n## Blocks"), codes);
+    assert_eq!(first_cells("docs/runbook.md", "## Blocks"), codes);
     let failures = variants("shared/domain/src/failure.rs", "Word");
     assert_eq!(failures.len(), 5);
     assert_eq!(words("docs/events.md", "\nor fails with"), failures);
@@ -141,6 +142,21 @@ fn the_alarms_watch_every_function_the_state_machine_and_the_dead_letters() {
     needed.extend(["Rotation".to_owned(), "DeadLetters".to_owned()]);
     let unwatched: Vec<_> = needed.difference(&watched).collect();
     assert!(unwatched.is_empty(), "no alarm watches {unwatched:?}");
+}
+
+#[test]
+fn every_alarm_has_its_section_in_the_runbook() {
+    let alarms: BTreeSet<String> =
+        Template::read("template.yaml").resources("AWS::CloudWatch::Alarm").map(|(id, _)| id.to_owned()).collect();
+    let page = read("docs/runbook.md");
+    let page = page.split("\n## Alarms").nth(1).unwrap().split("\n## ").next().unwrap();
+    let sections: Vec<(&str, &str)> = page.split("\n### ").skip(1).filter_map(|one| one.split_once('\n')).collect();
+    for (name, text) in &sections {
+        let told = ["**Means**", "**Done already**", "**Do**", "**Verify**"];
+        assert!(told.iter().all(|part| text.contains(part)), "{name} does not say {told:?}");
+    }
+    let sections: BTreeSet<String> = sections.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(sections, alarms);
 }
 
 #[test]
