@@ -9,6 +9,7 @@ mod environment;
 mod layers;
 mod named;
 mod pages;
+mod roles;
 mod specs;
 mod tidy;
 mod workflow;
