@@ -22,9 +22,9 @@ lint:
 deny:
     bash .ci/run deny
 
-# Writes what is generated and checked in: the spec's schema, golden plans, the installer inside template.yaml
+# Writes what is generated and checked in: the spec's schema, golden plans, the installer inside template.yaml, the page of roles
 generate:
-    EXPECTORATE=overwrite bash tests/run --test spec --test network --test rotation --test documents
+    EXPECTORATE=overwrite bash tests/run --test spec --test network --test rotation --test documents --test contracts
 
 # The functions as users deploy them
 build:
