@@ -34,7 +34,7 @@ fingerprint="${SSM_Fingerprint:-}"
 report() {
     reported=1
     # Nothing leads there yet, and it may hold a key.
-    if [ -n "$new" ]; then rm -rf "$new"; fi
+    if [ -n "$new" ]; then rm -rf "$new" "$base/.floor.new"; fi
     detail=$(printf '%s' "$2" | tr -cd 'A-Za-z0-9 ._:/,;()=-' | cut -c 1-200)
     shown_stack=$(printf '%s' "$stack" | tr -cd 'a-z0-9-' | cut -c 1-24)
     shown_generation=$(printf '%s' "$generation" | tr -cd '0-9' | sed 's/^0*//' | cut -c 1-9)
@@ -55,10 +55,17 @@ finish() {
     if [ -n "$swapped" ]; then
         revert "stopped while $step" || true
     fi
-    (report refused "stopped while $step") || true
+    why="stopped while $step"
+    if is_full; then why="$why: no room on the disk"; fi
+    (report refused "$why") || true
 }
 trap finish EXIT
 trap 'exit 143' HUP INT TERM
+
+# is_full: whether a pair under way finds no room. What failed can seldom say so: its words have no room, either.
+is_full() {
+    [ -n "$new" ] && [ -d "$new" ] && ! { printf '%16384s' '' >"$new/bundle"; } 2>/dev/null
+}
 
 # matches VALUE PATTERN: whether the whole of VALUE matches the extended regular expression.
 matches() {
@@ -267,10 +274,15 @@ floor_of_host() {
     if [ -f "$base/floor" ] && matches "$(cat "$base/floor")" '[1-9][0-9]{0,8}'; then cat "$base/floor"; else echo 0; fi
 }
 
-raise_floor() {
-    [ "$generation" -gt "$(floor_of_host)" ] || return 0
+# Before the swap where there is one: what is proven must not lack room for saying so.
+prepare_floor() {
     printf '%s\n' "$generation" >"$base/.floor.new"
     sync "$base/.floor.new"
+}
+
+raise_floor() {
+    [ "$generation" -gt "$(floor_of_host)" ] || return 0
+    [ -s "$base/.floor.new" ] || prepare_floor
     mv -T "$base/.floor.new" "$base/floor"
     sync "$base"
 }
@@ -355,6 +367,7 @@ fetch() {
     pause=1
     until timeout 45 aws ssm get-parameter --with-decryption --name "$SSM_ParameterName" --query Parameter.Value \
         --output text --cli-connect-timeout 5 --cli-read-timeout 20 >"$new/bundle" 2>"$new/answer" 9>&-; do
+        if is_full; then report fetchFailed "$SSM_ParameterName could not be kept: no room on the disk"; fi
         if [ "$(($(date +%s) + pause))" -ge "$until_time" ]; then
             reason=$(sed -n 's/.*An error occurred (\([A-Za-z]*\)).*/\1/p' "$new/answer" | head -n 1)
             report fetchFailed "$SSM_ParameterName could not be read: ${reason:-no answer}"
@@ -373,7 +386,10 @@ split() {
         out != "" { print > out }
         /^-----END / { out = "" }
         END { exit !(keys == 1 && leaves >= 2) }
-    ' "$new/bundle" || report invalidBundle 'the bundle is not one key, a leaf and its issuers'
+    ' "$new/bundle" || {
+        if is_full; then report refused "stopped while $step: no room on the disk"; fi
+        report invalidBundle 'the bundle is not one key, a leaf and its issuers'
+    }
     rm -f "$new/bundle" "$new/answer"
     cat "$new/leaf.pem" "$new/chain.pem" >"$new/fullchain.pem"
     # HAProxy reads the pair from one file.
@@ -393,6 +409,7 @@ check_bundle() {
 # Onto the disk for good, under a name that nothing leads to yet.
 keep() {
     step='writing the generation'
+    prepare_floor
     chmod 0640 "$new"/*
     if [ "$owner:$group" != "$(id -un):$(id -gn)" ]; then chown -h "$owner:$group" "$new"/*; fi
     # Directories stay ours: whoever owns one can put a link where root is about to write.

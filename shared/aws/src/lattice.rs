@@ -109,12 +109,13 @@ impl Lattice {
         Self { client: Client::new(sdk) }
     }
 
-    /// The resource's tags; none when they are not ours to read (a resource another account shares with this one).
-    async fn tags(&self, arn: &str) -> Result<BTreeMap<String, String>, AwsError> {
+    /// The resource's tags; empty when they are not ours to read (a resource another account shares with this one), `None`
+    /// when it is gone since it was listed: what is being deleted must not be taken for somebody else's.
+    async fn tags(&self, arn: &str) -> Result<Option<BTreeMap<String, String>>, AwsError> {
         match self.client.list_tags_for_resource().resource_arn(arn).send().await.map_err(during(TAGS)) {
-            Ok(answer) => Ok(answer.tags.unwrap_or_default().into_iter().collect()),
-            // Gone since it was listed: the next look will not list it.
-            Err(error) if error.is_not_found() || error.kind == crate::error::Kind::Denied => Ok(BTreeMap::new()),
+            Ok(answer) => Ok(Some(answer.tags.unwrap_or_default().into_iter().collect())),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) if error.kind == crate::error::Kind::Denied => Ok(Some(BTreeMap::new())),
             Err(error) => Err(error),
         }
     }

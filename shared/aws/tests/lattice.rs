@@ -430,6 +430,21 @@ async fn a_partial_failure_is_an_error_although_the_answer_is_200() {
     assert_eq!(chain(&error), expected);
 }
 
+/// What is listed while it is being deleted, and has no tags any more when they are asked for, is not somebody else's: a
+/// teardown would take it for a stranger that keeps the network in use.
+#[tokio::test]
+async fn what_is_gone_before_its_tags_are_read_is_not_taken_for_a_strangers() {
+    for gone in ["sn-ours", "svc-1", "listener-1", "tg-old", "snva-1", "snsa-1"] {
+        let wire = wired(move |seen| {
+            let is_tags = seen.path.starts_with("/tags/") && seen.path.ends_with(gone);
+            if is_tags { missing() } else { account(seen) }
+        })
+        .await;
+        let look = Lattice::new(&wire.sdk()).look(&spec()).await.unwrap();
+        assert!(!format!("{look:?}").contains(&format!("Owned {{ id: \"{gone}\"")), "{gone}: {look:#?}");
+    }
+}
+
 #[tokio::test]
 async fn deleting_what_is_gone_is_done_and_what_is_in_use_is_a_conflict() {
     let deletions = [

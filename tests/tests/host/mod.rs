@@ -4,6 +4,8 @@
 //! reload hook says so, as a real one does; a pair that does not match stops it for good, as it does Apache.
 
 pub(crate) mod crash;
+mod disk;
+mod drivers;
 
 use std::fs;
 use std::io::{Read as _, Write as _};

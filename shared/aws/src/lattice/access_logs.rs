@@ -40,7 +40,7 @@ impl Lattice {
         };
         let mut seen = Vec::with_capacity(list.len());
         for one in list {
-            let owned = self.owned(&spec.stack, one.id, one.arn).await?;
+            let Some(owned) = self.owned(&spec.stack, one.id, one.arn).await? else { continue };
             seen.push(SeenAccessLog { owned, destination: one.destination_arn });
         }
         Ok(seen)

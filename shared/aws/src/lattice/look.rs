@@ -61,9 +61,10 @@ impl Lattice {
         Ok(Look { network, vpc_associations, target_groups, service, listeners, service_associations, access_logs })
     }
 
-    pub(super) async fn owned(&self, stack: &StackName, id: String, arn: String) -> Result<Owned, AwsError> {
+    /// `None` if it is gone.
+    pub(super) async fn owned(&self, stack: &StackName, id: String, arn: String) -> Result<Option<Owned>, AwsError> {
         let tags = self.tags(&arn).await?;
-        Ok(owned_by(stack, id, arn, tags))
+        Ok(tags.map(|tags| owned_by(stack, id, arn, tags)))
     }
 
     pub(super) async fn network(&self, stack: &StackName) -> Result<Option<SeenNetwork>, AwsError> {
@@ -75,7 +76,7 @@ impl Lattice {
         for network in list.into_iter().filter(|network| network.name.as_deref() == Some(&name)) {
             let id = present(NETWORKS, "a service network's id", network.id)?;
             let arn = present(NETWORKS, "a service network's ARN", network.arn)?;
-            let owned = self.owned(stack, id, arn).await?;
+            let Some(owned) = self.owned(stack, id, arn).await? else { continue };
             if owned.ours || found.is_none() {
                 found = Some(SeenNetwork { owned, auth_policy: None });
             }
@@ -91,7 +92,7 @@ impl Lattice {
         for summary in list.into_iter().filter(|service| service.name.as_deref() == Some(&name)) {
             let id = present(SERVICES, "a service's id", summary.id)?;
             let arn = present(SERVICES, "a service's ARN", summary.arn)?;
-            let tags = self.tags(&arn).await?;
+            let Some(tags) = self.tags(&arn).await? else { continue };
             let record_zones = tag::zones(&tags);
             let owned = owned_by(stack, id, arn, tags);
             if !owned.ours && found.is_some() {
@@ -130,7 +131,7 @@ impl Lattice {
         let id = present(GROUPS, "a target group's id", summary.id)?;
         let arn = present(GROUPS, "a target group's ARN", summary.arn)?;
         let name = present(GROUPS, "a target group's name", summary.name)?;
-        let owned = self.owned(stack, id, arn).await?;
+        let Some(owned) = self.owned(stack, id, arn).await? else { return Ok(None) };
         if owned.ours || name == wanted { self.group_detail(owned).await } else { Ok(None) }
     }
 
@@ -186,8 +187,9 @@ impl Lattice {
                 Err(gone) if gone.is_not_found() => continue,
                 Err(error) => return Err(error),
             };
+            let Some(owned) = self.owned(stack, id, arn).await? else { continue };
             seen.push(SeenListener {
-                owned: self.owned(stack, id, arn).await?,
+                owned,
                 port: present(LISTENERS, "a listener's port", port)?,
                 is_tls_passthrough: summary.protocol.is_some_and(|protocol| protocol.as_str() == "TLS_PASSTHROUGH"),
                 forwards: forwards(detail.default_action),
@@ -254,8 +256,8 @@ impl Lattice {
             .into_iter()
             .filter_map(|id| SecurityGroupId::parse(id).ok())
             .collect();
-        seen.owned = self.owned(stack, seen.owned.id, seen.owned.arn).await?;
-        Ok(Some(seen))
+        let Some(owned) = self.owned(stack, seen.owned.id, seen.owned.arn).await? else { return Ok(None) };
+        Ok(Some(SeenVpcAssociation { owned, ..seen }))
     }
 
     async fn service_associations(
@@ -300,8 +302,9 @@ impl Lattice {
             };
             state = status(detail.status.as_ref().map(|s| s.as_str()), detail.failure_code, detail.failure_message);
         }
+        let Some(owned) = self.owned(stack, id, arn).await? else { return Ok(None) };
         Ok(Some(SeenServiceAssociation {
-            owned: self.owned(stack, id, arn).await?,
+            owned,
             network_id: present(SERVICE_ASSOCIATIONS, "an association's network", summary.service_network_id)?,
             service_id: present(SERVICE_ASSOCIATIONS, "an association's service", summary.service_id)?,
             status: state,

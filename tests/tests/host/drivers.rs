@@ -1,0 +1,57 @@
+//! The drivers as they are where the owner names no program of their own: Amazon Linux 2023 and Debian, played by
+//! programs of the system's names that write down how they were called.
+
+use std::fs;
+use std::path::Path;
+
+use super::Host;
+use crate::bundles::{authority, minted};
+
+/// A configuration test by another name each.
+const TEST: &str = "#!/bin/sh\necho \"${0##*/} $*\" >>\"$HOST/calls\"\n[ ! -e \"$HOST/refuse-test\" ]\n";
+
+/// Knows one unit, which is not running at first. Who asks for anything but a start or a reload is refused.
+const SYSTEMCTL: &str = r#"#!/bin/sh
+echo "systemctl $*" >>"$HOST/calls"
+case "$1" in
+is-active) [ -e "$HOST/active" ] ;;
+start | reload) touch "$HOST/active"; date +%s%N >"$HOST/served" ;;
+*) exit 64 ;;
+esac
+"#;
+
+/// What was called since the last time.
+fn called(host: &Host) -> Vec<String> {
+    let calls = fs::read_to_string(host.at("calls")).unwrap();
+    fs::remove_file(host.at("calls")).unwrap();
+    calls.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_systems_own_programs_test_start_and_reload_its_own_unit() {
+    // Amazon Linux's unit reads a directory, too.
+    let more = if Path::new("/etc/haproxy/conf.d").is_dir() { " -f /etc/haproxy/conf.d" } else { "" };
+    let haproxy = format!("haproxy -c -q -f /etc/haproxy/haproxy.cfg{more}");
+    for (driver, test, unit) in [
+        ("httpd", "httpd -t", "httpd"),
+        ("httpd", "apache2ctl configtest", "apache2"),
+        ("nginx", "nginx -t", "nginx"),
+        ("haproxy", &haproxy, "haproxy"),
+    ] {
+        let (host, authority) = (Host::new(), authority());
+        host.configure(&host.usual().replace("driver=hook", &format!("driver={driver}")));
+        host.executable(&format!("bin/{}", test.split(' ').next().unwrap()), TEST);
+        host.executable("bin/systemctl", SYSTEMCTL);
+        let active = format!("systemctl is-active --quiet {unit}");
+        for (generation, verb) in [(1, "start"), (2, "reload")] {
+            let pair = minted(&authority, time::Duration::ZERO);
+            let said = host.install(generation, &pair);
+            assert_eq!((said.code(), host.served()), ("installed", Some(pair.fingerprint)), "{test}: {said:?}");
+            assert_eq!(called(&host), [test, &active, &format!("systemctl {verb} {unit}")], "{test}");
+        }
+        fs::write(host.at("refuse-test"), "").unwrap();
+        let said = host.install(3, &minted(&authority, time::Duration::ZERO));
+        assert!(said.last["detail"].as_str().unwrap().starts_with("configTestFailed"), "{test}: {said:?}");
+        assert_eq!(called(&host), [test, test], "a server that would not take it is told nothing");
+    }
+}
