@@ -5,6 +5,7 @@
 //! under the passphrase, so that nothing of the product judges itself. Others are metadata only.
 
 mod issued;
+mod request;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -49,13 +50,20 @@ pub struct Acm {
     authorities: Authorities,
     passphrases: Arc<Mutex<Vec<String>>>,
     router: EventRouter,
+    /// Where Route 53 answers, whose public zones are the public DNS.
+    route53: Option<String>,
     address: SocketAddr,
 }
 
 #[derive(Debug, Clone)]
 struct Certificate {
     number: u32,
-    domain: String,
+    /// The common name first.
+    names: Vec<String>,
+    /// `KeyAlgorithm`.
+    key: &'static str,
+    /// What it was requested with.
+    request: Option<request::Request>,
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
     renewals: u32,
@@ -76,10 +84,22 @@ struct Refusal(&'static str, String);
 impl Acm {
     /// Serves ACM's API on a loopback port; its authorities and keys are kept in a directory of their own.
     pub async fn start(router: EventRouter, directory: PathBuf) -> io::Result<Self> {
+        Self::start_validating(router, directory, None).await
+    }
+
+    /// The same, with the public zones of `route53` (an endpoint) to look for validation records in.
+    pub async fn start_validating(router: EventRouter, directory: PathBuf, route53: Option<&str>) -> io::Result<Self> {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
         let authorities = Authorities::at(directory);
         let (certificates, passphrases) = Default::default();
-        let acm = Self { certificates, authorities, passphrases, router, address: listener.local_addr()? };
+        let acm = Self {
+            certificates,
+            authorities,
+            passphrases,
+            router,
+            route53: route53.map(str::to_owned),
+            address: listener.local_addr()?,
+        };
         let app = Router::new().fallback(answer).with_state(acm.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
         Ok(acm)
@@ -97,17 +117,18 @@ impl Acm {
 
     /// A certificate that may be exported; its ARN.
     pub async fn issue_exportable(&self, domain: &str, kind: Kind, now: OffsetDateTime) -> io::Result<String> {
-        let pair = self.authorities.issue(domain, kind).await?;
+        let pair = self.authorities.issue(&[domain.to_owned()], kind, kind.key()).await?;
         Ok(self.add(domain, kind, Some(pair), now))
     }
 
     fn add(&self, domain: &str, kind: Kind, pair: Option<Pair>, now: OffsetDateTime) -> String {
         let Ok(mut certificates) = self.certificates.lock() else { return String::new() };
-        let number = u32::try_from(certificates.len()).unwrap_or(u32::MAX).saturating_add(1);
-        let arn = format!("arn:aws:acm:{REGION}:{ACCOUNT}:certificate/00000000-0000-4000-8000-{number:012x}");
+        let (number, arn) = next(&certificates);
         let certificate = Certificate {
             number,
-            domain: domain.to_owned(),
+            names: vec![domain.to_owned()],
+            key: kind.key(),
+            request: None,
             not_before: now,
             not_after: now + LIFE,
             renewals: 0,
@@ -127,7 +148,7 @@ impl Acm {
         let detail = json!({
             "Action": "RENEWAL",
             "CertificateType": certificate.kind.text(),
-            "CommonName": certificate.domain,
+            "CommonName": certificate.domain(),
             "DomainValidationMethod": "DNS",
             "CertificateCreatedDate": rfc3339(certificate.not_before),
             "CertificateExpirationDate": rfc3339(certificate.not_after),
@@ -148,12 +169,12 @@ impl Acm {
         let pair = match former.pair {
             None => None,
             // What cannot be made is not renewed, and the story notices.
-            Some(_) => Some(self.authorities.issue(&former.domain, former.kind).await.ok()?),
+            Some(_) => Some(self.authorities.issue(&former.names, former.kind, former.key).await.ok()?),
         };
         self.change(arn, |certificate| {
             certificate.renewals += 1;
             (certificate.not_before, certificate.not_after) = (now, now + LIFE);
-            (certificate.pair, certificate.exported) = (pair, false);
+            (certificate.pair, certificate.exported, certificate.failure) = (pair, false, None);
         })
     }
 
@@ -163,7 +184,7 @@ impl Acm {
         if let Some(certificate) = self.change(arn, |certificate| certificate.failure = Some(reason)) {
             let detail = json!({
                 "CertificateType": certificate.kind.text(),
-                "CommonName": certificate.domain,
+                "CommonName": certificate.domain(),
                 "DomainValidationMethod": "DNS",
                 "RenewalStatusReason": reason,
                 "DaysToExpiry": 30,
@@ -177,7 +198,7 @@ impl Acm {
     /// Somebody revoked it; announced by `ACM Certificate Revoked`.
     pub async fn revoke(&self, arn: &str) {
         if let Some(certificate) = self.change(arn, |certificate| certificate.status = "REVOKED") {
-            let detail = json!({"CertificateType": certificate.kind.text(), "CommonName": certificate.domain});
+            let detail = json!({"CertificateType": certificate.kind.text(), "CommonName": certificate.domain()});
             self.announce("ACM Certificate Revoked", arn, detail).await;
         }
     }
@@ -185,8 +206,7 @@ impl Acm {
     /// ACM says that it has expired; announced by `ACM Certificate Expired`. Its bytes live on: only the word changes.
     pub async fn expire(&self, arn: &str) {
         if let Some(certificate) = self.change(arn, |certificate| certificate.status = "EXPIRED") {
-            let detail =
-                json!({"CertificateType": certificate.kind.text(), "CommonName": certificate.domain, "InUse": "FALSE"});
+            let detail = json!({"CertificateType": certificate.kind.text(), "CommonName": certificate.domain(), "InUse": "FALSE"});
             self.announce("ACM Certificate Expired", arn, detail).await;
         }
     }
@@ -215,7 +235,7 @@ impl Acm {
     pub async fn expire_soon(&self, arn: &str, days: i64, now: OffsetDateTime) {
         let changed = self.change(arn, |certificate| certificate.not_after = now + Duration::days(days));
         if let Some(certificate) = changed {
-            let detail = json!({"DaysToExpiry": days, "CommonName": certificate.domain});
+            let detail = json!({"DaysToExpiry": days, "CommonName": certificate.domain()});
             self.announce("ACM Certificate Approaching Expiration", arn, detail).await;
         }
     }
@@ -242,9 +262,12 @@ impl Acm {
                 let certificate = certificates.get(arn).ok_or_else(missing)?;
                 Ok(json!({"Certificate": certificate.describe(arn)}))
             }
-            "ListCertificates" => {
-                let summary = |(arn, one): (&String, &Certificate)| json!({"CertificateArn": arn, "DomainName": one.domain, "Status": "ISSUED"});
-                Ok(json!({"CertificateSummaryList": certificates.iter().map(summary).collect::<Vec<_>>()}))
+            "ListCertificates" => request::list(&certificates, body),
+            "ListTagsForCertificate" => {
+                let arn = body["CertificateArn"].as_str().unwrap_or_default();
+                let missing = || Refusal("ResourceNotFoundException", format!("Could not find certificate {arn}."));
+                let one = certificates.get(arn).ok_or_else(missing)?;
+                Ok(json!({"Tags": one.request.as_ref().map(|request| request.tags.clone()).unwrap_or_default()}))
             }
             other => Err(Refusal("UnknownOperationException", format!("the lab's ACM does not serve {other}"))),
         }
@@ -275,6 +298,12 @@ impl Acm {
     }
 }
 
+/// The number and the ARN of the next certificate.
+fn next(certificates: &BTreeMap<String, Certificate>) -> (u32, String) {
+    let number = u32::try_from(certificates.len()).unwrap_or(u32::MAX).saturating_add(1);
+    (number, format!("arn:aws:acm:{REGION}:{ACCOUNT}:certificate/00000000-0000-4000-8000-{number:012x}"))
+}
+
 /// 4 to 128 characters of ASCII, none of `#`, `$` and `%` (API reference, `ExportCertificate`); in JSON as base64.
 fn passphrase(sent: &Value) -> Result<String, Refusal> {
     let sent = sent.as_str().ok_or_else(|| invalid("1 validation error detected: Value at 'passphrase' is null"))?;
@@ -294,6 +323,14 @@ fn invalid(message: &str) -> Refusal {
 }
 
 impl Kind {
+    /// The kind of key that it has here.
+    fn key(self) -> &'static str {
+        match self {
+            Self::InUse | Self::Public => "RSA_2048",
+            Self::Private => "EC_prime256v1",
+        }
+    }
+
     /// `CertificateType`.
     fn text(self) -> &'static str {
         match self {
@@ -313,34 +350,50 @@ impl Certificate {
         let is_eligible = self.kind == Kind::InUse || self.exported;
         let mut description = json!({
             "CertificateArn": arn,
-            "DomainName": self.domain,
-            "SubjectAlternativeNames": [self.domain],
-            "Serial": self.serial(),
+            "DomainName": self.domain(),
+            "SubjectAlternativeNames": self.names,
             "Status": self.status,
             "Type": self.kind.text(),
-            "KeyAlgorithm": if self.kind == Kind::Public { "RSA-2048" } else { "EC-prime256v1" },
-            "NotBefore": self.not_before.unix_timestamp(),
-            "NotAfter": self.not_after.unix_timestamp(),
-            "IssuedAt": self.not_before.unix_timestamp(),
+            // As ACM describes it, with a hyphen for the first underscore.
+            "KeyAlgorithm": self.key.replacen('_', "-", 1),
             "InUseBy": in_use,
             "RenewalEligibility": if is_eligible { "ELIGIBLE" } else { "INELIGIBLE" },
         });
+        // Nothing of it exists before it is issued.
+        if self.status != "PENDING_VALIDATION" {
+            description["Serial"] = self.serial().into();
+            description["NotBefore"] = self.not_before.unix_timestamp().into();
+            description["NotAfter"] = self.not_after.unix_timestamp().into();
+            description["IssuedAt"] = self.not_before.unix_timestamp().into();
+        }
+        if let Some(request) = &self.request {
+            description["CreatedAt"] = request.at.unix_timestamp().into();
+            description["DomainValidationOptions"] = request.validation(&self.names, self.status);
+        }
         if self.kind != Kind::Private {
             let export = if self.kind == Kind::Public { "ENABLED" } else { "DISABLED" };
             description["Options"] = json!({"CertificateTransparencyLoggingPreference": "ENABLED", "Export": export});
         }
         if self.renewals > 0 || self.failure.is_some() {
-            let status = if self.failure.is_some() { "FAILED" } else { "SUCCESS" };
+            let status = match self.failure {
+                None => "SUCCESS",
+                Some("PENDING_DOMAIN_VALIDATION") => "PENDING_VALIDATION",
+                Some(_) => "FAILED",
+            };
             description["RenewalSummary"] = json!({
                 "RenewalStatus": status,
                 "UpdatedAt": self.not_before.unix_timestamp(),
-                "DomainValidationOptions": [{"DomainName": self.domain, "ValidationStatus": status}],
+                "DomainValidationOptions": [{"DomainName": self.domain(), "ValidationStatus": status}],
             });
         }
         if let Some(reason) = self.failure {
             description["RenewalSummary"]["RenewalStatusReason"] = reason.into();
         }
         description
+    }
+
+    fn domain(&self) -> &str {
+        self.names.first().map_or("", String::as_str)
     }
 
     /// As ACM prints it: pairs of hexadecimal digits with colons.
@@ -356,7 +409,11 @@ async fn answer(State(acm): State<Acm>, headers: HeaderMap, body: Bytes) -> Resp
     let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let operation = target.strip_prefix("CertificateManager.").unwrap_or_default();
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let answered = if operation == "ExportCertificate" { acm.export(&body).await } else { acm.call(operation, &body) };
+    let answered = match operation {
+        "ExportCertificate" => acm.export(&body).await,
+        "RequestCertificate" => acm.request(&body, OffsetDateTime::now_utc()),
+        other => acm.call(other, &body),
+    };
     let (status, answer) = match answered {
         Ok(answer) => (StatusCode::OK, answer),
         Err(Refusal(kind, message)) => (StatusCode::BAD_REQUEST, json!({"__type": kind, "message": message})),

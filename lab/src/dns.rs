@@ -19,7 +19,7 @@ use crate::lattice::Lattice;
 
 pub mod zones;
 
-pub use zones::{Zones, ZonesError};
+pub use zones::{Zones, ZonesError, public_cnames};
 
 /// Lattice's own names live for a minute; the lab wants changes seen at once.
 const TTL_S: u32 = 1;

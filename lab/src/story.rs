@@ -273,6 +273,7 @@ async fn chapters(
             Scenario::Drift => drift::told(tale, options, report, ui).await?,
             Scenario::Scale => scale::told(tale, options, report, ui).await?,
             Scenario::Teardown => teardown::told(tale, ui).await?,
+            Scenario::AcmRequest => acm::request::told(tale, options, report, ui).await?,
             Scenario::AcmRenewal
             | Scenario::AcmLostEvent
             | Scenario::AcmActionRequired

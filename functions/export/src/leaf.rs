@@ -4,10 +4,11 @@
 use espalier_aws::acm::Certificates;
 use espalier_aws::parameters::leaves::{Leaves, Place};
 use espalier_aws::specs::Specs;
+use espalier_domain::acm::request;
 use espalier_domain::failure::chain;
 use espalier_domain::id::{AcmArn, leaf_parameter};
 use espalier_domain::record::{ExportRecord, GenerationRecord};
-use espalier_domain::spec::{AllowedDomains, Manage, Spec};
+use espalier_domain::spec::{AcmSource, AllowedDomains, Manage, Spec};
 use espalier_domain::work::{ExportItem, WorkResult};
 use espalier_edge::EdgeError;
 use espalier_pki::export::{self, ExportError, Exported, Passphrase, Wanted};
@@ -45,9 +46,7 @@ impl Exporter {
         now: OffsetDateTime,
     ) -> Result<GenerationRecord, EdgeError> {
         let spec = self.spec(item).await?;
-        let Some(certificate) = spec.certificate.source() else {
-            return Err(EdgeError::refused(format!("`certificate.issuer` of {} is not `acm`", item.stack)));
-        };
+        let certificate = &self.source(&spec).await?;
         let exported = self.open(&spec, certificate, now).await?;
         is_as_planned(item, newest, certificate, exported.facts())?;
         let (bundle, anchor) = exported.assemble().map_err(|error| EdgeError::refused(chain(&error)))?;
@@ -60,6 +59,20 @@ impl Exporter {
             "generation exported"
         );
         Ok(record)
+    }
+
+    /// The certificate that the spec names, or the one that was requested for it.
+    async fn source(&self, spec: &Spec) -> Result<AcmArn, EdgeError> {
+        let stack = &spec.stack;
+        match spec.certificate.source() {
+            None => Err(EdgeError::refused(format!("`certificate.issuer` of {stack} is not `acm`"))),
+            Some(AcmSource::CertificateArn(named)) => Ok(named.clone()),
+            Some(AcmSource::Request(_)) => {
+                let made = self.leaves.ledger.requested(stack).await?;
+                let made = made.filter(|made| made.request == request::mark(spec)).map(|made| made.certificate);
+                made.ok_or_else(|| EdgeError::conflict(format!("no certificate was requested for {stack} yet")))
+            }
+        }
     }
 
     /// The passphrase and the encrypted key live and end here.

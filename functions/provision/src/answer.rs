@@ -1,10 +1,11 @@
 //! What `provision` answers: one outcome, and with a sweep one per stack.
 
 use espalier_aws::bus::Event;
+use espalier_domain::acm::request;
 use espalier_domain::failure::Word;
 use espalier_domain::id::StackName;
 use espalier_domain::network::{Action, Finding, Left, PITFALLS, PitfallAnswer, render};
-use espalier_domain::plan::{Block, BlockCode, Outcome, OutcomeKind, Plan, ReportedStep};
+use espalier_domain::plan::{Block, BlockCode, Outcome, OutcomeKind, Plan, ReportedStep, Step};
 use espalier_edge::EdgeError;
 use espalier_reconcile::{FailedStep, Report};
 use serde::Serialize;
@@ -145,8 +146,9 @@ impl StackAnswer {
         Self::bare(outcome(OutcomeKind::Converged, Some(stack.to_string()), None))
     }
 
-    /// What would be done.
-    pub(crate) fn planned(stack: &StackName, plan: &Plan<Action>) -> Self {
+    /// What would be done, about the network and about the certificate that is requested.
+    pub(crate) fn planned(stack: &StackName, network: &Plan<Action>, certificate: &Plan<request::Action>) -> Self {
+        let plan = together(network, certificate);
         let kind = if plan.is_converged() {
             OutcomeKind::Converged
         } else if plan.blocks.is_empty() {
@@ -154,17 +156,14 @@ impl StackAnswer {
         } else {
             OutcomeKind::Blocked
         };
-        let reported = |step: &espalier_domain::plan::Step<Action>| ReportedStep {
-            wave: 1,
-            action: step.action.to_string(),
-            because: step.because.clone(),
-        };
+        let reported =
+            |step: &Step<String>| ReportedStep { wave: 1, action: step.action.clone(), because: step.because.clone() };
         let outcome = Outcome {
             steps: plan.steps.iter().map(reported).collect(),
             blocks: plan.blocks.clone(),
             ..outcome(kind, Some(stack.to_string()), plan.retry_after_s())
         };
-        let mut text = render(plan);
+        let mut text = render(&plan);
         if !plan.steps.is_empty() {
             text.push_str("this is the first wave; later ones depend on what it makes and cannot be told before\n");
         }
@@ -174,6 +173,34 @@ impl StackAnswer {
 
 fn outcome(kind: OutcomeKind, stack: Option<String>, retry_after_s: Option<u32>) -> Outcome {
     Outcome { outcome: kind, stack, retry_after_s, steps: Vec::new(), blocks: Vec::new(), work: Vec::new() }
+}
+
+/// Two plans as one, their actions in words.
+fn together(network: &Plan<Action>, certificate: &Plan<request::Action>) -> Plan<String> {
+    fn in_words<A: ToString>(plan: &Plan<A>) -> impl Iterator<Item = Step<String>> {
+        plan.steps.iter().map(|step| Step { action: step.action.to_string(), because: step.because.clone() })
+    }
+    Plan {
+        steps: in_words(network).chain(in_words(certificate)).collect(),
+        waits: network.waits.iter().chain(&certificate.waits).cloned().collect(),
+        blocks: network.blocks.iter().chain(&certificate.blocks).cloned().collect(),
+    }
+}
+
+/// What the two loops came to, as one: what needs a person comes before what needs time.
+pub(crate) fn both(network: Report, certificate: Report) -> Report {
+    let of = [network.outcome.outcome, certificate.outcome.outcome];
+    let kind =
+        [OutcomeKind::Blocked, OutcomeKind::Work, OutcomeKind::Pending].into_iter().find(|kind| of.contains(kind));
+    let retries = [network.outcome.retry_after_s, certificate.outcome.retry_after_s];
+    let outcome = Outcome {
+        outcome: kind.unwrap_or(OutcomeKind::Converged),
+        retry_after_s: retries.into_iter().flatten().min(),
+        steps: [network.outcome.steps, certificate.outcome.steps].concat(),
+        blocks: [network.outcome.blocks, certificate.outcome.blocks].concat(),
+        ..network.outcome
+    };
+    Report { outcome, failures: [network.failures, certificate.failures].concat() }
 }
 
 /// The steps that deleted something, without their sign.
@@ -287,11 +314,14 @@ mod tests {
         let mut plan = Plan::default();
         let action = Action::DeleteService { service_id: "svc-1".into(), name: "payments".into() };
         plan.step(action, "state is absent");
-        let planned = StackAnswer::planned(&stack, &plan);
+        let planned = StackAnswer::planned(&stack, &plan, &Plan::default());
         assert_eq!(planned.outcome.outcome, OutcomeKind::Pending);
         assert_eq!(planned.outcome.steps[0].wave, 1);
         let text = planned.plan.unwrap();
         assert!(text.contains("- Service payments (state is absent)") && text.contains("first wave"), "{text}");
-        assert_eq!(StackAnswer::planned(&stack, &Plan::default()).outcome.outcome, OutcomeKind::Converged);
+        assert_eq!(
+            StackAnswer::planned(&stack, &Plan::default(), &Plan::default()).outcome.outcome,
+            OutcomeKind::Converged
+        );
     }
 }

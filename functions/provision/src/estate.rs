@@ -231,7 +231,7 @@ impl<C: Clock> Network<'_, C> {
     }
 }
 
-fn of_ledger(error: LedgerError) -> AwsError {
+pub(crate) fn of_ledger(error: LedgerError) -> AwsError {
     match error {
         LedgerError::Aws(error) => error,
         LedgerError::Contended(_) => AwsError::coded("ledger", "ConflictException", chain(&error)),

@@ -5,12 +5,14 @@
 //! [`espalier_domain::network::plan`]'s decision; here is only which stacks to look at and what to answer.
 
 mod answer;
+mod certificate;
 mod estate;
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use espalier_aws::SdkConfig;
+use espalier_aws::acm::Certificates;
 use espalier_aws::bus::{About, Bus, Event};
 use espalier_aws::lattice::Lattice;
 use espalier_aws::ledger::Ledger;
@@ -18,6 +20,7 @@ use espalier_aws::route53::Route53;
 use espalier_aws::specs::Specs;
 use espalier_aws_autoscaling::AutoScaling;
 use espalier_aws_ec2::Ec2;
+use espalier_domain::acm::request;
 use espalier_domain::failure::{Failure as _, chain};
 use espalier_domain::id::{StackName, spec_parameter};
 use espalier_domain::network::{diagnose, plan};
@@ -27,9 +30,10 @@ use espalier_domain::work::WorkItem;
 use espalier_edge::metric::{self, Unit};
 use espalier_edge::{Direct, EdgeError, Env, Function, Hint, HintKind, Invocation, Mode, Trigger};
 use espalier_reconcile::{Clock, FailedStep, Limits, SystemClock, World, jitter, reconcile};
-use futures::{StreamExt, stream};
+use futures::{StreamExt, join, stream};
 
 pub use answer::{Answer, StackAnswer};
+use certificate::Requested;
 use estate::{Hands, Network};
 
 /// Stacks looked at side by side in a sweep; one that waits for AWS must not keep the others waiting.
@@ -48,11 +52,23 @@ pub struct Provision<C = SystemClock> {
     lattice: Lattice,
     ec2: Ec2,
     route53: Route53,
+    certificates: Certificates,
     scaling: AutoScaling,
     ledger: Ledger,
     bus: Bus,
     allowed: AllowedDomains,
     clock: C,
+}
+
+/// Which specs an event may concern.
+type Filter<'a> = &'a (dyn Fn(&Spec) -> bool + Sync);
+
+/// Whether a spec selects this Auto Scaling group.
+fn selects(spec: &Spec, group: &str) -> bool {
+    match &spec.targets.select {
+        Select::AutoScalingGroups(names) => names.iter().any(|name| name == group),
+        Select::InstanceIds(_) | Select::Tag { .. } => false,
+    }
 }
 
 impl Function for Provision {
@@ -80,6 +96,7 @@ impl<C: Clock> Provision<C> {
             lattice: Lattice::new(sdk),
             ec2: Ec2::new(sdk),
             route53: Route53::new(sdk),
+            certificates: Certificates::new(sdk),
             scaling: AutoScaling::new(sdk),
             ledger: Ledger::new(sdk, table),
             bus: Bus::new(sdk),
@@ -134,19 +151,22 @@ impl<C: Clock> Provision<C> {
                 Answer::one(self.converge(stack, text, limits).await)
             }
             (HintKind::Sweep | HintKind::Spec | HintKind::Own | HintKind::Instance, _) => {
-                self.sweep(hint.scaling_group.as_deref(), limits).await
+                let selects = hint.scaling_group.as_deref().map(|group| move |spec: &Spec| selects(spec, group));
+                self.sweep(selects.as_ref().map(|selects| selects as Filter<'_>), limits).await
             }
-            // Certificates, commands and other parameters change nothing about the network.
-            (HintKind::Certificate | HintKind::Command | HintKind::Parameter | HintKind::Health, _) => {
-                Answer::several(Vec::new())
-            }
+            // Whose validation records may be gone is not said: whoever requests a certificate is looked at.
+            (HintKind::Certificate, _) => self.sweep(Some(&|spec| request::wanted(spec).is_some()), limits).await,
+            // Commands and other parameters change nothing about the network.
+            (HintKind::Command | HintKind::Parameter | HintKind::Health, _) => Answer::several(Vec::new()),
         }
     }
 
-    /// Looks at every stack, or at every one that selects this Auto Scaling group.
-    async fn sweep(&self, group: Option<&str>, limits: Limits) -> Result<Answer, EdgeError> {
-        let found = self.specs.all().await?;
-        let concerned = found.into_iter().filter(|found| group.is_none_or(|group| self.selects(&found.text, group)));
+    /// Looks at every stack, or at those that pass the filter, which no spec does that cannot be read.
+    async fn sweep(&self, filter: Option<Filter<'_>>, limits: Limits) -> Result<Answer, EdgeError> {
+        let mut concerned = self.specs.all().await?;
+        if let Some(passes) = filter {
+            concerned.retain(|found| parse(&found.text, &self.allowed).is_ok_and(|spec| passes(&spec)));
+        }
         let answers = stream::iter(concerned)
             .map(|found| async move {
                 match StackName::parse(found.name.as_str()) {
@@ -160,13 +180,6 @@ impl<C: Clock> Provision<C> {
         Answer::several(answers)
     }
 
-    fn selects(&self, text: &str, group: &str) -> bool {
-        parse(text, &self.allowed).is_ok_and(|spec| match &spec.targets.select {
-            Select::AutoScalingGroups(names) => names.iter().any(|name| name == group),
-            Select::InstanceIds(_) | Select::Tag { .. } => false,
-        })
-    }
-
     /// The whole loop for one stack, and the event about it.
     async fn converge(&self, stack: &StackName, text: Option<String>, limits: Limits) -> StackAnswer {
         let (about, answer, found) = match self.spec(stack, text) {
@@ -174,7 +187,12 @@ impl<C: Clock> Provision<C> {
             Ok(spec) if spec.manage == Manage::Nothing => return self.observe_only(&spec).await,
             Ok(spec) => {
                 let network = self.network(&spec, Hands::Writing);
-                let report = reconcile(&network, &self.clock, limits, jitter).await;
+                let requested = self.requested(&spec);
+                let (report, certificate) = join!(
+                    reconcile(&network, &self.clock, limits, jitter),
+                    reconcile(&requested, &self.clock, limits, jitter)
+                );
+                let report = answer::both(report, certificate);
                 let about =
                     About { stack: stack.clone(), owner: Some(spec.owner.clone()), notify: spec.notify.clone() };
                 let found = network.drift.into_inner().unwrap_or_default();
@@ -228,10 +246,11 @@ impl<C: Clock> Provision<C> {
             Err(blocked) => return Ok(*blocked),
         };
         if spec.manage == Manage::Nothing {
-            return Ok(StackAnswer::planned(stack, &Plan::default()));
+            return Ok(StackAnswer::planned(stack, &Plan::default(), &Plan::default()));
         }
         let plan = plan(&spec, &self.network(&spec, Hands::Tied).observe().await?);
-        Ok(StackAnswer::planned(stack, &plan))
+        let certificate = request::plan(&spec, &self.requested(&spec).observe().await?);
+        Ok(StackAnswer::planned(stack, &plan, &certificate))
     }
 
     /// What is wrong with a running stack, changing nothing.
@@ -259,6 +278,11 @@ impl<C: Clock> Provision<C> {
             return Err(blocked(BlockCode::SpecInvalid, because));
         }
         Ok(Box::new(spec))
+    }
+
+    fn requested<'a>(&'a self, spec: &'a Spec) -> Requested<'a> {
+        let Self { certificates, route53, ledger, .. } = self;
+        Requested { certificates, route53, ledger, spec }
     }
 
     fn network<'a>(&'a self, spec: &'a Spec, hands: Hands) -> Network<'a, C> {

@@ -21,8 +21,8 @@ pub(crate) enum Concern {
 pub(crate) enum Filter {
     /// Every one.
     All,
-    /// Those that serve or follow this certificate.
-    Uses(AcmArn),
+    /// Those that serve or follow one of these certificates, or may have had one of them requested for them.
+    Uses(Vec<AcmArn>),
     /// Those that may have one of these instances among their targets.
     Selects(Vec<InstanceId>),
 }
@@ -34,7 +34,8 @@ pub(crate) fn of(hint: &Hint) -> Concern {
     }
     match hint.kind {
         HintKind::Certificate | HintKind::Health => {
-            Concern::Some(hint.certificate.clone().map_or(Filter::All, Filter::Uses))
+            let named = hint.certificates.clone();
+            Concern::Some(if named.is_empty() { Filter::All } else { Filter::Uses(named) })
         }
         HintKind::Instance | HintKind::Command if !hint.instances.is_empty() => {
             Concern::Some(Filter::Selects(hint.instances.clone()))
@@ -66,7 +67,10 @@ impl Filter {
     fn passes(&self, spec: &Spec) -> bool {
         match self {
             Self::All => true,
-            Self::Uses(arn) => spec.certificate.uses(arn),
+            // Which certificate was requested is in the ledger (`unused`).
+            Self::Uses(arns) => {
+                spec.certificate.request().is_some() || arns.iter().any(|arn| spec.certificate.names(arn))
+            }
             Self::Selects(instances) => match &spec.targets.select {
                 Select::InstanceIds(ids) => instances.iter().any(|instance| ids.contains(instance)),
                 // Whether it has the tag is not in the event.
@@ -86,7 +90,7 @@ mod tests {
             source: "aws.acm".into(),
             detail_type: String::new(),
             stack: None,
-            certificate: None,
+            certificates: Vec::new(),
             instances: Vec::new(),
             scaling_group: None,
             command_id: None,
@@ -99,10 +103,11 @@ mod tests {
         let named = Hint { stack: Some(stack.clone()), ..hint(HintKind::Command) };
         assert_eq!(of(&named), Concern::One(stack));
         let arn = AcmArn::parse("arn:aws:acm:eu-west-1:000000000000:certificate/61f50cd4").unwrap();
-        let renewed = Hint { certificate: Some(arn.clone()), ..hint(HintKind::Certificate) };
-        assert_eq!(of(&renewed), Concern::Some(Filter::Uses(arn.clone())));
-        let notice = Hint { certificate: Some(arn.clone()), ..hint(HintKind::Health) };
-        assert_eq!(of(&notice), Concern::Some(Filter::Uses(arn)));
+        let renewed = Hint { certificates: vec![arn.clone()], ..hint(HintKind::Certificate) };
+        assert_eq!(of(&renewed), Concern::Some(Filter::Uses(vec![arn.clone()])));
+        let both = vec![arn.clone(), AcmArn::parse(format!("{arn}0")).unwrap()];
+        let notice = Hint { certificates: both.clone(), ..hint(HintKind::Health) };
+        assert_eq!(of(&notice), Concern::Some(Filter::Uses(both)));
         for kind in [HintKind::Sweep, HintKind::Certificate, HintKind::Instance, HintKind::Health] {
             assert_eq!(of(&hint(kind)), Concern::Some(Filter::All), "{kind:?}");
         }

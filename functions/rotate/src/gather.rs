@@ -7,7 +7,7 @@ use espalier_aws::command::Commands;
 use espalier_aws::inventory::{Inventory, Node, Nodes, OPT_IN_TAG};
 use espalier_aws::ledger::{EpochSeen, Ledger};
 use espalier_aws::specs::Specs;
-use espalier_domain::acm::AcmEvidence;
+use espalier_domain::acm::{AcmEvidence, request};
 use espalier_domain::failure::chain;
 use espalier_domain::id::{InstanceId, Scope, StackName};
 use espalier_domain::plan::{Block, BlockCode};
@@ -100,14 +100,26 @@ impl Sources {
             )
             .map_err(EdgeError::from)
         };
-        let (facts, acm) = tokio::try_join!(ledger, self.acm(spec))?;
+        let source = async {
+            let mut policy = Policy::from_spec(spec, &self.allowed);
+            if let Some(source) = &mut policy.source
+                && source.is_requested
+            {
+                let made = self.ledger.requested(stack).await?;
+                source.certificate =
+                    made.filter(|made| made.request == request::mark(spec)).map(|made| made.certificate);
+            }
+            let acm = self.acm(&policy).await;
+            Ok((policy, acm))
+        };
+        let (facts, (policy, acm)) = tokio::try_join!(ledger, source)?;
         let (generations, mut attempts, sightings, authorities, through, look_since, membership) = facts;
         let fleet = self.fleet(spec, membership.as_ref()).await?;
         self.settle(stack, &generations, &mut attempts, hands, now).await?;
         let generations = generations.into_iter().filter(|record| record.scope == Scope::shared()).collect();
         Ok(Evidence {
             now,
-            policy: Policy::from_spec(spec),
+            policy,
             generations,
             targets: targets(fleet, attempts, sightings),
             authorities,
@@ -175,14 +187,14 @@ impl Sources {
     }
 
     /// The certificate that is served or followed. ACM that does not answer is no reason to stop delivering what is minted.
-    async fn acm(&self, spec: &Spec) -> Result<Option<AcmEvidence>, EdgeError> {
-        let follow = spec.certificate.follow.as_ref().map(|follow| &follow.certificate_arn);
-        let Some(certificate) = spec.certificate.source().or(follow) else { return Ok(None) };
+    async fn acm(&self, policy: &Policy) -> Option<AcmEvidence> {
+        let served = policy.source.as_ref().and_then(|source| source.certificate.as_ref());
+        let certificate = served.or(policy.follow.as_ref().map(|follow| &follow.certificate))?;
         match self.certificates.describe(certificate).await {
-            Ok(evidence) => Ok(Some(evidence)),
+            Ok(evidence) => Some(evidence),
             Err(error) => {
-                tracing::warn!(stack = %spec.stack, error = chain(&error), "the ACM certificate was not read");
-                Ok(None)
+                tracing::warn!(stack = %policy.stack, error = chain(&error), "the ACM certificate was not read");
+                None
             }
         }
     }

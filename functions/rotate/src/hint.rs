@@ -15,10 +15,10 @@ use espalier_edge::{Direct, EdgeError, Hint, Mode};
 use time::OffsetDateTime;
 
 use crate::answer::{self, Reader};
-use crate::concern::{self, Concern};
+use crate::concern::{self, Concern, Filter};
 use crate::forecast::{Answer, Forecast};
 use crate::gather::{Hands, Look, Sources};
-use crate::start;
+use crate::{start, unused};
 
 /// Answers a hint. One stack's failure keeps no other from being looked at; the first failure is the answer, so that
 /// the hint is delivered again.
@@ -31,6 +31,7 @@ pub(crate) async fn handle(
     let stacks = match concern::of(hint) {
         Concern::Nobody => Vec::new(),
         Concern::One(stack) => vec![stack],
+        Concern::Some(Filter::Uses(certificates)) => unused::users(sources, &certificates, now).await?,
         Concern::Some(filter) => filter.pick(&sources.specs.all().await?, &sources.allowed),
     };
     let mut outcomes = Vec::with_capacity(stacks.len());

@@ -11,6 +11,7 @@ mod gather;
 mod hint;
 mod pass;
 mod start;
+mod unused;
 
 use espalier_aws::acm::Certificates;
 use espalier_aws::command::Commands;

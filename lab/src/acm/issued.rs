@@ -36,15 +36,23 @@ impl Authorities {
         Self { directory, issued: Arc::default() }
     }
 
-    /// Issues a certificate for a domain. Amazon's public ones have RSA keys and a chain that ends in a cross-signed
+    /// Issues a certificate for names with a kind of key. Amazon's public ones have a chain that ends in a cross-signed
     /// root; those of a private authority bring its root along.
-    pub(super) async fn issue(&self, domain: &str, kind: Kind) -> io::Result<Pair> {
+    pub(super) async fn issue(&self, names: &[String], kind: Kind, key: &str) -> io::Result<Pair> {
         let mut issued = self.issued.lock().await;
         std::fs::create_dir_all(&self.directory)?;
-        let (name, above, key) = match kind {
-            Kind::InUse | Kind::Public => ("public", ["public-root", "public-1", "public-2"].as_slice(), RSA),
-            Kind::Private => ("private", ["private-root", "private-1"].as_slice(), CURVE),
+        let (name, above) = match kind {
+            Kind::InUse | Kind::Public => ("public", ["public-root", "public-1", "public-2"].as_slice()),
+            Kind::Private => ("private", ["private-root", "private-1"].as_slice()),
         };
+        let key = match key {
+            "RSA_2048" => RSA,
+            "EC_secp384r1" => CURVE_384,
+            _ => CURVE,
+        };
+        let domain = names.first().map_or("", String::as_str);
+        let listed: Vec<String> = names.iter().map(|name| format!("DNS:{name}")).collect();
+        let listed = listed.join(",");
         if !self.directory.join(format!("{name}-1.pem")).exists() {
             self.authorities(above).await?;
         }
@@ -53,7 +61,7 @@ impl Authorities {
         std::fs::write(
             self.directory.join("leaf.ext"),
             format!(
-                "subjectAltName=DNS:{domain}\nextendedKeyUsage=serverAuth\nbasicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+                "subjectAltName={listed}\nextendedKeyUsage=serverAuth\nbasicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
             ),
         )?;
         let issuer = above.last().copied().unwrap_or_default();
@@ -122,6 +130,7 @@ impl Authorities {
 }
 
 const RSA: &str = "-algorithm RSA -pkeyopt rsa_keygen_bits:2048";
+const CURVE_384: &str = "-algorithm EC -pkeyopt ec_paramgen_curve:P-384";
 const CURVE: &str = "-algorithm EC -pkeyopt ec_paramgen_curve:P-256";
 
 async fn run(mut command: Command) -> io::Result<String> {

@@ -57,6 +57,23 @@ pub struct RecordSet {
     pub values: Vec<String>,
 }
 
+/// The values of every CNAME record in the public zones of `route53` (an endpoint), by name: what ACM may see. Names and
+/// values are in lower case, without the trailing dot.
+pub async fn public_cnames(route53: &str) -> Result<BTreeMap<String, String>, ZonesError> {
+    let source = Source::new(route53);
+    let zones = read(&source.call("/2013-04-01/hostedzone").await?, "hostedzone", read_public_zones)?;
+    let mut found = BTreeMap::new();
+    for id in zones {
+        let path = format!("/2013-04-01/hostedzone/{id}/rrset");
+        for record in read(&source.call(&path).await?, &path, read_records)? {
+            if let ("CNAME", Some(value)) = (record.kind.as_str(), record.values.first()) {
+                found.insert(record.name, plain(value));
+            }
+        }
+    }
+    Ok(found)
+}
+
 impl Zones {
     /// The addresses of a name: `None` when the name does not exist, empty when it has no IPv4 address.
     /// `generated` knows the names that are in no zone, VPC Lattice's.
@@ -159,6 +176,15 @@ fn read_zones(document: &Document<'_>) -> Vec<(String, String)> {
         .collect()
 }
 
+fn read_public_zones(document: &Document<'_>) -> Vec<String> {
+    let zones = document.descendants().filter(|node| node.has_tag_name("HostedZone"));
+    let is_public = |zone: &Node<'_, '_>| {
+        let private = zone.descendants().find(|node| node.has_tag_name("PrivateZone"));
+        private.and_then(|node| node.text()).is_none_or(|text| text.trim() != "true")
+    };
+    zones.filter(is_public).filter_map(|zone| Some(text(zone, "Id")?.rsplit('/').next()?.to_owned())).collect()
+}
+
 fn read_records(document: &Document<'_>) -> Vec<RecordSet> {
     let sets = document.descendants().filter(|node| node.has_tag_name("ResourceRecordSet"));
     sets.filter_map(|set| {
@@ -230,6 +256,17 @@ mod tests {
         assert_eq!(look_up("notexample.com"), None);
         assert_eq!(look_up("text.example.com"), Some(vec![]));
         assert_eq!(look_up("loop.example.com"), Some(vec![]));
+    }
+
+    #[test]
+    fn a_private_zone_is_not_public() {
+        let zone = |id: &str, private: &str| {
+            format!(
+                "<HostedZone><Id>/hostedzone/{id}</Id><Name>example.com.</Name><Config><PrivateZone>{private}</PrivateZone></Config></HostedZone>"
+            )
+        };
+        let text = format!("<R>{}{}</R>", zone("Z1", "true"), zone("Z2", "false"));
+        assert_eq!(read(&text, "hostedzone", read_public_zones).unwrap(), ["Z2"]);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! of it, under client load; with and without the events that should announce it. What only ACM's owner can end is told
 //! under its code, and targets keep what they serve.
 
+pub(super) mod request;
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -54,6 +56,7 @@ pub(super) async fn told(
         | Scenario::Input
         | Scenario::Repair
         | Scenario::Policy
+        | Scenario::AcmRequest
         | Scenario::Replace
         | Scenario::Drift
         | Scenario::Scale

@@ -23,6 +23,9 @@ pub enum Scenario {
     Teardown,
     /// A public certificate of ACM's is exported and served, and renewed under client load.
     AcmRenewal,
+    /// The spec asks for a certificate: it is requested, validated, issued, served; and a record that is gone is written
+    /// again when ACM needs it to renew.
+    AcmRequest,
     /// ACM renews and no event says so: the sweep finds it.
     AcmLostEvent,
     /// ACM cannot renew without somebody's help.
@@ -50,6 +53,7 @@ impl Scenario {
             Self::Scale => "scale",
             Self::Teardown => "teardown",
             Self::AcmRenewal => "acm-renewal",
+            Self::AcmRequest => "acm-request",
             Self::AcmLostEvent => "acm-lost-event",
             Self::AcmActionRequired => "acm-action-required",
             Self::AcmExpired => "acm-expired",

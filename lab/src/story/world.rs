@@ -109,7 +109,8 @@ impl World {
 
         let chaos = Chaos::of(processes.clone());
         let router = EventRouter::new(&ministack).under(&chaos);
-        let acm = Acm::start(router.clone(), run.join("acm")).await.map_err(StoryError::io("starting ACM"))?;
+        let acm = Acm::start_validating(router.clone(), run.join("acm"), Some(&moto)).await;
+        let acm = acm.map_err(StoryError::io("starting ACM"))?;
         let autoscaling = AutoScaling::start(&moto, Arc::new(router.clone()))
             .await
             .map_err(StoryError::io("starting Auto Scaling"))?;

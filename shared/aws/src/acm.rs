@@ -1,10 +1,18 @@
-//! ACM: what `DescribeCertificate` shows of a certificate that a stack serves or follows, and its export.
+//! ACM: what `DescribeCertificate` shows of a certificate that a stack serves or follows, its export, and its request.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_acm::Client;
 use aws_sdk_acm::primitives::Blob;
-use aws_sdk_acm::types::{CertificateDetail, CertificateExport, RenewalEligibility};
-use espalier_domain::acm::{AcmEvidence, AcmKind, AcmRenewal, AcmStatus};
+use aws_sdk_acm::types::{
+    CertificateDetail, CertificateExport, CertificateOptions, Filters, KeyAlgorithm, RenewalEligibility, Tag,
+    ValidationMethod,
+};
+use aws_smithy_types::error::operation::BuildError;
+use espalier_domain::acm::request::Wish;
+use espalier_domain::acm::{AcmEvidence, AcmKind, AcmRenewal, AcmStatus, ValidationRecord};
 use espalier_domain::id::AcmArn;
 use espalier_pki::export::{Passphrase, Sealed};
 use espalier_pki::key::SecretText;
@@ -15,8 +23,23 @@ use crate::error::{AwsError, Kind, during};
 /// What the reader needs.
 pub const ACTIONS: &[&str] = &["acm:DescribeCertificate"];
 
+/// What the one who requests certificates needs; tags at a request are authorised as such.
+pub const REQUEST: &[&str] = &[
+    "acm:DescribeCertificate",
+    "acm:ListCertificates",
+    "acm:ListTagsForCertificate",
+    "acm:RequestCertificate",
+    "acm:AddTagsToCertificate",
+];
+
 /// What the one who takes keys out of ACM needs.
 pub const EXPORT: &[&str] = &["acm:ExportCertificate"];
+
+/// ACM's quotas are small, ten calls a second of a kind and fewer for others (ACM user guide, quotas), and certificates that
+/// were requested together are renewed together. So many attempts, so far apart at most, are some twenty seconds of
+/// patience: two hundred calls at once come through.
+const ATTEMPTS: u32 = 12;
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
 /// ACM's certificates.
 #[derive(Debug, Clone)]
@@ -27,7 +50,13 @@ pub struct Certificates {
 impl Certificates {
     /// The certificates of the configured account and region.
     pub fn new(sdk: &SdkConfig) -> Self {
-        Self { client: Client::new(sdk) }
+        let mut config = aws_sdk_acm::config::Builder::from(sdk);
+        // Whoever wants no repetition at all gets none.
+        if let Some(retry) = sdk.retry_config().filter(|retry| retry.max_attempts() > 1) {
+            let patient = retry.clone().with_max_attempts(ATTEMPTS).with_max_backoff(LONGEST_PAUSE);
+            config.set_retry_config(Some(patient));
+        }
+        Self { client: Client::from_conf(config.build()) }
     }
 
     /// Describes a certificate; one that does not exist is evidence, too.
@@ -44,6 +73,75 @@ impl Certificates {
             Err(error) if error.is_not_found() => Ok(AcmEvidence::missing(certificate.clone())),
             Err(error) => Err(error),
         }
+    }
+
+    /// Requests a public certificate that may be exported and is validated by DNS; repeated within an hour, the same one.
+    ///
+    /// # Errors
+    /// ACM's.
+    pub async fn request(&self, wish: &Wish) -> Result<AcmArn, AwsError> {
+        const CALL: &str = "acm:RequestCertificate";
+        let not_built = |error: BuildError| AwsError::unexpected(CALL, error.to_string());
+        let tag = |(key, value): (&String, &String)| Tag::builder().key(key).value(value).build().map_err(not_built);
+        let tags = wish.tags.iter().map(tag).collect::<Result<Vec<_>, _>>()?;
+        let others: Vec<String> = wish.other_names.iter().map(ToString::to_string).collect();
+        let sent = self
+            .client
+            .request_certificate()
+            .domain_name(wish.domain_name.as_str())
+            .set_subject_alternative_names((!others.is_empty()).then_some(others))
+            .validation_method(ValidationMethod::Dns)
+            .key_algorithm(KeyAlgorithm::from(wish.key_type.name()))
+            .options(CertificateOptions::builder().export(CertificateExport::Enabled).build())
+            .idempotency_token(&wish.token)
+            .set_tags(Some(tags))
+            .send()
+            .await;
+        let answer = sent.map_err(during(CALL))?;
+        arn(CALL, answer.certificate_arn)
+    }
+
+    /// The certificates of this common name and kind of key that carry these tags. A list is not read at once by
+    /// whoever was just made.
+    ///
+    /// # Errors
+    /// ACM's.
+    pub async fn tagged(&self, wish: &Wish) -> Result<Vec<AcmEvidence>, AwsError> {
+        const LIST: &str = "acm:ListCertificates";
+        let mut found = Vec::new();
+        let mut next = None;
+        loop {
+            // Without it only RSA_1024 and RSA_2048 are listed (API reference, `Filters`).
+            let filter = Filters::builder()
+                .key_types(KeyAlgorithm::from(wish.key_type.name()))
+                .export_option(CertificateExport::Enabled)
+                .build();
+            let page = self.client.list_certificates().includes(filter).set_next_token(next).send().await;
+            let page = page.map_err(during(LIST))?;
+            for one in page.certificate_summary_list.unwrap_or_default() {
+                if one.domain_name.as_deref() == Some(wish.domain_name.as_str()) {
+                    let certificate = arn(LIST, one.certificate_arn)?;
+                    if self.is_tagged(&certificate, wish).await? {
+                        found.push(self.describe(&certificate).await?);
+                    }
+                }
+            }
+            next = page.next_token;
+            if next.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn is_tagged(&self, certificate: &AcmArn, wish: &Wish) -> Result<bool, AwsError> {
+        let answer = self.client.list_tags_for_certificate().certificate_arn(certificate.as_str()).send().await;
+        let tags = match answer.map_err(during("acm:ListTagsForCertificate")) {
+            Ok(answer) => answer.tags.unwrap_or_default(),
+            Err(error) if error.is_not_found() => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let has = |key: &String, value: &String| tags.iter().any(|tag| tag.key == *key && tag.value() == Some(value));
+        Ok(wish.tags.iter().all(|(key, value)| has(key, value)))
     }
 
     /// Exports a certificate: its key comes encrypted under the passphrase, which the SDK copies into its request and
@@ -76,6 +174,20 @@ fn in_progress(error: AwsError) -> AwsError {
     AwsError { kind, ..error }
 }
 
+fn arn(call: &'static str, given: Option<String>) -> Result<AcmArn, AwsError> {
+    let given = given.ok_or_else(|| AwsError::unexpected(call, "a certificate without an ARN"))?;
+    AcmArn::parse(given).map_err(|error| AwsError::unexpected(call, error.to_string()))
+}
+
+/// The validation records, each once: a domain and the wildcard below it share one.
+fn validation(detail: &CertificateDetail) -> Vec<ValidationRecord> {
+    let bare = |name: &str| name.trim_end_matches('.').to_ascii_lowercase();
+    let records = detail.domain_validation_options().iter().filter_map(|option| option.resource_record());
+    let all: BTreeSet<ValidationRecord> =
+        records.map(|record| ValidationRecord { name: bare(record.name()), value: bare(record.value()) }).collect();
+    all.into_iter().collect()
+}
+
 fn evidence(certificate: &AcmArn, detail: &CertificateDetail) -> AcmEvidence {
     AcmEvidence {
         certificate: certificate.clone(),
@@ -90,6 +202,8 @@ fn evidence(certificate: &AcmArn, detail: &CertificateDetail) -> AcmEvidence {
             status: renewal.renewal_status().as_str().to_owned(),
             reason: renewal.renewal_status_reason().map(|reason| reason.as_str().to_owned()),
         }),
+        failure: detail.failure_reason().map(|reason| reason.as_str().to_owned()),
+        validation: validation(detail),
     }
 }
 

@@ -13,6 +13,8 @@
 //! | `STACK#<stack>` | `THROUGH` | [`ThroughRecord`](espalier_domain::record::ThroughRecord) |
 //! | `STACK#<stack>` | `EPOCH` | [`EpochRecord`](espalier_domain::record::EpochRecord) |
 //! | `MEMBERS#<stack>` | `MEMBERSHIP` | [`MembershipRecord`](espalier_domain::record::MembershipRecord) |
+//! | `MEMBERS#<stack>` | `CERTIFICATE` | [`RequestedRecord`](espalier_domain::record::RequestedRecord) |
+//! | `LAPSING` | `<certificate ARN>#<end>` | [`LapsingRecord`](espalier_domain::record::LapsingRecord) |
 //! | `AUTHORITIES` | `AUTHORITY#<id>` | [`AuthorityRecord`](espalier_domain::record::AuthorityRecord) |
 //!
 //! A lost answer does not lie: the SDK repeats a call whose answer got lost, and the repetition then fails on the
@@ -22,6 +24,7 @@
 mod attempts;
 mod epochs;
 mod generations;
+mod lapsing;
 mod membership;
 mod sightings;
 

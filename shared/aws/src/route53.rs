@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 
 use aws_config::SdkConfig;
 use aws_sdk_route53::Client;
-use aws_sdk_route53::types::{AliasTarget, Change, ChangeAction, ChangeBatch, ResourceRecordSet, RrType, VpcRegion};
+use aws_sdk_route53::types::{
+    AliasTarget, Change, ChangeAction, ChangeBatch, ResourceRecord, ResourceRecordSet, RrType, VpcRegion,
+};
 use aws_smithy_types::error::operation::BuildError;
 use espalier_domain::id::{HostName, HostedZoneId, VpcId};
 
@@ -20,6 +22,9 @@ const GET: &str = "route53:GetHostedZone";
 const OF_VPC: &str = "route53:ListHostedZonesByVPC";
 const LIST: &str = "route53:ListResourceRecordSets";
 const CHANGE: &str = "route53:ChangeResourceRecordSets";
+
+/// How long resolvers keep a validation record; ACM asks seldom.
+const VALIDATION_TTL_S: i64 = 300;
 
 /// A hosted zone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,23 +124,23 @@ impl Route53 {
     /// # Errors
     /// When Route 53 cannot be asked.
     pub async fn records(&self, zone: &HostedZoneId, name: &HostName) -> Result<Vec<Record>, AwsError> {
-        Ok(self.sets(zone, name).await?.iter().map(record).collect())
+        Ok(self.sets(zone, name.as_str()).await?.iter().map(record).collect())
     }
 
-    async fn sets(&self, zone: &HostedZoneId, name: &HostName) -> Result<Vec<ResourceRecordSet>, AwsError> {
+    async fn sets(&self, zone: &HostedZoneId, name: &str) -> Result<Vec<ResourceRecordSet>, AwsError> {
         let mut found = Vec::new();
         // The list starts at the name and runs in order, so the first other name ends it.
         let mut call = self.client.list_resource_record_sets().hosted_zone_id(zone.as_str());
-        call = call.start_record_name(name.as_str());
+        call = call.start_record_name(name);
         loop {
             let page = call.clone().send().await.map_err(during(LIST))?;
             for set in page.resource_record_sets {
-                if bare(&set.name) != name.as_str() {
+                if bare(&set.name) != name {
                     return Ok(found);
                 }
                 found.push(set);
             }
-            if !page.is_truncated || page.next_record_name.as_deref().map(bare).as_deref() != Some(name.as_str()) {
+            if !page.is_truncated || page.next_record_name.as_deref().map(bare).as_deref() != Some(name) {
                 return Ok(found);
             }
             call = call
@@ -143,6 +148,33 @@ impl Route53 {
                 .set_start_record_type(page.next_record_type)
                 .set_start_record_identifier(page.next_record_identifier);
         }
+    }
+
+    /// What answers at a name, as far as a validation record is concerned: nothing; or the value of its one simple CNAME
+    /// (lower case, without the trailing dot), or that it is something else.
+    ///
+    /// # Errors
+    /// When Route 53 cannot be asked.
+    pub async fn cname(&self, zone: &HostedZoneId, name: &str) -> Result<Option<Option<String>>, AwsError> {
+        let sets = self.sets(zone, name).await?;
+        Ok(match sets.as_slice() {
+            [] => None,
+            [only] if only.r#type == RrType::Cname && only.set_identifier.is_none() => {
+                Some(only.resource_records.iter().flatten().map(|record| bare(&record.value)).next())
+            }
+            _ => Some(None),
+        })
+    }
+
+    /// Writes a validation record: a CNAME where there was none.
+    ///
+    /// # Errors
+    /// When Route 53 refuses or cannot be asked.
+    pub async fn upsert_cname(&self, zone: &HostedZoneId, name: &str, value: &str) -> Result<(), AwsError> {
+        let record = ResourceRecord::builder().value(value).build().map_err(not_built)?;
+        let set = ResourceRecordSet::builder().name(name).r#type(RrType::Cname).ttl(VALIDATION_TTL_S);
+        let set = set.resource_records(record).build().map_err(not_built)?;
+        self.change(zone, ChangeAction::Upsert, set).await
     }
 
     /// Makes the name an alias (type A) of the target, whatever it was.
@@ -167,7 +199,7 @@ impl Route53 {
     /// `Conflict` when the name points elsewhere by now; else when Route 53 refuses or cannot be asked.
     pub async fn delete_alias(&self, zone: &HostedZoneId, name: &HostName, to: &Alias) -> Result<(), AwsError> {
         // Route 53 deletes only a record set that equals what it is given, so it is given what it has.
-        let sets = self.sets(zone, name).await?;
+        let sets = self.sets(zone, name.as_str()).await?;
         let Some(set) = sets.into_iter().find(|set| set.r#type == RrType::A) else { return Ok(()) };
         let seen = record(&set);
         if seen.alias.as_ref() != Some(to) {

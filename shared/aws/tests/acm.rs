@@ -5,12 +5,14 @@ mod wire;
 
 use espalier_aws::acm::Certificates;
 use espalier_aws::error::Kind;
+use espalier_domain::acm::request::Wish;
 use espalier_domain::acm::{AcmKind, AcmStatus};
 use espalier_domain::failure::{Failure, Word, chain};
-use espalier_domain::id::AcmArn;
+use espalier_domain::id::{AcmArn, HostName};
+use espalier_domain::spec::KeyType;
 use espalier_pki::export::Passphrase;
-use serde_json::json;
-use wire::Wire;
+use serde_json::{Value, json};
+use wire::{Seen, Wire};
 
 const ARN: &str = "arn:aws:acm:eu-west-1:123456789012:certificate/61f50cd4-45b9-4259-b049-d0a53682fa4b";
 
@@ -67,4 +69,66 @@ async fn a_description_tells_what_the_table_asks_for() {
     let wire = Wire::table(vec![("DescribeCertificate", 400, json!({"__type": "ResourceNotFoundException"}))]).await;
     let seen = Certificates::new(&wire.sdk()).describe(&arn()).await.unwrap();
     assert_eq!(seen.status, AcmStatus::Missing);
+}
+
+fn wish() -> Wish {
+    Wish {
+        domain_name: HostName::parse("a.example.com").unwrap(),
+        other_names: vec![HostName::parse("b.example.com").unwrap()],
+        key_type: KeyType::EcPrime256v1,
+        tags: [("espalier:stack".to_owned(), "a".to_owned()), ("espalier:request".to_owned(), "f0".to_owned())].into(),
+        token: "0123456789abcdef0123456789abcdef".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_for_an_exportable_certificate_validated_by_dns() {
+    let wire = Wire::table(vec![("RequestCertificate", 200, json!({"CertificateArn": ARN}))]).await;
+    let certificates = Certificates::new(&wire.sdk());
+    assert_eq!(certificates.request(&wish()).await.unwrap(), arn());
+    let tags = json!([{"Key": "espalier:request", "Value": "f0"}, {"Key": "espalier:stack", "Value": "a"}]);
+    let sent = json!({"DomainName": "a.example.com", "SubjectAlternativeNames": ["b.example.com"], "ValidationMethod": "DNS",
+        "KeyAlgorithm": "EC_prime256v1", "Options": {"Export": "ENABLED"}, "Tags": tags,
+        "IdempotencyToken": "0123456789abcdef0123456789abcdef"});
+    assert_eq!(wire.seen()[0].json(), sent);
+    // ACM refuses an empty list.
+    certificates.request(&Wish { other_names: Vec::new(), ..wish() }).await.unwrap();
+    assert!(wire.seen()[1].json()["SubjectAlternativeNames"].is_null());
+}
+
+/// Page by page, and only what carries every tag: another stack's certificate may have the same name.
+#[tokio::test]
+async fn a_certificate_is_found_by_its_tags() {
+    let other = format!("{ARN}0");
+    let page = |arn: &str, next: Value| {
+        json!({"CertificateSummaryList": [{"CertificateArn": arn, "DomainName": "a.example.com"},
+            {"CertificateArn": format!("{arn}9"), "DomainName": "z.example.com"}], "NextToken": next})
+    };
+    let pages = [page(&other, json!("more")), page(ARN, Value::Null)];
+    let wire = Wire::answering(move |seen: &Seen| {
+        let body = seen.json();
+        let answer = match seen.what().as_str() {
+            "ListCertificates" => pages[usize::from(body["NextToken"] == "more")].clone(),
+            "ListTagsForCertificate" => {
+                let stack = if body["CertificateArn"] == ARN { "a" } else { "b" };
+                json!({"Tags": [{"Key": "espalier:stack", "Value": stack}, {"Key": "espalier:request", "Value": "f0"}]})
+            }
+            "DescribeCertificate" => json!({"Certificate": {"CertificateArn": ARN, "Status": "PENDING_VALIDATION",
+                "DomainValidationOptions": [
+                    {"DomainName": "b.example.com", "ResourceRecord": {"Name": "_B.example.com.", "Type": "CNAME", "Value": "_y.aws."}},
+                    {"DomainName": "a.example.com", "ResourceRecord": {"Name": "_a.example.com.", "Type": "CNAME", "Value": "_x.aws."}},
+                    {"DomainName": "*.a.example.com", "ResourceRecord": {"Name": "_a.example.com.", "Type": "CNAME", "Value": "_x.aws."}},
+                    {"DomainName": "c.example.com"}]}}),
+            other => panic!("nobody should ask for {other}"),
+        };
+        (200, answer.to_string())
+    })
+    .await;
+    let found = Certificates::new(&wire.sdk()).tagged(&wish()).await.unwrap();
+    let [one] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!(one.certificate, arn());
+    let records: Vec<_> = one.validation.iter().map(|one| (one.name.as_str(), one.value.as_str())).collect();
+    assert_eq!(records, [("_a.example.com", "_x.aws"), ("_b.example.com", "_y.aws")]);
+    let asked = wire.seen()[0].json();
+    assert_eq!(asked["Includes"], json!({"keyTypes": ["EC_prime256v1"], "exportOption": "ENABLED"}));
 }

@@ -181,3 +181,33 @@ async fn zones_are_found_by_vpc_and_name() {
     assert!(wire.asked().iter().all(|path| path.contains("vpcregion=eu-west-1")), "{:?}", wire.asked());
     assert_eq!(wire.asked().len(), 3);
 }
+
+#[tokio::test]
+async fn a_validation_record_is_seen_and_written_as_a_cname() {
+    let at = "_a1.api.example.com";
+    let tagged = |identifier: &str| cname(at).replace("<TTL>", &format!("{identifier}<TTL>"));
+    let weighted = tagged("<SetIdentifier>one</SetIdentifier><Weight>1</Weight>");
+    for (sets, seen) in [
+        (cname("_a1.api.example.com.other"), None),
+        (cname(at), Some(Some("elsewhere.example.net".to_owned()))),
+        (weighted.clone(), Some(None)),
+        (weighted.clone() + &weighted, Some(None)),
+        (alias_set(at, ""), Some(None)),
+    ] {
+        let wire = Wire::table(vec![("GET", 200, json!(page(&sets, END)))]).await;
+        assert_eq!(Route53::new(&wire.sdk()).cname(&zone(), at).await.unwrap(), seen, "{sets}");
+    }
+    let done = "<?xml version=\"1.0\"?><ChangeResourceRecordSetsResponse xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\">\
+                <ChangeInfo><Id>/change/C1</Id><Status>PENDING</Status><SubmittedAt>2026-11-21T00:00:00Z</SubmittedAt></ChangeInfo>\
+                </ChangeResourceRecordSetsResponse>";
+    let wire = Wire::table(vec![("POST", 200, json!(done))]).await;
+    Route53::new(&wire.sdk()).upsert_cname(&zone(), at, "_b2.acm-validations.aws").await.unwrap();
+    let sent = wire.seen()[0].body.clone();
+    for part in [
+        "<Action>UPSERT</Action>",
+        "<Name>_a1.api.example.com</Name><Type>CNAME</Type><TTL>300</TTL>",
+        "<Value>_b2.acm-validations.aws</Value>",
+    ] {
+        assert!(sent.contains(part), "{sent}");
+    }
+}

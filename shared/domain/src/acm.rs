@@ -4,6 +4,7 @@
 //! not kept, because it may be lost, late, repeated or forged. [`meaning()`] is the whole table of what Espalier does.
 
 mod meaning;
+pub mod request;
 
 use time::{Duration, OffsetDateTime};
 
@@ -120,6 +121,19 @@ pub struct AcmEvidence {
     pub eligible: Option<bool>,
     /// How the latest renewal stands; absent when there was none.
     pub renewal: Option<AcmRenewal>,
+    /// `FailureReason`: why ACM could not issue it.
+    pub failure: Option<String>,
+    /// The records by which ACM validates its domains, each once; empty before ACM has made them up.
+    pub validation: Vec<ValidationRecord>,
+}
+
+/// A CNAME record by which ACM sees that a domain is its owner's (`ResourceRecord` of `DomainValidation`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ValidationRecord {
+    /// Its name: lower case, without the trailing dot.
+    pub name: String,
+    /// What it points at, likewise.
+    pub value: String,
 }
 
 /// Why a certificate cannot be used, as a phrase that follows its ARN.
@@ -145,6 +159,8 @@ impl AcmEvidence {
             export_enabled: false,
             eligible: None,
             renewal: None,
+            failure: None,
+            validation: Vec::new(),
         }
     }
 

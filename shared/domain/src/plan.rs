@@ -71,6 +71,8 @@ pub enum BlockCode {
     AcmActionRequired,
     /// ACM will not renew the certificate the stack serves.
     AcmNotRenewing,
+    /// A certificate of ACM's that no stack uses ends soon, and ACM will not renew it.
+    AcmLapsing,
     /// Something exists but VPC Lattice (or this version) cannot work with it as it is.
     Unsupported,
     /// An auth policy lets no TLS passthrough connection through.

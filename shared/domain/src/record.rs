@@ -69,6 +69,30 @@ pub struct ExportRecord {
     pub trust_pem: String,
 }
 
+/// A certificate that was requested of ACM for a stack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestedRecord {
+    /// The certificate.
+    pub certificate: AcmArn,
+    /// What was requested, as [`crate::acm::request::mark`] writes it: another wish is another request.
+    pub request: String,
+}
+
+/// That it was told: a certificate that no stack uses will end without being renewed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LapsingRecord {
+    /// The certificate.
+    pub certificate: AcmArn,
+    /// When it ends: after a renewal it may be told again.
+    #[serde(with = "time::serde::rfc3339")]
+    pub not_after: OffsetDateTime,
+    /// When it was told, which tells two that tell it at once apart.
+    #[serde(with = "time::serde::rfc3339")]
+    pub told_at: OffsetDateTime,
+}
+
 /// An authority whose leaves may be on the wire. Public data only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

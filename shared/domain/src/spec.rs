@@ -264,25 +264,48 @@ pub enum Issuer {
     #[default]
     Authority,
     /// ACM: `export` takes the certificate and its key from there, again after each of ACM's renewals.
-    #[serde(rename_all = "camelCase")]
-    Acm {
-        /// The certificate.
-        certificate_arn: AcmArn,
-    },
+    Acm(AcmSource),
+}
+
+/// Which of ACM's certificates is served.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AcmSource {
+    /// This one, which somebody else requested.
+    CertificateArn(AcmArn),
+    /// One that `provision` requests.
+    Request(AcmRequest),
+}
+
+/// A certificate that is to be requested: public, exportable, validated by DNS.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AcmRequest {
+    /// The public hosted zone in which ACM looks for the validation records; they are written there and kept there.
+    pub hosted_zone_id: HostedZoneId,
 }
 
 impl Certificate {
     /// The ACM certificate that the targets serve, if it comes from there.
-    pub fn source(&self) -> Option<&AcmArn> {
+    pub fn source(&self) -> Option<&AcmSource> {
         match &self.issuer {
             Issuer::Authority => None,
-            Issuer::Acm { certificate_arn } => Some(certificate_arn),
+            Issuer::Acm(source) => Some(source),
         }
     }
 
-    /// Whether the stack serves or follows this ACM certificate.
-    pub fn uses(&self, certificate: &AcmArn) -> bool {
-        self.source() == Some(certificate)
+    /// What is to be requested of ACM, if anything is.
+    pub fn request(&self) -> Option<&AcmRequest> {
+        match self.source()? {
+            AcmSource::CertificateArn(_) => None,
+            AcmSource::Request(request) => Some(request),
+        }
+    }
+
+    /// Whether the spec names this ACM certificate, to serve or to follow it. Of one that was requested for it, only the
+    /// ledger knows.
+    pub fn names(&self, certificate: &AcmArn) -> bool {
+        matches!(self.source(), Some(AcmSource::CertificateArn(named)) if named == certificate)
             || self.follow.as_ref().is_some_and(|follow| follow.certificate_arn == *certificate)
     }
 }

@@ -11,6 +11,9 @@ pub const STACK: &str = "espalier:stack";
 /// drift.
 pub const SPEC_HASH: &str = "espalier:spec-hash";
 
+/// On a certificate that was requested of ACM: what was wished for.
+pub const REQUEST: &str = "espalier:request";
+
 /// What [`SPEC_HASH`] says while a change is under way.
 pub const CHANGING: &str = "changing";
 

@@ -202,9 +202,9 @@ fn windows_and_freezes_are_read_and_their_mistakes_named() {
         "freezes": [{"from": "2026-12-20T00:00:00Z", "to": "2027-01-04T00:00:00Z"}]});
     let spec = spec::parse(&good.to_string(), &allowed()).unwrap();
     assert_eq!((spec.rollout.windows.len(), spec.rollout.freezes.len()), (2, 1));
-    let policy = Policy::from_spec(&spec);
+    let policy = Policy::from_spec(&spec, &allowed());
     assert_eq!((policy.wave, policy.bake_minutes, policy.safety_margin_hours), (Wave::Percent(25), 30, 24));
-    assert_eq!(Policy::from_spec(&spec::parse(RECIPE, &allowed()).unwrap()).safety_margin_hours, 28);
+    assert_eq!(Policy::from_spec(&spec::parse(RECIPE, &allowed()).unwrap(), &allowed()).safety_margin_hours, 28);
 
     let mut bad = good;
     bad["rollout"]["waveSize"] = json!(5);
@@ -231,9 +231,10 @@ fn windows_and_freezes_are_read_and_their_mistakes_named() {
 fn a_certificate_out_of_acm_is_named_and_nothing_is_said_that_acm_decides() {
     let good: Value = serde_json::from_str(include_str!("../../../examples/acm.json")).unwrap();
     let spec = spec::parse(&good.to_string(), &allowed()).unwrap();
-    let policy = Policy::from_spec(&spec);
-    assert_eq!(policy.source.as_ref(), spec.certificate.source());
-    assert!(policy.source.is_some_and(|arn| spec.certificate.uses(&arn)) && policy.follow.is_none());
+    let policy = Policy::from_spec(&spec, &allowed());
+    let source = policy.source.unwrap();
+    assert!(source.certificate.is_some_and(|arn| spec.certificate.names(&arn)) && policy.follow.is_none());
+    assert!(!source.is_requested && spec.certificate.request().is_none());
 
     let mut bad = good.clone();
     bad["certificate"]["issuer"] = json!({"kind": "acm"});
@@ -249,6 +250,40 @@ fn a_certificate_out_of_acm_is_named_and_nothing_is_said_that_acm_decides() {
     ours["certificate"]["issuer"]["kind"] = json!("authority");
     let paths: Vec<String> = refusals(&ours).into_iter().map(|(path, _)| path).collect();
     assert_eq!(paths, ["/certificate/issuer/certificateArn", "/certificate/validityHours"]);
+}
+
+#[test]
+fn a_certificate_may_be_requested_with_what_acm_takes() {
+    let mut good: Value = serde_json::from_str(include_str!("../../../examples/acm.json")).unwrap();
+    good["certificate"]["issuer"] = json!({"kind": "acm", "request": {"hostedZoneId": "Z0PUBLIC"}});
+    for key in [Value::Null, json!("EC_secp384r1"), json!("RSA_2048")] {
+        good["certificate"]["keyType"] = key.clone();
+        if key.is_null() {
+            good["certificate"].as_object_mut().unwrap().remove("keyType");
+        }
+        let spec = spec::parse(&good.to_string(), &allowed()).unwrap();
+        assert_eq!(spec.certificate.request().unwrap().hosted_zone_id.as_str(), "Z0PUBLIC");
+        let source = Policy::from_spec(&spec, &allowed()).source.unwrap();
+        assert!(source.is_requested && source.certificate.is_none());
+    }
+    let paths = |bad: &Value| refusals(bad).into_iter().map(|(path, _)| path).collect::<Vec<_>>();
+    for key in ["RSA_3072", "RSA_4096", "Ed25519"] {
+        good["certificate"]["keyType"] = json!(key);
+        assert_eq!(paths(&good), ["/certificate/keyType"], "{key}");
+    }
+    good["certificate"]["keyType"] = json!("RSA_2048");
+    let mut both = good.clone();
+    both["certificate"]["issuer"]["certificateArn"] =
+        json!("arn:aws:acm:eu-west-1:111122223333:certificate/61f50cd4-45b9-4259-b049-d0a53682fa4b");
+    assert_eq!(paths(&both), ["/certificate/issuer/request"]);
+    let mut ours = good.clone();
+    ours["certificate"]["issuer"]["kind"] = json!("authority");
+    assert_eq!(paths(&ours), ["/certificate/issuer/request", "/certificate/validityHours"]);
+    let mut long = good;
+    let name = format!("{}.example.com", "a".repeat(60));
+    long["service"]["domainName"] = json!(name);
+    long["certificate"]["dnsNames"] = json!([name]);
+    assert_eq!(paths(&long), ["/service/domainName"]);
 }
 
 #[test]

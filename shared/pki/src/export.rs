@@ -182,12 +182,8 @@ fn suits(facts: &Facts, wanted: &Wanted<'_>) -> Result<(), ExportError> {
     if let Some(missing) = wanted.names.iter().find(|name| !is_covered(name)) {
         return Err(ExportError::Names(missing.to_string(), facts.dns_names.join(", ")));
     }
-    let is_allowed = |name: &&String| {
-        let plain = name.to_ascii_lowercase();
-        let plain = plain.strip_prefix("*.").unwrap_or(&plain).to_owned();
-        HostName::parse(plain).is_ok_and(|name| wanted.allowed.allows(&name))
-    };
-    if let Some(foreign) = facts.dns_names.iter().chain(&facts.other_names).find(|name| !is_allowed(name)) {
+    let mut names = facts.dns_names.iter().chain(&facts.other_names);
+    if let Some(foreign) = names.find(|name| !wanted.allowed.certifies(name)) {
         return Err(ExportError::NotAllowed(foreign.clone()));
     }
     if wanted.now < facts.not_before || wanted.now >= facts.not_after {

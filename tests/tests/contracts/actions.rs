@@ -22,6 +22,7 @@ fn declared() -> BTreeMap<&'static str, Vec<(&'static str, &'static [&'static st
                 ("lattice", lattice::ACTIONS),
                 ("lattice", LATTICE_DEPENDS_ON),
                 ("route53", route53::ACTIONS),
+                ("acm", acm::REQUEST),
                 ("ledger", ledger::READ),
                 ("ledger", ledger::WRITE),
                 ("", espalier_aws_ec2::ACTIONS),
@@ -140,6 +141,9 @@ fn no_role_is_wider_than_a_sentence_in_the_template_explains() {
         "LogsAndTraces",
         "DeliverAccessLogs",
         "FindZones",
+        "FindCertificates",
+        // What is requested has no ARN yet.
+        "RequestCertificates",
     ];
     let template = Template::read("template.yaml");
     let mut roles = 0;
@@ -183,6 +187,9 @@ fn what_is_dangerous_is_bound_by_a_condition() {
         ("ProvisionRole", "AdmitOnOptedInGroups"),
         ("ProvisionRole", "AnswerLifecycleHooks"),
         ("ProvisionRole", "WriteAliases"),
+        ("ProvisionRole", "WriteValidationRecords"),
+        ("ProvisionRole", "RequestCertificates"),
+        ("ProvisionRole", "TagCertificatesAtTheirRequest"),
         ("ProvisionRole", "Tell"),
         ("ProvisionRole", "WriteMembers"),
         ("MintRole", "SealLeaves"),

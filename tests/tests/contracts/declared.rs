@@ -9,7 +9,7 @@ use regex::Regex;
 /// A module of `shared/aws` (with the files below it) and the actions it declares.
 fn modules() -> Vec<(&'static str, Vec<&'static [&'static str]>)> {
     vec![
-        ("shared/aws/src/acm", vec![acm::ACTIONS, acm::EXPORT]),
+        ("shared/aws/src/acm", vec![acm::ACTIONS, acm::EXPORT, acm::REQUEST]),
         ("shared/aws/src/bus", vec![bus::ACTIONS]),
         ("shared/aws/src/command", vec![command::SEND, command::READ]),
         ("shared/aws/src/inventory", vec![inventory::ACTIONS]),
@@ -27,9 +27,10 @@ fn modules() -> Vec<(&'static str, Vec<&'static [&'static str]>)> {
 
 /// Declared, and called by AWS on the caller's behalf: the module and the action (KMS user guide, how Parameter Store
 /// encrypts; Service Authorization Reference, VPC Lattice's dependent actions and EC2's tags at creation).
-const ON_BEHALF: [(&str, &str); 12] = [
+const ON_BEHALF: [(&str, &str); 13] = [
     ("shared/aws/src/parameters", "kms:Encrypt"),
     ("shared/aws/src/parameters", "kms:GenerateDataKey"),
+    ("shared/aws/src/acm", "acm:AddTagsToCertificate"),
     ("shared/aws/src/lattice", "iam:CreateServiceLinkedRole"),
     ("shared/aws/src/lattice", "ec2:DescribeInstances"),
     ("shared/aws/src/lattice", "ec2:DescribeSecurityGroups"),
@@ -50,7 +51,7 @@ const OTHER_NAME: [(&str, &str); 2] =
 /// The operations of the SDK: the methods of its clients.
 fn called(folder: &str) -> BTreeSet<String> {
     let verbs = "get|put|list|describe|create|delete|update|send|start|stop|scan|change|register|deregister|tag|untag\
-                 |authorize|export|revoke|transact|batch|add|label|cancel|execute|encrypt|decrypt|sign|invoke|modify|attach|complete";
+                 |authorize|export|request|revoke|transact|batch|add|label|cancel|execute|encrypt|decrypt|sign|invoke|modify|attach|complete";
     let method = Regex::new(&format!(r"\.(query|(?:{verbs})(?:_[a-z0-9]+)+)\(\)")).unwrap();
     let mut operations = BTreeSet::new();
     for file in product_sources().into_iter().filter(|file| is_of(&file.path, folder)) {

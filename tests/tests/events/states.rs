@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use espalier_domain::acm::{AcmEvidence, AcmKind, AcmRenewal, AcmStatus, Act, Meaning, Use, meaning};
 use espalier_domain::id::AcmArn;
 use espalier_domain::record::GenerationRecord;
+use espalier_domain::spec::AllowedDomains;
 use serde_json::json;
 use time::macros::datetime;
 use time::{Duration, OffsetDateTime};
@@ -75,7 +76,11 @@ fn states() -> Vec<State> {
         ("revoked", "`REVOKED`", Some(of(AcmStatus::Revoked))),
         ("pending", "`PENDING_VALIDATION`, never issued", Some(without("PENDING_VALIDATION"))),
         ("timed out", "`VALIDATION_TIMED_OUT`", Some(without("VALIDATION_TIMED_OUT"))),
-        ("failed", "`FAILED`", Some(without("FAILED"))),
+        (
+            "failed",
+            "`FAILED`, `CAA_ERROR` and others",
+            Some(AcmEvidence { failure: Some("CAA_ERROR".into()), ..without("FAILED") }),
+        ),
         ("inactive", "`INACTIVE`", Some(without("INACTIVE"))),
         ("new word", "a status ACM added later", Some(without("SOMETHING_NEW"))),
         ("missing", "no such certificate", Some(AcmEvidence::missing(AcmArn::parse(ARN).unwrap()))),
@@ -84,6 +89,21 @@ fn states() -> Vec<State> {
             "imported",
             "imported (or from ACM's ACME endpoint)",
             Some(AcmEvidence { kind: AcmKind::Imported, export_enabled: false, ..new() }),
+        ),
+        (
+            "imported, ending",
+            "imported, and ends within 45 days",
+            Some(ending(AcmEvidence { kind: AcmKind::Imported, export_enabled: false, ..new() }, 40)),
+        ),
+        (
+            "not eligible, ending",
+            "neither in use nor exported, and ends within 45 days",
+            Some(ending(AcmEvidence { eligible: Some(false), ..issued() }, 40)),
+        ),
+        (
+            "foreign name",
+            "for a name outside `AllowedDomains`, too",
+            Some(AcmEvidence { names: vec!["*.example.com".into(), "www.example.org".into()], ..new() }),
         ),
         (
             "other names",
@@ -118,12 +138,23 @@ fn newest(is_export: bool) -> GenerationRecord {
 
 /// What it means to a stack that serves the certificate.
 pub(crate) fn serves(seen: &Option<AcmEvidence>) -> String {
+    serving(seen, false)
+}
+
+/// The same, and Espalier requested it for the stack.
+fn requested(seen: &Option<AcmEvidence>) -> String {
+    serving(seen, true)
+}
+
+fn serving(seen: &Option<AcmEvidence>, is_requested: bool) -> String {
     let (certificate, newest, names) = (AcmArn::parse(ARN).unwrap(), newest(true), ["api.example.com".to_owned()]);
     let used = Use::Serves {
         certificate: &certificate,
         newest: Some(&newest),
         names: &names,
         renew_before: Duration::hours(72),
+        allowed: &AllowedDomains::parse("example.com").unwrap(),
+        is_requested,
     };
     told(&meaning(Some(used), seen.as_ref(), NOW))
 }
@@ -145,6 +176,7 @@ fn told(meaning: &Meaning) -> String {
         Act::Ignore => "Ignore",
         Act::Keep => "Keep",
         Act::Hold => "Hold",
+        Act::Await => "Await",
         Act::Export(_) => "Export",
         Act::Mint(_) => "Mint",
     };
@@ -155,14 +187,16 @@ fn told(meaning: &Meaning) -> String {
 
 /// The table of `docs/acm.md`.
 pub(crate) fn table() -> String {
-    let mut table =
-        String::from("| what ACM shows | the stack serves it | the stack follows it |\n| --- | --- | --- |\n");
+    let mut table = String::from(
+        "| what ACM shows | the stack serves it | the same, requested for it | the stack follows it | no stack uses it |\n| --- | --- | --- | --- | --- |\n",
+    );
     let cell = |told: String| match told.split_once(' ') {
         Some((act, code)) => format!("{act}, `{code}`"),
         None => told,
     };
     for (_, shows, seen) in states() {
-        writeln!(table, "| {shows} | {} | {} |", cell(serves(&seen)), cell(follows(&seen))).unwrap();
+        let cells = [serves(&seen), requested(&seen), follows(&seen), unused(&seen)].map(cell);
+        writeln!(table, "| {shows} | {} |", cells.join(" | ")).unwrap();
     }
     table
 }

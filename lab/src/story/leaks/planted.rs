@@ -1,4 +1,5 @@
-//! The leak check's own test: a throw-away key is planted in every channel, for real, and each has to be found there.
+//! The leak check's own test: a throw-away key and a throw-away passphrase are planted in every channel, for real, and each
+//! has to be found there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
@@ -13,7 +14,7 @@ use super::super::{StoryError, Tale, deploy};
 use super::places::{self, Channel};
 use crate::aws::Endpoint;
 use crate::events::Event;
-use crate::leak::{Search, Secret};
+use crate::leak::{Search, Secret, word};
 use crate::ui::Phase;
 
 /// What planted things are called.
@@ -29,6 +30,10 @@ const FORMS: [fn(&Key) -> String; 6] = [
     |key| key.der.iter().map(|byte| format!("{byte:02x}")).collect(),
 ];
 
+/// The forms in which passphrases are planted, in turn: as they are, as ACM's API carries them, and in hexadecimal.
+const WORDS: [fn(&str) -> String; 3] =
+    [str::to_owned, |word| STANDARD.encode(word), |word| word.bytes().map(|byte| format!("{byte:02x}")).collect()];
+
 struct Key {
     pem: String,
     der: Vec<u8>,
@@ -37,17 +42,22 @@ struct Key {
 /// Plants, looks, and compares channel by channel. Nothing of it counts as a leak of the run.
 pub(in super::super) async fn all(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
     let mut secrets = Vec::new();
-    for (channel, form) in Channel::ALL.into_iter().zip(FORMS.iter().cycle()) {
-        phase.progress(&format!("planting a key: {}", channel.name()));
-        let key = fresh_key().await?;
-        plant(tale, channel, &form(&key)).await?;
-        secrets.push(Secret { name: channel.name().to_owned(), pem: key.pem });
+    let forms = FORMS.iter().cycle().zip(WORDS.iter().cycle());
+    for (channel, (form, word_form)) in Channel::ALL.into_iter().zip(forms) {
+        phase.progress(&format!("planting a key and a passphrase: {}", channel.name()));
+        let (key, passphrase) = (fresh_key().await?, fresh_passphrase().await?);
+        plant(tale, channel, &format!("{} {}", form(&key), word_form(&passphrase))).await?;
+        let [of_key, of_passphrase] = names(channel);
+        secrets.push(Secret { name: of_key, pem: key.pem });
+        secrets.push(word(&of_passphrase, &passphrase));
     }
     let looked = look(tale, &secrets, &phase).await;
     withdraw(tale).await?;
     looked?;
-    let forms = FORMS.len();
-    phase.done(&format!("{} keys planted in as many channels in {forms} forms; each found in its own", secrets.len()));
+    let (channels, forms, words) = (Channel::ALL.len(), FORMS.len(), WORDS.len());
+    phase.done(&format!(
+        "a key and a passphrase planted in each of {channels} channels, in {forms} and {words} forms; each found in its own"
+    ));
     Ok(())
 }
 
@@ -90,15 +100,16 @@ async fn look_once(tale: &Tale, secrets: &[Secret], found: &mut Found) -> Result
 fn compare(found: &Found) -> Vec<String> {
     let mut problems = Vec::new();
     for channel in Channel::ALL {
-        let own = BTreeSet::from([channel.name().to_owned()]);
-        let passed_on: BTreeSet<String> = echoes(channel).iter().map(|other| other.name().to_owned()).collect();
+        let own = BTreeSet::from(names(channel));
+        let passed_on: BTreeSet<String> = echoes(channel).iter().flat_map(|other| names(*other)).collect();
         let seen = found.get(&channel).cloned().unwrap_or_default();
         if !own.is_subset(&seen) {
-            problems.push(format!("{}: its key was not found", channel.name()));
+            let missing: Vec<&String> = own.difference(&seen).collect();
+            problems.push(format!("{}: {missing:?} was not found", channel.name()));
         }
         let strange: Vec<&String> = seen.difference(&own).filter(|name| !passed_on.contains(*name)).collect();
         if !strange.is_empty() {
-            problems.push(format!("{}: found the keys of {strange:?}, too", channel.name()));
+            problems.push(format!("{}: found {strange:?}, too", channel.name()));
         }
     }
     problems
@@ -125,6 +136,23 @@ fn echoes(channel: Channel) -> &'static [Channel] {
         | Channel::Request
         | Channel::Answer
         | Channel::FunctionAnswer => &[],
+    }
+}
+
+/// What the key and the passphrase are called that were planted in a channel.
+fn names(channel: Channel) -> [String; 2] {
+    [channel.name().to_owned(), format!("{}'s passphrase", channel.name())]
+}
+
+/// A passphrase like that of an export, which nobody uses.
+async fn fresh_passphrase() -> Result<String, StoryError> {
+    let made =
+        tokio::process::Command::new("openssl").args(["rand", "-base64", "32"]).stdin(Stdio::null()).output().await;
+    let made = made.map_err(StoryError::io("starting openssl; install it"))?;
+    let text = String::from_utf8_lossy(&made.stdout).trim().trim_end_matches('=').replace('+', "-").replace('/', "_");
+    match text.len() {
+        43 => Ok(text),
+        length => Err(StoryError::Unmet(format!("openssl made a passphrase of {length} characters"))),
     }
 }
 
@@ -298,7 +326,7 @@ mod tests {
     #[test]
     fn a_blind_channel_and_one_that_sees_double_are_told() {
         let mut found: Found =
-            Channel::ALL.into_iter().map(|channel| (channel, BTreeSet::from([channel.name().to_owned()]))).collect();
+            Channel::ALL.into_iter().map(|channel| (channel, BTreeSet::from(names(channel)))).collect();
         assert_eq!(compare(&found), [] as [&str; 0]);
         found.get_mut(&Channel::EventIn).unwrap().insert("command".into());
         assert_eq!(compare(&found), [] as [&str; 0], "a command's parameters are in its events");
@@ -306,6 +334,12 @@ mod tests {
         found.get_mut(&Channel::Ledger).unwrap().insert("an unknown key".into());
         let problems = compare(&found);
         assert_eq!(problems.len(), 2, "{problems:?}");
-        assert!(problems[0].starts_with("queue: its key") && problems[1].starts_with("table: found"), "{problems:?}");
+        assert!(
+            problems[0].starts_with("queue: [\"queue\"") && problems[1].starts_with("table: found"),
+            "{problems:?}"
+        );
+        found.insert(Channel::Queue, BTreeSet::from(["queue".to_owned()]));
+        let problems = compare(&found);
+        assert!(problems[0].starts_with("queue: [\"queue's passphrase\"]"), "a key alone is not enough: {problems:?}");
     }
 }

@@ -1,9 +1,9 @@
-//! Membership: the stack's targets as `provision` last saw them. One record per stack; the last look wins, since what
-//! is not in it is looked at again. It has a partition of its own: `provision` writes nothing else, and its role can be
-//! held to that by the partition's name.
+//! What `provision` writes down, in a partition of its own: it writes nothing else, and its role can be held to that by
+//! the partition's name. The stack's targets as it last saw them, and the certificate it requested for the stack. One
+//! record of each per stack; the last look wins, since what is not in it is looked at again.
 
 use espalier_domain::id::StackName;
-use espalier_domain::record::MembershipRecord;
+use espalier_domain::record::{MembershipRecord, RequestedRecord};
 
 use super::{Condition, Key, Ledger, LedgerError, ROUNDS, Written, encode};
 
@@ -41,6 +41,40 @@ impl Ledger {
     }
 }
 
+impl Ledger {
+    /// The certificate that was requested for the stack, if one was.
+    ///
+    /// # Errors
+    /// DynamoDB's, or an item that cannot be read.
+    pub async fn requested(&self, stack: &StackName) -> Result<Option<RequestedRecord>, LedgerError> {
+        Ok(self.get(&certificate_key(stack)).await?.map(|stored| stored.record))
+    }
+
+    /// Writes down which certificate was requested for the stack.
+    ///
+    /// # Errors
+    /// DynamoDB's, an item that cannot be read, or one that others keep changing.
+    pub async fn record_requested(&self, stack: &StackName, made: &RequestedRecord) -> Result<(), LedgerError> {
+        let key = certificate_key(stack);
+        for _ in 0..ROUNDS {
+            let stored = self.get::<RequestedRecord>(&key).await?;
+            let condition = match &stored {
+                Some(stored) if stored.record == *made => return Ok(()),
+                Some(stored) => Condition::Unchanged(&stored.text),
+                None => Condition::Absent,
+            };
+            if self.put(encode(&key, made, [])?, condition).await? == Written::Yes {
+                return Ok(());
+            }
+        }
+        Err(LedgerError::Contended(key.to_string()))
+    }
+}
+
 fn key(stack: &StackName) -> Key {
     Key { pk: format!("{}{stack}", super::MEMBERS), sk: "MEMBERSHIP".to_owned() }
+}
+
+fn certificate_key(stack: &StackName) -> Key {
+    Key { pk: format!("{}{stack}", super::MEMBERS), sk: "CERTIFICATE".to_owned() }
 }

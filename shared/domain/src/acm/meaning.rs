@@ -9,10 +9,15 @@ use super::{AcmEvidence, AcmKind, AcmStatus};
 use crate::id::AcmArn;
 use crate::plan::{Block, BlockCode};
 use crate::record::{AcmMark, GenerationRecord};
+use crate::spec::AllowedDomains;
 use crate::verdict::covers;
 
 /// ACM may take some time to notice that a certificate was exported and is therefore to be renewed.
 const ELIGIBLE_WITHIN: Duration = Duration::days(1);
+
+/// How long before its end a certificate that nobody renews is told: ACM renews 45 days (public) or 60 days (private)
+/// before it, and sends its daily event from 45 days on.
+const LAPSING: Duration = Duration::days(45);
 
 /// How a stack uses a certificate.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +32,10 @@ pub enum Use<'a> {
         names: &'a [String],
         /// How long before its end ACM has to have a newer one.
         renew_before: Duration,
+        /// The only domains that may be in it at all.
+        allowed: &'a AllowedDomains,
+        /// `provision` requested it: what it awaits needs nobody, and when it is gone there will be another.
+        is_requested: bool,
     },
     /// Its own leaves answer the certificate's renewals (`certificate.follow`).
     Follows {
@@ -48,6 +57,8 @@ pub enum Act {
     Keep,
     /// Nothing can be taken from ACM now; targets keep what they serve.
     Hold,
+    /// The same, and nobody is needed: it was requested, and ACM will issue it.
+    Await,
     /// The certificate with this serial number is exported as the next generation.
     Export(String),
     /// A leaf of our own is minted, which answers this state.
@@ -66,7 +77,9 @@ pub struct Meaning {
 /// What the state of a certificate means for a stack that uses it, or for nobody. `seen` is absent when it could not be
 /// read.
 pub fn meaning(used: Option<Use<'_>>, seen: Option<&AcmEvidence>, now: OffsetDateTime) -> Meaning {
-    let Some(used) = used else { return Meaning { act: Act::Ignore, tell: None } };
+    let Some(used) = used else {
+        return Meaning { act: Act::Ignore, tell: seen.and_then(|seen| lapse(seen, now)) };
+    };
     let (Use::Serves { certificate, .. } | Use::Follows { certificate, .. }) = used;
     let seen = match seen {
         None => return hold(BlockCode::AcmUnusable, format!("{certificate} could not be read from ACM")),
@@ -77,7 +90,11 @@ pub fn meaning(used: Option<Use<'_>>, seen: Option<&AcmEvidence>, now: OffsetDat
         Some(seen) => seen,
     };
     match used {
-        Use::Serves { newest, names, renew_before, .. } => serves(seen, newest, names, renew_before, now),
+        Use::Serves { is_requested: true, .. } if is_awaited(seen) => Meaning { act: Act::Await, tell: None },
+        Use::Serves { newest, names, renew_before, allowed, is_requested, .. } => {
+            let wish = Wish { names, allowed, is_requested, renew_before };
+            serves(seen, newest, &wish, now)
+        }
         Use::Follows { newest, expiring_days, .. } => follows(seen, newest, expiring_days, now),
     }
 }
@@ -100,15 +117,31 @@ fn answers_not(leaf: Option<&AcmMark>, acm: &AcmMark) -> bool {
     leaf.is_none_or(|leaf| leaf.serial != acm.serial || (acm.expiring && !leaf.expiring))
 }
 
-fn serves(
-    seen: &AcmEvidence,
-    newest: Option<&GenerationRecord>,
-    names: &[String],
+/// What a stack wants of the certificate it serves.
+struct Wish<'a> {
+    names: &'a [String],
+    allowed: &'a AllowedDomains,
+    is_requested: bool,
     renew_before: Duration,
-    now: OffsetDateTime,
-) -> Meaning {
+}
+
+/// A certificate that was requested is on its way, or gone and will be requested anew.
+fn is_awaited(seen: &AcmEvidence) -> bool {
+    match seen.status {
+        AcmStatus::PendingValidation | AcmStatus::Missing => true,
+        AcmStatus::Issued
+        | AcmStatus::Inactive
+        | AcmStatus::Expired
+        | AcmStatus::ValidationTimedOut
+        | AcmStatus::Revoked
+        | AcmStatus::Failed
+        | AcmStatus::Other(_) => false,
+    }
+}
+
+fn serves(seen: &AcmEvidence, newest: Option<&GenerationRecord>, wish: &Wish<'_>, now: OffsetDateTime) -> Meaning {
     let arn = &seen.certificate;
-    if let Some(block) = gone(seen, now).or_else(|| unfit(seen, names)) {
+    if let Some(block) = gone(seen, wish.is_requested, now).or_else(|| unfit(seen, wish)) {
         return Meaning { act: Act::Hold, tell: Some(block) };
     }
     let (Some(serial), Some(not_after)) = (&seen.serial, seen.not_after) else {
@@ -116,8 +149,8 @@ fn serves(
     };
     let serial = plain_serial(serial);
     let taken = newest.filter(|newest| is_export_of(newest, arn, &serial));
-    let tell = trouble(seen, taken, now).or_else(|| {
-        (not_after - now <= renew_before).then(|| {
+    let tell = trouble(seen, taken, wish.is_requested, now).or_else(|| {
+        (not_after - now <= wish.renew_before).then(|| {
             let because = format!(
                 "{arn} ends on {} and ACM has no newer certificate yet; targets serve it to its end. Look at its renewal \
                  status and validation records, or name another certificate in certificate.issuer",
@@ -135,9 +168,13 @@ fn is_export_of(record: &GenerationRecord, certificate: &AcmArn, serial: &str) -
 }
 
 /// It is no certificate that could be served, now or ever again.
-fn gone(seen: &AcmEvidence, now: OffsetDateTime) -> Option<Block> {
+fn gone(seen: &AcmEvidence, is_requested: bool, now: OffsetDateTime) -> Option<Block> {
     let arn = &seen.certificate;
-    let another = "request another and name it in certificate.issuer";
+    let another = if is_requested {
+        "delete it in ACM, and another one is requested at the next look"
+    } else {
+        "request another and name it in certificate.issuer"
+    };
     let (code, because) = match &seen.status {
         AcmStatus::Issued => {
             let ended = seen.not_after.filter(|end| *end <= now)?;
@@ -154,18 +191,29 @@ fn gone(seen: &AcmEvidence, now: OffsetDateTime) -> Option<Block> {
                 format!("{arn} awaits its validation: write the records that ACM names into its domain's zone");
             (BlockCode::AcmUnusable, because)
         }
-        status @ (AcmStatus::Inactive
-        | AcmStatus::ValidationTimedOut
-        | AcmStatus::Failed
-        | AcmStatus::Missing
-        | AcmStatus::Other(_)) => (BlockCode::AcmUnusable, format!("{arn} {}; {another}", status.describe())),
+        AcmStatus::ValidationTimedOut => {
+            let because = format!(
+                "{arn} was not validated within 72 hours: see whether the public DNS answers for its validation records \
+                 (is the zone delegated?); then {another}"
+            );
+            (BlockCode::AcmUnusable, because)
+        }
+        AcmStatus::Failed => {
+            let why = seen.failure.as_deref().unwrap_or("no reason told");
+            let because =
+                format!("{arn} could not be issued ({why}): {}; then {another}", mend(seen.failure.as_deref()));
+            (BlockCode::AcmUnusable, because)
+        }
+        status @ (AcmStatus::Inactive | AcmStatus::Missing | AcmStatus::Other(_)) => {
+            (BlockCode::AcmUnusable, format!("{arn} {}; {another}", status.describe()))
+        }
     };
     Some(Block { code, because })
 }
 
 /// It is a good certificate, and cannot be this stack's.
-fn unfit(seen: &AcmEvidence, names: &[String]) -> Option<Block> {
-    let arn = &seen.certificate;
+fn unfit(seen: &AcmEvidence, wish: &Wish<'_>) -> Option<Block> {
+    let (arn, names) = (&seen.certificate, wish.names);
     let block = |because: String| Some(Block { code: BlockCode::AcmUnusable, because });
     match seen.kind {
         AcmKind::Imported => {
@@ -182,21 +230,65 @@ fn unfit(seen: &AcmEvidence, names: &[String]) -> Option<Block> {
     }
     let is_covered = |name: &&String| seen.names.iter().any(|own| covers(own, name));
     let missing: Vec<&str> = names.iter().filter(|name| !is_covered(name)).map(String::as_str).collect();
-    if missing.is_empty() {
+    if !missing.is_empty() {
+        let missing = missing.join(", ");
+        return block(format!(
+            "{arn} is not for {missing}: request one that is, or take the name out of certificate.dnsNames"
+        ));
+    }
+    // `export` would refuse it at every pass.
+    let foreign = seen.names.iter().find(|name| !wish.allowed.certifies(name))?;
+    let because = format!(
+        "{arn} is for {foreign}, too, which is outside the control plane's AllowedDomains: name a certificate that is not, \
+         or have the control plane's owner allow the domain"
+    );
+    Some(Block { code: BlockCode::DomainNotAllowed, because })
+}
+
+/// A certificate that no stack uses, and that will end without being renewed: nobody else may notice.
+fn lapse(seen: &AcmEvidence, now: OffsetDateTime) -> Option<Block> {
+    let end = seen.not_after.filter(|_| seen.status == AcmStatus::Issued)?;
+    if end <= now || end - now > LAPSING {
         return None;
     }
-    let missing = missing.join(", ");
-    block(format!("{arn} is not for {missing}: request one that is, or take the name out of certificate.dnsNames"))
+    let failing = seen.renewal.as_ref().filter(|renewal| is_failing(&renewal.status));
+    let why = match (&seen.kind, failing) {
+        (AcmKind::Imported, _) => "it was imported, and ACM renews none that was".to_owned(),
+        (_, Some(renewal)) => {
+            let remedy = remedy(&renewal.status, renewal.reason.as_deref());
+            format!("ACM cannot renew it ({}): {remedy}", renewal.reason.as_deref().unwrap_or(&renewal.status))
+        }
+        (AcmKind::Public | AcmKind::Private | AcmKind::Other(_), None) if seen.eligible == Some(false) => {
+            "it is neither in use nor exported, and ACM renews no such certificate".to_owned()
+        }
+        (AcmKind::Public | AcmKind::Private | AcmKind::Other(_), None) => return None,
+    };
+    let arn = &seen.certificate;
+    let because = format!(
+        "{arn} ends on {} and no stack uses it: {why}. Renew it, let a stack serve it, or delete it if nobody needs it",
+        end.date()
+    );
+    Some(Block { code: BlockCode::AcmLapsing, because })
 }
 
 /// ACM will not or cannot renew it.
-fn trouble(seen: &AcmEvidence, taken: Option<&GenerationRecord>, now: OffsetDateTime) -> Option<Block> {
+fn trouble(
+    seen: &AcmEvidence,
+    taken: Option<&GenerationRecord>,
+    is_requested: bool,
+    now: OffsetDateTime,
+) -> Option<Block> {
     let arn = &seen.certificate;
-    let failing = |status: &str| ["PENDING_VALIDATION", "FAILED"].contains(&status);
-    if let Some(renewal) = seen.renewal.as_ref().filter(|renewal| failing(&renewal.status)) {
+    if let Some(renewal) = seen.renewal.as_ref().filter(|renewal| is_failing(&renewal.status)) {
         let reason = renewal.reason.as_deref();
         let said = reason.map_or_else(|| renewal.status.clone(), |reason| format!("{}, {reason}", renewal.status));
-        let because = format!("ACM cannot renew {arn} ({said}): {}", remedy(&renewal.status, reason));
+        let remedy = if is_requested && renewal.status == "PENDING_VALIDATION" {
+            "provision writes the validation records back at its next look; if this stays, see whether the public DNS answers \
+             for them (is the zone delegated?)"
+        } else {
+            remedy(&renewal.status, reason)
+        };
+        let because = format!("ACM cannot renew {arn} ({said}): {remedy}");
         return Some(Block { code: BlockCode::AcmActionRequired, because });
     }
     // Before it was exported nothing makes it eligible, and exporting it does.
@@ -208,6 +300,30 @@ fn trouble(seen: &AcmEvidence, taken: Option<&GenerationRecord>, now: OffsetDate
         );
         Block { code: BlockCode::AcmNotRenewing, because }
     })
+}
+
+/// `RenewalStatus` says that ACM cannot go on by itself.
+fn is_failing(status: &str) -> bool {
+    ["PENDING_VALIDATION", "FAILED"].contains(&status)
+}
+
+/// What has to be mended before another request can succeed (ACM user guide, troubleshooting certificate requests; API
+/// reference, `FailureReason`).
+fn mend(reason: Option<&str>) -> &'static str {
+    match reason {
+        Some("CAA_ERROR") => "let the domain's CAA record admit amazon.com",
+        Some("ADDITIONAL_VERIFICATION_REQUIRED") => "AWS wants to know more about the domain: open a support case",
+        Some("DOMAIN_NOT_ALLOWED" | "DOMAIN_VALIDATION_DENIED") => {
+            "ACM may not certify the domain: ask AWS, or use another"
+        }
+        Some("INVALID_PUBLIC_DOMAIN") => "the domain's end is no public one: use another, or a private authority",
+        Some("NO_AVAILABLE_CONTACTS") => "the domain's contacts could not be asked: validate by DNS",
+        Some("PCA_LIMIT_EXCEEDED") => "the private authority has issued all it may: raise its quota",
+        Some("PCA_ACCESS_DENIED") => "let the private authority's policy admit ACM",
+        Some(reason) if reason.starts_with("PCA_") => "look at the private authority's state, names and end",
+        Some("SLR_NOT_FOUND") => "let ACM make its service-linked role again",
+        None | Some(_) => "see FailureReason of DescribeCertificate",
+    }
 }
 
 /// What ends ACM's inability (ACM user guide, troubleshooting managed renewal; API reference, `RenewalSummary`).

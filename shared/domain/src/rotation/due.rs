@@ -90,9 +90,18 @@ impl Due {
 pub(crate) fn of_acm(evidence: &Evidence) -> Option<Meaning> {
     let (policy, newest) = (&evidence.policy, evidence.newest());
     let names = policy.leaf_names();
-    let serves = policy.source.as_ref().map(|certificate| {
-        let renew_before = policy.renew_before();
-        Use::Serves { certificate, newest, names: &names, renew_before }
+    if policy.source.as_ref().is_some_and(|source| source.certificate.is_none()) {
+        return Some(Meaning { act: Act::Await, tell: None });
+    }
+    let serves = policy.source.as_ref().and_then(|source| {
+        Some(Use::Serves {
+            certificate: source.certificate.as_ref()?,
+            newest,
+            names: &names,
+            renew_before: policy.renew_before(),
+            allowed: &source.allowed,
+            is_requested: source.is_requested,
+        })
     });
     let follows = policy.follow.as_ref().map(|follow| Use::Follows {
         certificate: &follow.certificate,
@@ -137,7 +146,7 @@ fn renewed(newest: &GenerationRecord, acm: Option<&Meaning>) -> Option<Due> {
             Some(Due::Acm { leaf, acm: marked(serial) })
         }
         Act::Mint(mark) => Some(Due::Acm { leaf: newest.follows.clone(), acm: mark.clone() }),
-        Act::Ignore | Act::Keep | Act::Hold => None,
+        Act::Ignore | Act::Keep | Act::Hold | Act::Await => None,
     }
 }
 
@@ -145,7 +154,7 @@ fn renewed(newest: &GenerationRecord, acm: Option<&Meaning>) -> Option<Due> {
 pub(crate) fn is_exportable(acm: Option<&Meaning>) -> bool {
     match acm.map(|meaning| &meaning.act) {
         Some(Act::Export(_) | Act::Keep) => true,
-        None | Some(Act::Ignore | Act::Hold | Act::Mint(_)) => false,
+        None | Some(Act::Ignore | Act::Hold | Act::Await | Act::Mint(_)) => false,
     }
 }
 

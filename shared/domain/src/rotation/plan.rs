@@ -19,7 +19,7 @@ use crate::rotation::evidence::{Evidence, TargetEvidence};
 use crate::rotation::hold::{Hold, may_mint_later};
 use crate::rotation::membership;
 use crate::rotation::phase::{self, Phase, is_short, phase};
-use crate::rotation::policy::{ARRIVAL_POLL_S, COMMAND_POLL_S, LOOK_AGAIN, REVERIFY};
+use crate::rotation::policy::{ARRIVAL_POLL_S, COMMAND_POLL_S, LOOK_AGAIN, REQUEST_POLL_S, REVERIFY};
 use crate::rotation::rollout::{Rollout, renew_at};
 use crate::work::{ExportItem, MintItem, PAGE, Through, VerifyItem, VerifyTarget, WorkItem};
 
@@ -51,7 +51,12 @@ pub fn plan(evidence: &Evidence) -> Plan<WorkItem> {
     let halted = failed > usize::try_from(evidence.policy.failure_budget).unwrap_or(usize::MAX);
     let hold = Hold::of(evidence);
     let minting = mint(&mut plan, &rollout, &looks, acm.as_ref(), halted, hold.as_ref());
-    plan.blocks.extend(acm.and_then(|acm| acm.tell));
+    if let Some(acm) = acm {
+        if acm.act == Act::Await {
+            plan.wait("the certificate that was requested of ACM", REQUEST_POLL_S);
+        }
+        plan.blocks.extend(acm.tell);
+    }
     if evidence.policy.observes {
         observe(&mut plan, &rollout, &looks);
     }
@@ -135,7 +140,7 @@ fn next(evidence: &Evidence, acm: Option<&Meaning>, because: String) -> WorkItem
         let serial = match acm.map(|acm| &acm.act) {
             Some(Act::Export(serial)) => serial.clone(),
             // The same once more, for those who could not install it.
-            None | Some(Act::Ignore | Act::Keep | Act::Hold | Act::Mint(_)) => {
+            None | Some(Act::Ignore | Act::Keep | Act::Hold | Act::Await | Act::Mint(_)) => {
                 newest.map(|newest| newest.serial.clone()).unwrap_or_default()
             }
         };
@@ -144,7 +149,9 @@ fn next(evidence: &Evidence, acm: Option<&Meaning>, because: String) -> WorkItem
     let follows = match acm.map(|acm| &acm.act) {
         None => None,
         Some(Act::Mint(mark)) => Some(mark.clone()),
-        Some(Act::Ignore | Act::Keep | Act::Hold | Act::Export(_)) => newest.and_then(|newest| newest.follows.clone()),
+        Some(Act::Ignore | Act::Keep | Act::Hold | Act::Await | Act::Export(_)) => {
+            newest.and_then(|newest| newest.follows.clone())
+        }
     };
     WorkItem::Mint(MintItem { stack, scope, generation, follows, because })
 }

@@ -7,7 +7,7 @@ use time::Duration;
 use crate::id::{AcmArn, HostName, StackName};
 use crate::record::GenerationRecord;
 use crate::rotation::calendar::Calendar;
-use crate::spec::{Manage, Spec};
+use crate::spec::{AcmSource, AllowedDomains, Manage, Spec};
 use crate::token::short_hash;
 
 /// The part of a spec that decides about certificates on targets.
@@ -30,7 +30,7 @@ pub struct Policy {
     /// Up to which part of its life earlier, in percent.
     pub renew_spread_percent: u32,
     /// The ACM certificate that the targets serve, in place of leaves of our own.
-    pub source: Option<AcmArn>,
+    pub source: Option<SourcePolicy>,
     /// The ACM certificate whose renewal or approaching expiry makes the leaves due.
     pub follow: Option<FollowPolicy>,
     /// How many targets prove a generation before the first wave; 0 for none.
@@ -74,6 +74,28 @@ impl Wave {
     }
 }
 
+/// An ACM certificate that is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourcePolicy {
+    /// The certificate; absent while the one that is requested for the stack does not exist.
+    pub certificate: Option<AcmArn>,
+    /// `provision` requests it, and another one when it is gone.
+    pub is_requested: bool,
+    /// The only domains that may be in it at all.
+    pub allowed: AllowedDomains,
+}
+
+impl SourcePolicy {
+    fn of(source: &AcmSource, allowed: &AllowedDomains) -> Self {
+        let (certificate, is_requested) = match source {
+            AcmSource::CertificateArn(named) => (Some(named.clone()), false),
+            // Which one it is stands in the ledger.
+            AcmSource::Request(_) => (None, true),
+        };
+        Self { certificate, is_requested, allowed: allowed.clone() }
+    }
+}
+
 /// An ACM certificate that is followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FollowPolicy {
@@ -84,8 +106,8 @@ pub struct FollowPolicy {
 }
 
 impl Policy {
-    /// What a spec asks for.
-    pub fn from_spec(spec: &Spec) -> Self {
+    /// What a spec asks for, where only these domains may be certified.
+    pub fn from_spec(spec: &Spec, allowed: &AllowedDomains) -> Self {
         Self {
             stack: spec.stack.clone(),
             server_name: spec.service.domain_name.clone(),
@@ -95,7 +117,7 @@ impl Policy {
             validity_hours: spec.certificate.validity_hours,
             renew_before_hours: spec.certificate.renew_before_hours,
             renew_spread_percent: spec.certificate.renew_spread_percent,
-            source: spec.certificate.source().cloned(),
+            source: spec.certificate.source().map(|source| SourcePolicy::of(source, allowed)),
             follow: spec.certificate.follow.as_ref().map(|follow| FollowPolicy {
                 certificate: follow.certificate_arn.clone(),
                 expiring_days: follow.expiring_days,
@@ -184,6 +206,10 @@ pub const REVERIFY: Duration = Duration::hours(6);
 
 /// How soon to look at commands on their way.
 pub const COMMAND_POLL_S: u32 = 2;
+
+/// When to look whether a certificate that was requested is issued, in seconds: ACM takes minutes after its validation
+/// records are there, and says so by an event. Longer than an execution waits.
+pub const REQUEST_POLL_S: u32 = 300;
 
 /// How long an instance that was just started may take until its agent has registered.
 pub const ARRIVAL: Duration = Duration::minutes(10);

@@ -25,6 +25,13 @@ impl AllowedDomains {
         })
     }
 
+    /// Whether a certificate may carry this DNS name, which may be a wildcard.
+    pub fn certifies(&self, name: &str) -> bool {
+        let plain = name.to_ascii_lowercase();
+        let plain = plain.strip_prefix("*.").unwrap_or(&plain);
+        HostName::parse(plain).is_ok_and(|name| self.allows(&name))
+    }
+
     /// The domains, for name constraints and messages.
     pub fn domains(&self) -> &[HostName] {
         &self.0
@@ -46,5 +53,10 @@ mod tests {
         }
         assert!(!AllowedDomains::parse("").unwrap().allows(&HostName::parse("a.example.com").unwrap()));
         assert!(AllowedDomains::parse("*.example.com").is_err());
+        for (name, certified) in
+            [("*.Example.com", true), ("*.example.org", false), ("*", false), ("*.*.example.com", false)]
+        {
+            assert_eq!(allowed.certifies(name), certified, "{name}");
+        }
     }
 }

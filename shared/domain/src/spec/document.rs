@@ -215,7 +215,8 @@ const LEAF: Shape = Shape::Object(&[
         "issuer",
         Shape::Object(&[
             needed("kind", Shape::Word { now: &["authority", "acm"], later: &["kms", "privateCa"] }, WHO),
-            optional("certificateArn", CERTIFICATE, "the ACM certificate that is exported; exactly with kind acm"),
+            optional("certificateArn", CERTIFICATE, "the ACM certificate that is exported; with kind acm, or request"),
+            optional("request", REQUEST, "asks Espalier to obtain the certificate; with kind acm, or certificateArn"),
         ]),
         "who signs; the control plane's own authority if left out",
     ),
@@ -249,6 +250,12 @@ const LEAF: Shape = Shape::Object(&[
         "an ACM certificate whose renewal or approaching expiry makes the leaves due",
     ),
 ]);
+
+const REQUEST: Shape = Shape::Object(&[needed(
+    "hostedZoneId",
+    ZONE,
+    "the public hosted zone of all the names; the validation records are written there and kept",
+)]);
 
 const WHO: &str = "authority, or acm for a certificate that is exported from there";
 const WHERE: &str = "parameterStore";

@@ -31,6 +31,9 @@ impl KeyType {
     pub const ALL: [Self; 6] =
         [Self::EcPrime256v1, Self::EcSecp384r1, Self::Rsa2048, Self::Rsa3072, Self::Rsa4096, Self::Ed25519];
 
+    /// Those that ACM makes for a certificate that is requested (API reference, `RequestCertificate`, `KeyAlgorithm`).
+    pub const REQUESTABLE: [Self; 3] = [Self::EcPrime256v1, Self::EcSecp384r1, Self::Rsa2048];
+
     /// As it is written in a spec.
     pub const fn name(self) -> &'static str {
         match self {

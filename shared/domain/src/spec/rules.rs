@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{AllowedDomains, SpecError, auth};
+use super::{AllowedDomains, KeyType, SpecError, auth};
 use crate::id::HostName;
 
 /// Checks everything that takes more than one field, as far as those fields can be read.
@@ -78,10 +78,15 @@ fn names(document: &Value, allowed: &AllowedDomains, report: &mut Report<'_>) {
 fn source(document: &Value, report: &mut Report<'_>) {
     let Some(certificate) = document["certificate"].as_object() else { return };
     let has_arn = document.pointer("/certificate/issuer/certificateArn").is_some();
+    let is_requested = document.pointer("/certificate/issuer/request").is_some();
     if document.pointer("/certificate/issuer/kind").and_then(Value::as_str) != Some("acm") {
         if has_arn {
             let remedy = "write \"kind\": \"acm\", or name it in certificate.follow";
             report("/certificate/issuer/certificateArn", "is only for a certificate out of ACM".to_owned(), remedy);
+        }
+        if is_requested {
+            let problem = "is only for a certificate out of ACM".to_owned();
+            report("/certificate/issuer/request", problem, "write \"kind\": \"acm\", or remove it");
         }
         if !certificate.contains_key("validityHours") {
             let remedy = "write how long a leaf shall live: 168 hours is a good start";
@@ -89,16 +94,24 @@ fn source(document: &Value, report: &mut Report<'_>) {
         }
         return;
     }
-    if !has_arn {
-        let remedy = "name the ACM certificate that is to be exported";
-        report("/certificate/issuer/certificateArn", "is missing".to_owned(), remedy);
+    match (has_arn, is_requested) {
+        (true, true) => {
+            let remedy = "name a certificate that there is, or let one be requested, not both";
+            report("/certificate/issuer/request", "stands beside certificateArn".to_owned(), remedy);
+        }
+        (false, true) => requested(document, report),
+        (false, false) => {
+            let remedy = "name the ACM certificate that is to be exported, or write \"request\"";
+            report("/certificate/issuer/certificateArn", "is missing".to_owned(), remedy);
+        }
+        (true, false) => {}
     }
     for (field, why) in [
         ("validityHours", "ACM decides how long the certificate lives"),
         ("keyType", "the kind of key was chosen when the certificate was requested"),
         ("follow", "the renewals of the certificate that is served are followed in any case"),
     ] {
-        if certificate.contains_key(field) {
+        if certificate.contains_key(field) && !(is_requested && field == "keyType") {
             report(
                 &format!("/certificate/{field}"),
                 format!("stands beside an issuer of kind acm: {why}"),
@@ -107,6 +120,26 @@ fn source(document: &Value, report: &mut Report<'_>) {
         }
     }
 }
+
+/// What ACM takes for a public certificate (API reference, `RequestCertificate`).
+fn requested(document: &Value, report: &mut Report<'_>) {
+    if let Some(key) = document.pointer("/certificate/keyType").and_then(Value::as_str)
+        && KeyType::ALL.iter().any(|known| known.name() == key)
+        && !KeyType::REQUESTABLE.iter().any(|taken| taken.name() == key)
+    {
+        let problem = format!("{key:?} is no key that ACM makes for a public certificate");
+        report("/certificate/keyType", problem, "write EC_prime256v1, EC_secp384r1 or RSA_2048");
+    }
+    if let Some(name) = document.pointer("/service/domainName").and_then(Value::as_str)
+        && name.len() > COMMON_NAME
+    {
+        let problem = format!("{name:?} is longer than the {COMMON_NAME} characters of a common name");
+        report("/service/domainName", problem, "use a shorter name, or name a certificate that there is");
+    }
+}
+
+/// The longest `DomainName` of `RequestCertificate` (RFC 5280, appendix A, `ub-common-name`).
+const COMMON_NAME: usize = 64;
 
 fn lifetime(document: &Value, report: &mut Report<'_>) {
     let hours = |name: &str| document.pointer(&format!("/certificate/{name}")).and_then(Value::as_u64);

@@ -46,6 +46,7 @@ fn other(field: &str) -> Value {
         "/targets/select/autoScalingGroups" => json!(["api-service-targets"]),
         "/targets/minimumInService" => json!(2),
         "/certificate/issuer/kind" => json!("authority"),
+        "/certificate/issuer/request/hostedZoneId" => json!("Z0PUBLIC"),
         "/certificate/custody/kind" => json!("parameterStore"),
         "/certificate/dnsNames" => json!(["api-service.example.com", "more.example.com"]),
         "/certificate/keyType" => json!("EC_prime256v1"),
@@ -108,6 +109,10 @@ fn changed(field: &str) -> Value {
         "/service/domainName" => document["certificate"]["dnsNames"] = json!(["other.example.com"]),
         "/certificate/issuer/certificateArn" => {
             document["certificate"] = json!({"issuer": {"kind": "acm"}, "renewBeforeHours": 56,
+                "dnsNames": document["certificate"]["dnsNames"]});
+        }
+        "/certificate/issuer/request/hostedZoneId" => {
+            document["certificate"] = json!({"issuer": {"kind": "acm", "request": {}}, "renewBeforeHours": 56,
                 "dnsNames": document["certificate"]["dnsNames"]});
         }
         "/service/dns/hostedZoneName" => document["service"]["dns"] = json!({}),

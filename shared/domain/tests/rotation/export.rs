@@ -4,6 +4,9 @@ use espalier_domain::acm::{AcmEvidence, AcmKind, AcmStatus};
 use espalier_domain::id::Scope;
 use espalier_domain::plan::BlockCode;
 use espalier_domain::record::{ExportRecord, GenerationRecord};
+use espalier_domain::rotation::execution::LONGEST_WAIT_S;
+use espalier_domain::rotation::policy::SourcePolicy;
+use espalier_domain::spec::AllowedDomains;
 use espalier_domain::work::{ExportItem, WorkItem};
 use time::Duration;
 
@@ -50,7 +53,9 @@ fn public(serial: &str, life: Duration) -> AcmEvidence {
 fn world(hosts: u32) -> World {
     let mut world = World::new(hosts);
     let follow = world.policy.follow.take().expect("the world follows a certificate");
-    (world.policy.source, world.policy.renew_before_hours) = (Some(follow.certificate), 336);
+    let allowed = AllowedDomains::parse("example.com").unwrap();
+    let source = SourcePolicy { certificate: Some(follow.certificate), is_requested: false, allowed };
+    (world.policy.source, world.policy.renew_before_hours) = (Some(source), 336);
     world.policy.validity_hours = 198 * 24;
     world.acm = Some(public("0a:01", Duration::days(198)));
     // No authority of our own was ever made.
@@ -105,6 +110,10 @@ fn what_acm_cannot_give_is_told_and_targets_keep_what_they_serve() {
         (AcmEvidence { export_enabled: false, ..good() }, BlockCode::AcmUnusable),
         (AcmEvidence { kind: AcmKind::Imported, ..good() }, BlockCode::AcmUnusable),
         (AcmEvidence { names: vec!["www.example.com".into()], ..good() }, BlockCode::AcmUnusable),
+        (
+            AcmEvidence { names: vec!["pay.example.com".into(), "*.example.net".into()], ..good() },
+            BlockCode::DomainNotAllowed,
+        ),
         (AcmEvidence { not_after: days(13), ..public("0a:01", Duration::ZERO) }, BlockCode::AcmExpiring),
     ] {
         let mut world = world(2);
@@ -124,6 +133,43 @@ fn a_certificate_that_is_not_there_yet_is_awaited_by_a_person() {
     assert!(world.generations.is_empty());
     world.acm = Some(public("0a:01", Duration::days(198)));
     assert_eq!(told(&mut world), []);
+}
+
+/// What is requested needs time and nobody: neither before anybody knows its ARN, nor before ACM has issued it.
+#[test]
+fn a_certificate_that_was_requested_is_awaited_without_a_word() {
+    let mut world = world(2);
+    let certificate = world.policy.source.as_mut().and_then(|source| {
+        source.is_requested = true;
+        source.certificate.take()
+    });
+    let is_waiting = |world: &mut World| {
+        let plan = world.look();
+        let waits: Vec<_> = plan.waits.iter().map(|wait| wait.on.as_str()).collect();
+        assert_eq!(waits, ["the certificate that was requested of ACM"]);
+        assert!(plan.blocks.is_empty() && plan.steps.is_empty(), "{plan:?}");
+        assert!(plan.waits[0].retry_after_s > LONGEST_WAIT_S, "no execution sleeps over it");
+    };
+    is_waiting(&mut world);
+    world.policy.source.as_mut().unwrap().certificate = certificate;
+    for status in [AcmStatus::PendingValidation, AcmStatus::Missing] {
+        world.acm = Some(AcmEvidence { status, serial: None, not_after: None, ..public("", Duration::ZERO) });
+        is_waiting(&mut world);
+    }
+    let failed =
+        AcmEvidence { status: AcmStatus::Failed, failure: Some("CAA_ERROR".into()), ..public("", Duration::ZERO) };
+    world.acm = Some(failed);
+    let blocks = world.look().blocks;
+    assert_eq!(blocks[0].code, BlockCode::AcmUnusable);
+    for word in ["CAA_ERROR", "amazon.com", "delete it in ACM, and another one is requested"] {
+        assert!(blocks[0].because.contains(word), "{}", blocks[0]);
+    }
+    world.acm = Some(public("0a:01", Duration::days(198)));
+    assert_eq!(told(&mut world), []);
+    assert_eq!(exports(&world), ["a01"]);
+    // While another one is on its way, the targets keep what they serve.
+    world.policy.source.as_mut().unwrap().certificate = None;
+    is_waiting(&mut world);
 }
 
 /// A host that reverted is given the same certificate once more, as another generation, at the pace of all retries.

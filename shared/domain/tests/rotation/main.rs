@@ -6,6 +6,7 @@
 mod export;
 mod forecast;
 mod golden;
+mod request;
 mod simulation;
 mod status;
 mod world;

@@ -18,8 +18,8 @@ pub struct Hint {
     pub detail_type: String,
     /// The stack it names, if it names one.
     pub stack: Option<StackName>,
-    /// The ACM certificate it is about.
-    pub certificate: Option<AcmArn>,
+    /// The ACM certificates it is about; a notice of AWS Health may name several.
+    pub certificates: Vec<AcmArn>,
     /// The instances it is about.
     pub instances: Vec<InstanceId>,
     /// The Auto Scaling group it is about.
@@ -59,7 +59,7 @@ pub(super) fn parse(payload: Value) -> Result<Hint, EdgeError> {
         source: envelope.source.clone(),
         detail_type: envelope.detail_type.clone(),
         stack: None,
-        certificate: None,
+        certificates: Vec::new(),
         instances: Vec::new(),
         scaling_group: None,
         command_id: None,
@@ -71,7 +71,7 @@ pub(super) fn parse(payload: Value) -> Result<Hint, EdgeError> {
         "aws.ssm" => ssm(&mut hint, detail, &resources)?,
         "aws.acm" => {
             hint.kind = HintKind::Certificate;
-            hint.certificate = resources.iter().find_map(|arn| AcmArn::parse(arn.as_str()).ok());
+            hint.certificates = certificates(resources.iter().map(String::as_str));
         }
         "aws.health" => {
             let detail: Health = strict_detail(detail)?;
@@ -81,7 +81,7 @@ pub(super) fn parse(payload: Value) -> Result<Hint, EdgeError> {
                 .filter_map(|entity| entity.value.as_deref())
                 .chain(resources.iter().map(String::as_str));
             hint.kind = HintKind::Health;
-            hint.certificate = named.into_iter().find_map(|arn| AcmArn::parse(arn).ok());
+            hint.certificates = certificates(named);
         }
         "aws.cloudwatch" => {}
         "aws.ec2" => {
@@ -113,11 +113,22 @@ pub(super) fn sweep(payload: Value) -> Result<Hint, EdgeError> {
         source: "espalier".into(),
         detail_type: "sweep".into(),
         stack: None,
-        certificate: None,
+        certificates: Vec::new(),
         instances: Vec::new(),
         scaling_group: None,
         command_id: None,
     })
+}
+
+/// The certificates among these names, each once, in their order.
+fn certificates<'a>(named: impl Iterator<Item = &'a str>) -> Vec<AcmArn> {
+    let mut found = Vec::new();
+    for arn in named.filter_map(|name| AcmArn::parse(name).ok()) {
+        if !found.contains(&arn) {
+            found.push(arn);
+        }
+    }
+    found
 }
 
 /// Parameter changes and command statuses come from the same source.

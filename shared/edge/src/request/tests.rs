@@ -12,6 +12,10 @@ fn parse(payload: Value) -> Result<Trigger, EdgeError> {
     Trigger::parse(payload)
 }
 
+fn named(hint: &Hint) -> Vec<&str> {
+    hint.certificates.iter().map(|arn| arn.as_str()).collect()
+}
+
 fn hint(payload: Value) -> Hint {
     match parse(payload) {
         Ok(Trigger::Hint(hint)) => hint,
@@ -51,11 +55,11 @@ fn every_acm_event_names_its_certificate_whatever_its_detail_holds() {
     for (detail_type, detail) in details {
         let hint = hint(envelope("aws.acm", detail_type, &[ACM], &detail));
         assert_eq!(hint.kind, HintKind::Certificate);
-        assert_eq!(hint.certificate.map(String::from).as_deref(), Some(ACM), "{detail_type}");
+        assert_eq!(named(&hint), [ACM], "{detail_type}");
         assert_eq!(hint.detail_type, detail_type);
     }
-    assert_eq!(hint(envelope("aws.acm", "ACM Certificate Expired", &[], &Value::Null)).certificate, None);
-    assert_eq!(hint(envelope("aws.acm", "ACM Certificate Expired", &["nonsense"], &Value::Null)).certificate, None);
+    assert!(hint(envelope("aws.acm", "ACM Certificate Expired", &[], &Value::Null)).certificates.is_empty());
+    assert!(hint(envelope("aws.acm", "ACM Certificate Expired", &["nonsense"], &Value::Null)).certificates.is_empty());
 }
 
 #[test]
@@ -150,11 +154,12 @@ fn schedules_and_the_constant_are_sweeps() {
 #[test]
 fn health_and_our_own_events_are_hints() {
     let health = envelope("aws.health", "AWS Health Event", &[], &json!({ "service": "ACM" }));
-    assert_eq!((hint(health.clone()).kind, hint(health).certificate), (HintKind::Health, None));
+    assert!(hint(health.clone()).kind == HintKind::Health && hint(health).certificates.is_empty());
     let entities =
         json!({ "service": "ACM", "affectedEntities": [{ "entityValue": "x" }, {}, { "entityValue": ACM }] });
-    let named = hint(envelope("aws.health", "AWS Health Event", &[], &entities));
-    assert_eq!(named.certificate.map(String::from).as_deref(), Some(ACM));
+    let other = format!("{ACM}0");
+    let several = hint(envelope("aws.health", "AWS Health Event", &[&other, ACM], &entities));
+    assert_eq!(named(&several), [ACM, other.as_str()], "all of them, each once");
     let alarm =
         envelope("aws.cloudwatch", "CloudWatch Alarm State Change", &[], &json!({ "state": { "value": "ALARM" } }));
     assert_eq!(hint(alarm).kind, HintKind::Sweep);
