@@ -5,6 +5,7 @@
 #   * <directory>/<stack>/current is one symbolic link that always leads to a complete, matching pair;
 #   * it moves to a new pair by one rename, after the pair was checked, and back when the server does not serve it;
 #   * the server is reloaded gracefully, never restarted; a command that fails is never a handshake that fails;
+#   * a pair that awaits confirmation is taken back when its deadline passes, never toward a worse one;
 #   * no key material on a command line, in any output, or readable by others;
 #   * the last line of output is one JSON object, whatever happened.
 #
@@ -22,6 +23,7 @@ SERVED_TIMES=4     # connections in a row that have to show it
 
 reported=''
 swapped=''
+armed=''
 old=''
 new=''
 step='starting'
@@ -42,7 +44,7 @@ report() {
     printf '{"espalier":1,"code":"%s","stack":"%s","generation":%s,"fingerprint":"%s","serial":"%s","detail":"%s"}\n' \
         "$1" "$shown_stack" "${shown_generation:-0}" "$shown_fingerprint" "$serial" "$detail"
     case "$1" in
-        installed | unchanged) exit 0 ;;
+        installed | armed | confirmed | unchanged) exit 0 ;;
         *) exit 1 ;;
     esac
 }
@@ -75,6 +77,8 @@ matches() {
 check_tools() {
     step='looking for tools'
     for tool in awk sed grep find flock sync timeout openssl aws; do
+        # Only an installation fetches anything.
+        if [ "$tool" = aws ] && [ "$SSM_Action" != Install ]; then continue; fi
         command -v "$tool" >/dev/null 2>&1 || report refused "$tool is not installed on this host"
     done
     # The agent knows the region; the CLI may have to be told.
@@ -89,14 +93,18 @@ check_parameters() {
     # An agent too old for ENV_VAR interpolation sets none of these.
     [ -n "${SSM_Action+set}" ] || report refused 'no SSM_Action in the environment: SSM Agent 3.3.2746.0 or later is needed'
     case "$SSM_Action" in
-        Install) ;;
-        Confirm | Prepare) report refused "Action $SSM_Action is not supported by this version" ;;
+        # Expire is this host's own: no command may ask for it, and it does nothing that is not due.
+        Install | Confirm | Expire) ;;
+        Prepare) report refused "Action $SSM_Action is not supported by this version" ;;
         *) report refused 'Action is not Install, Confirm or Prepare' ;;
     esac
     matches "$stack" '[a-z][a-z0-9-]{1,22}[a-z0-9]' || report refused 'Stack is not a stack name'
+    [ "$SSM_Action" != Expire ] || return 0
     matches "$generation" '[1-9][0-9]{0,8}' || report refused 'Generation is not a number from 1'
     matches "$fingerprint" '[0-9a-f]{64}' || report refused 'Fingerprint is not 64 hexadecimal digits'
     matches "${SSM_WindowSeconds:-}" '0|[1-9][0-9]{0,3}' || report refused 'WindowSeconds is not a number from 0 to 9999'
+    matches "${SSM_ConfirmSeconds:-}" '0|[1-9][0-9]{0,3}' || report refused 'ConfirmSeconds is not a number from 0 to 9999'
+    matches "${SSM_MarginHours:-}" '0|[1-9][0-9]{0,3}' || report refused 'MarginHours is not a number from 0 to 9999'
     matches "${SSM_ParameterName:-}" "/espalier-leaf/$stack/(shared|i-[0-9a-f]{8,17})/$generation" ||
         report refused 'ParameterName is not this generation of this stack'
 }
@@ -115,6 +123,7 @@ read_configuration() {
     [ -f "$configuration" ] || report notOptedIn "there is no $configuration on this host"
     is_ours "$configuration" || report refused "$configuration can be changed by others than root"
     stacks='' driver='' directory='' hooks='' check='' owner='root' group='root' control='' seen=' '
+    units='/etc/systemd/system'
     while IFS= read -r line || [ -n "$line" ]; do
         case "$line" in
             '' | '#'*) continue ;;
@@ -135,17 +144,23 @@ read_configuration() {
             owner) owner=$value ;;
             group) group=$value ;;
             control) control=$value ;;
+            units) units=$value ;;
             *) report refused "host.conf has an unknown key $key" ;;
         esac
     done <"$configuration"
     case ",$stacks," in *",$stack,"*) ;; *) report notOptedIn "host.conf does not list this stack" ;; esac
-    for path in "${directory:-unset}" "${hooks:-/}" "${control:-/}"; do
+    for path in "${directory:-unset}" "${hooks:-/}" "${control:-/}" "/${units#none}"; do
         case "$path" in
             */../* | */..) report refused 'host.conf has a path with ..' ;;
             /*) ;;
             *) report refused 'host.conf: directory, hooks and control are absolute paths; directory must be set' ;;
         esac
     done
+    case "$units" in
+        none) ;;
+        /*) if [ -d "$units" ] && ! is_ours "$units"; then report refused "$units can be changed by others than root"; fi ;;
+        *) report refused 'host.conf: units is not none or an absolute path' ;;
+    esac
     matches "$check" '[A-Za-z0-9.-]+:[0-9]{1,5}' || report refused 'host.conf: check is not host:port'
     case "$driver" in
         httpd | nginx | haproxy) ;;
@@ -287,6 +302,144 @@ raise_floor() {
     sync "$base"
 }
 
+# Nothing awaits confirmation any more.
+disarm() {
+    rm -f "$base/deadline" "$base/unconfirmed"
+    sync "$base"
+}
+
+# is_no_worse PLACE SECONDS: whether going back there is no step down: a pair that was confirmed on this host, that is
+# whole, and that lasts for longer than this.
+is_no_worse() {
+    if [ -z "$1" ] || [ ! -d "$base/$1" ] || ! is_good "$base/$1"; then return 1; fi
+    [ "$(cat "$base/$1/generation")" -le "$(floor_of_host)" ] || return 1
+    openssl x509 -in "$base/$1/leaf.pem" -noout -checkend "$2" >/dev/null 2>&1
+}
+
+# arm PLACE: if asked for, the host goes back there by itself unless it is told in time that the new pair was seen. This
+# is written down before anything is swapped, so that a run that ends half-way is taken back as well.
+arm() {
+    armed=''
+    if [ "$SSM_ConfirmSeconds" -eq 0 ] || [ "$generation" -le "$(floor_of_host)" ]; then return 0; fi
+    is_no_worse "$1" $((SSM_ConfirmSeconds + SSM_MarginHours * 3600)) || return 0
+    step='arming the deadline'
+    keep_script
+    rm -f "$base/unconfirmed"
+    deadline=$(($(date +%s) + SSM_ConfirmSeconds))
+    printf '%s %s %s\n' "$deadline" "$SSM_ConfirmSeconds" "$SSM_MarginHours" >"$base/.deadline.new"
+    sync "$base/.deadline.new"
+    mv -T "$base/.deadline.new" "$base/deadline"
+    sync "$base"
+    wake
+    armed=1
+}
+
+# What runs at the deadline: the agent keeps no copy of this script.
+keep_script() {
+    if [ ! -f "$0" ] || ! head -n 2 "$0" | grep -q '^# Espalier'; then
+        report refused 'no deadline can be kept: this script was not run from a file'
+    fi
+    cat "$0" >"$base/.installer.new"
+    chmod 0700 "$base/.installer.new"
+    sync "$base/.installer.new"
+    mv -T "$base/.installer.new" "$base/installer"
+}
+
+# Who looks at the deadline: a timer of systemd's, and a unit at boot; where there is no systemd, a process that waits.
+wake() {
+    if [ "$units" != none ] && matches "$configuration" '/[A-Za-z0-9_./:@-]+'; then
+        keep_unit 2>/dev/null || true
+        if systemd-run --quiet --collect --no-ask-password --unit="espalier-deadline-$stack-$deadline" \
+            --on-active="$SSM_ConfirmSeconds" --timer-property=AccuracySec=1s --property=Restart=on-abnormal \
+            --setenv=SSM_Action=Expire --setenv=SSM_Stack="$stack" --setenv=ESPALIER_CONF="$configuration" \
+            /bin/sh "$base/installer" >/dev/null 2>&1 9>&-; then
+            return 0
+        fi
+    fi
+    SSM_Action=Expire ESPALIER_CONF="$configuration" \
+        setsid sh "$base/installer" </dev/null >/dev/null 2>&1 9>&- &
+}
+
+# At boot, as long as there is a deadline. The unit stays: without one it does nothing.
+keep_unit() {
+    [ -d "$units" ] || return 0
+    unit="espalier-deadline-$stack.service"
+    printf '%s\n' '[Unit]' "Description=Espalier: the deadline of an unconfirmed certificate of $stack" \
+        "ConditionPathExists=$base/deadline" \
+        'After=network.target httpd.service apache2.service nginx.service haproxy.service' '[Service]' \
+        "Environment=SSM_Action=Expire SSM_Stack=$stack ESPALIER_CONF=$configuration" \
+        "ExecStart=/bin/sh $base/installer" >"$units/.$unit.new" &&
+        chmod 0644 "$units/.$unit.new" &&
+        mv -T "$units/.$unit.new" "$units/$unit" &&
+        mkdir -p "$units/multi-user.target.wants" &&
+        ln -sfn "../$unit" "$units/multi-user.target.wants/$unit"
+}
+
+# read_deadline: when it is, how long it was from its beginning, and what a pair to go back to has to outlast.
+read_deadline() {
+    [ -f "$base/deadline" ] || return 1
+    read -r deadline patience margin <"$base/deadline" || return 1
+    matches "$deadline $patience $margin" '[0-9]{1,12} [0-9]{1,5} [0-9]{1,5}'
+}
+
+# The host's own action: waits for the deadline, and takes back what nobody has confirmed until then.
+expire() {
+    step='waiting for the deadline'
+    read_deadline || report unchanged 'there is no deadline'
+    pause=$((deadline - $(date +%s)))
+    # A clock that was set back does not make it wait for ever.
+    [ "$pause" -le "$patience" ] || pause=$patience
+    if [ "$pause" -gt 0 ]; then sleep "$pause"; fi
+    awaited=$deadline
+    lock -w 900
+    step='taking back what was not confirmed'
+    read_deadline || report unchanged 'there is no deadline any more'
+    [ "$deadline" = "$awaited" ] || report unchanged 'another deadline was set meanwhile'
+    generation=$(cat "$base/current/generation" 2>/dev/null || echo 0)
+    if [ "$generation" -gt "$(floor_of_host)" ]; then
+        before=$(readlink "$base/previous" || true)
+        fingerprint=$(fingerprint_of <"$base/current/leaf.pem")
+        if ! is_no_worse "$before" $((margin * 3600)); then
+            disarm
+            report unchanged 'not confirmed, and kept: the generation before is none to go back to'
+        fi
+        printf '%s %s\n' "$generation" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$base/.unconfirmed.new"
+        sync "$base/.unconfirmed.new"
+        mv -T "$base/.unconfirmed.new" "$base/unconfirmed"
+        point current "$before"
+    elif [ ! -f "$base/unconfirmed" ]; then
+        disarm
+        report unchanged 'nothing awaits confirmation'
+    fi
+    # From here on also after a run that was killed half-way.
+    if test_server; then reload_server || true; fi
+    prune
+    rm -f "$base/deadline"
+    sync "$base"
+    if serves "$(name_of "$base/current")" "$(fingerprint_of <"$base/current/leaf.pem")"; then
+        report unconfirmed 'the generation before is served again'
+    fi
+    report unconfirmed 'the generation before is in place but the server does not show it'
+}
+
+# The control plane has seen this generation on the wire: it stays.
+confirm() {
+    step='confirming'
+    [ "$generation" -ge "$(floor_of_host)" ] || report belowFloor "generation $(floor_of_host) was confirmed on this host"
+    if is_in_place && is_good "$base/current"; then
+        serial=$(serial_of "$base/current/leaf.pem")
+        raise_floor
+        disarm
+        prune
+        report confirmed 'it stays'
+    fi
+    if [ -f "$base/unconfirmed" ]; then
+        read -r gone at <"$base/unconfirmed" || true
+        [ "$gone" != "$generation" ] || report unconfirmed "nobody confirmed it in time: taken back at $at"
+    fi
+    report refused 'this generation is not in place'
+}
+
 # revert CAUSE: the pair before this one is served again; without one, nothing is (the server never ran).
 revert() {
     swapped=''
@@ -306,6 +459,7 @@ revert() {
     # A server whose configuration is broken for another reason must not be told to read it.
     if test_server; then reload_server || true; fi
     rm -rf "${base:?}/${failed:?}"
+    rm -f "$base/deadline"
     if serves "$(name_of "$base/$old")" "$(fingerprint_of <"$base/$old/leaf.pem")"; then
         report reverted "$1: the generation before is served again"
     fi
@@ -321,18 +475,36 @@ prove() {
     step='looking at what is served'
     serves "$name" "$fingerprint" || revert servedOther
     swapped=''
+    [ -z "$armed" ] || return 0
     raise_floor
+    disarm
+}
+
+# done_as DETAIL: the last line of an installation that succeeded.
+done_as() {
+    if [ -n "$armed" ]; then report armed "$1, until confirmed"; fi
+    report installed "$1"
+}
+
+# Whether `current` leads to the generation that this run is about.
+is_in_place() {
+    [ -d "$base/current" ] && [ "$(cat "$base/current/generation" 2>/dev/null)" = "$generation" ] &&
+        [ "$(fingerprint_of <"$base/current/leaf.pem")" = "$fingerprint" ]
 }
 
 # The same generation again: nothing is done if disk and wire agree; if only the wire differs, it is asserted again.
 assert_current() {
-    [ -d "$base/current" ] && is_good "$base/current" || return 0
-    [ "$(cat "$base/current/generation")" = "$generation" ] || return 0
-    [ "$(fingerprint_of <"$base/current/leaf.pem")" = "$fingerprint" ] || return 0
+    is_in_place && is_good "$base/current" || return 0
     name=$(name_of "$base/current")
     serial=$(serial_of "$base/current/leaf.pem")
     if [ "$(served "$name")" = "$fingerprint" ]; then
+        arm "$(readlink "$base/previous" || true)"
+        if [ -n "$armed" ]; then
+            prune
+            report armed 'on disk and on the wire, until confirmed'
+        fi
         raise_floor
+        disarm
         # A run killed while it tidied up has left an older key.
         prune
         report unchanged 'on disk and on the wire'
@@ -343,10 +515,11 @@ assert_current() {
     else
         old=$(readlink "$base/current")
     fi
+    arm "$old"
     swapped=1
     prove
     prune
-    report installed 'asserted again'
+    done_as 'asserted again'
 }
 
 serial_of() {
@@ -453,6 +626,8 @@ swap() {
     elif [ -n "$old" ]; then
         point previous "$old"
     fi
+    arm "$old"
+    step='swapping'
     swapped=1
     point current "$place"
 }
@@ -468,25 +643,50 @@ prune() {
     done
 }
 
+# lock HOW: one run at a time on this host.
+lock() {
+    is_ours "$base" || report refused "$base can be changed by others than root"
+    exec 9>"$base/lock"
+    flock "$@" 9 || report busy 'another installation is running on this host'
+}
+
+make_directories() {
+    step='making the directories'
+    if [ ! -d "$directory" ]; then
+        mkdir -p "$directory"
+        chmod 0751 "$directory"
+    fi
+    is_ours "$directory" || report refused "$directory can be changed by others than root"
+    mkdir -p "$base/generations"
+    is_ours "$base" || report refused "$base can be changed by others than root"
+    chmod 0751 "$base" "$base/generations"
+}
+
+# What was installed later than this stands, confirmed or not.
+check_floor() {
+    [ "$generation" -ge "$(floor_of_host)" ] || report belowFloor "generation $(floor_of_host) was confirmed on this host"
+    [ -f "$base/deadline" ] || return 0
+    pending=$(cat "$base/current/generation" 2>/dev/null || echo 0)
+    [ "$generation" -ge "$pending" ] || report belowFloor "generation $pending awaits confirmation on this host"
+}
+
 check_parameters
 check_tools
 read_configuration
 base="$directory/$stack"
-step='making the directories'
-if [ ! -d "$directory" ]; then
-    mkdir -p "$directory"
-    chmod 0751 "$directory"
+if [ "$SSM_Action" != Install ]; then
+    [ -d "$base" ] || report refused 'nothing was ever installed here'
+    if [ "$SSM_Action" = Expire ]; then expire; fi
+    # It may be about to be taken back at this moment.
+    lock -w 60
+    confirm
 fi
-is_ours "$directory" || report refused "$directory can be changed by others than root"
-mkdir -p "$base/generations"
-is_ours "$base" || report refused "$base can be changed by others than root"
-chmod 0751 "$base" "$base/generations"
-exec 9>"$base/lock"
-flock -n 9 || report busy 'another installation is running on this host'
+make_directories
+lock -n
 # What a killed run left behind holds a key.
-rm -rf "$base"/.new-* "$base"/.current.new "$base"/.previous.new "$base"/.floor.new
-
-[ "$generation" -ge "$(floor_of_host)" ] || report belowFloor "generation $(floor_of_host) was confirmed on this host"
+rm -rf "$base"/.new-* "$base"/.current.new "$base"/.previous.new "$base"/.floor.new "$base"/.deadline.new \
+    "$base"/.unconfirmed.new "$base"/.installer.new
+check_floor
 assert_current
 spread
 new="$base/.new-$generation"
@@ -498,4 +698,4 @@ keep
 swap
 prove
 prune
-report installed 'served'
+done_as 'served'

@@ -227,6 +227,8 @@ fn only_a_host_whose_owner_said_so_takes_part() {
         (host.usual().replace("/certificates", "/bin/../certificates"), "refused"),
         (host.usual().replace("check=", "check=https://"), "refused"),
         (host.usual().replace("/hooks", "/bundles"), "refused"),
+        (host.usual().replace("units=none", "units=somewhere"), "refused"),
+        (host.usual().replace("units=none", "units=/etc/../tmp"), "refused"),
     ] {
         host.configure(&text);
         let said = host.install(1, &bundle);
@@ -252,8 +254,16 @@ fn parameters_are_identifiers_or_nothing_happens() {
     host.publish(1, &bundle.text);
     let canary = host.at("canary");
     let attack = format!("$(touch {0})`touch {0}`;touch {0}", canary.display());
-    let names =
-        ["SSM_Action", "SSM_Stack", "SSM_Generation", "SSM_ParameterName", "SSM_Fingerprint", "SSM_WindowSeconds"];
+    let names = [
+        "SSM_Action",
+        "SSM_Stack",
+        "SSM_Generation",
+        "SSM_ParameterName",
+        "SSM_Fingerprint",
+        "SSM_WindowSeconds",
+        "SSM_ConfirmSeconds",
+        "SSM_MarginHours",
+    ];
     for name in names {
         for value in
             ["", &attack, "../../etc", "api-service\nx", "-1", "007", "/espalier-leaf/api-service/shared/2", "é"]
@@ -267,7 +277,8 @@ fn parameters_are_identifiers_or_nothing_happens() {
         command.env_remove(name);
         assert_eq!(Host::run(command).code(), "refused", "{name} is not set");
     }
-    for action in ["Confirm", "Prepare"] {
+    // Two that find nothing to do here, and one to come.
+    for action in ["Confirm", "Expire", "Prepare"] {
         let mut command = host.command(1, &bundle.fingerprint);
         command.env("SSM_Action", action);
         assert_eq!(Host::run(command).code(), "refused");
@@ -299,7 +310,7 @@ fn killed_at_every_step(first_installation: bool) {
         }
         crash::prepare(&host);
         host.publish(generation, &new.text);
-        let (killed, said) = crash::killed_at(&host, call, generation, &new.fingerprint);
+        let (killed, said) = crash::killed_at(&host, call, &host.command(generation, &new.fingerprint));
         if !killed {
             assert_eq!(said.code(), "installed", "{said:?}");
             assert!(call > 25, "the shims count: {call}");

@@ -79,8 +79,8 @@ impl Delivery {
 
 fn check(item: &DeliverItem) -> Result<(), EdgeError> {
     match item.action {
-        DeliveryAction::Install => {}
-        DeliveryAction::Confirm | DeliveryAction::Prepare => {
+        DeliveryAction::Install | DeliveryAction::Confirm => {}
+        DeliveryAction::Prepare => {
             return Err(EdgeError::refused(format!("the action {:?} is not yet supported", item.action)));
         }
     }
@@ -93,6 +93,11 @@ fn check(item: &DeliverItem) -> Result<(), EdgeError> {
     // The same instance twice would be one attempt twice, which the ledger's transaction refuses as a whole.
     if item.targets.windows(2).any(|pair| pair[0] >= pair[1]) {
         return Err(EdgeError::invalid("`targets`: not sorted, or an instance is named twice"));
+    }
+    for (field, number) in [("confirmS", item.confirm_s), ("marginHours", item.margin_hours)] {
+        if number > 9_999 {
+            return Err(EdgeError::invalid(format!("`{field}`: {number}; the installer takes up to 9999")));
+        }
     }
     if item.attempt == 0 || item.attempt > 9_999 {
         return Err(EdgeError::invalid(format!("`attempt`: {}; attempts are counted from 1 to 9999", item.attempt)));
@@ -132,6 +137,8 @@ fn order(document: &Document, item: &DeliverItem, generation: &GenerationRecord)
             ("ParameterName", generation.parameter.clone()),
             ("Fingerprint", generation.fingerprint.clone()),
             ("WindowSeconds", item.window_s.to_string()),
+            ("ConfirmSeconds", item.confirm_s.to_string()),
+            ("MarginHours", item.margin_hours.to_string()),
         ],
         comment: format!(
             "espalier {}#{} generation {} attempt {}",
@@ -161,6 +168,8 @@ mod tests {
             ],
             attempt: 9_999,
             window_s: 2,
+            confirm_s: 1_800,
+            margin_hours: 28,
         }
     }
 
@@ -178,7 +187,9 @@ mod tests {
         let order = order(&Document { name: "installer".into(), version: None }, &item(), &generation());
         assert_eq!(order.parameters[0], ("Action", "Install".to_owned()));
         assert_eq!(order.parameters[3], ("ParameterName", "/espalier-leaf/payments/shared/3".to_owned()));
-        assert_eq!(order.parameters.len(), 6);
+        assert_eq!(order.parameters[6], ("ConfirmSeconds", "1800".to_owned()));
+        assert_eq!(order.parameters[7], ("MarginHours", "28".to_owned()));
+        assert_eq!(order.parameters.len(), 8);
         assert!(order.comment.len() <= 100, "{}", order.comment);
         // The document's executionTimeout (600 s) comes on top.
         assert!(i64::from(DELIVERY_TIMEOUT_S) + 600 < COMMAND_DEADLINE.whole_seconds());
@@ -187,8 +198,11 @@ mod tests {
     #[test]
     fn what_cannot_be_one_command_is_refused_before_anything_is_written() {
         assert_eq!(check(&item()), Ok(()));
-        for action in [DeliveryAction::Confirm, DeliveryAction::Prepare] {
-            assert_eq!(check(&DeliverItem { action, ..item() }).unwrap_err().word, Word::Refused);
+        assert_eq!(check(&DeliverItem { action: DeliveryAction::Confirm, ..item() }), Ok(()));
+        let prepare = DeliverItem { action: DeliveryAction::Prepare, ..item() };
+        assert_eq!(check(&prepare).unwrap_err().word, Word::Refused);
+        for item in [DeliverItem { confirm_s: 10_000, ..item() }, DeliverItem { margin_hours: 10_000, ..item() }] {
+            assert_eq!(check(&item).unwrap_err().word, Word::Invalid);
         }
         let twice = vec![item().targets[0].clone(), item().targets[0].clone()];
         for targets in [vec![], twice] {

@@ -10,6 +10,7 @@ use espalier_domain::rotation::calendar::Calendar;
 use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
 use espalier_domain::rotation::plan::plan;
 use espalier_domain::rotation::policy::{Policy, Wave};
+use espalier_domain::spec::Confirm;
 use espalier_domain::verdict::Verdict;
 use espalier_domain::work::DeliveryAction;
 use time::macros::datetime;
@@ -89,6 +90,8 @@ fn evidence(targets: u32) -> Evidence {
             calendar: Calendar::default(),
             safety_margin_hours: 28,
             failure_budget: 0,
+            confirm: Confirm::Never,
+            confirm_s: 1_800,
             samples: 6,
             observes: false,
             resolver: None,

@@ -344,6 +344,10 @@ pub struct Rollout {
     pub wave_percent: Option<u32>,
     /// How many may fail before nothing new starts.
     pub failure_budget: u32,
+    /// Which targets go back by themselves unless they are told that the new certificate was seen.
+    pub confirm: Confirm,
+    /// After how long they do, in seconds.
+    pub confirm_seconds: u32,
     /// When rollouts may begin and go on; none means always.
     pub windows: Vec<Window>,
     /// When they may not.
@@ -361,11 +365,26 @@ impl Default for Rollout {
             wave_size: 10,
             wave_percent: None,
             failure_budget: 0,
+            confirm: Confirm::Canary,
+            confirm_seconds: 1_800,
             windows: Vec::new(),
             freezes: Vec::new(),
             safety_margin_hours: None,
         }
     }
+}
+
+/// Which installations are taken back by the host itself unless they are confirmed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Confirm {
+    /// The canary's: an outage of the control plane must not undo what has proven itself elsewhere.
+    #[default]
+    Canary,
+    /// Every target's.
+    All,
+    /// None.
+    Never,
 }
 
 /// What VPC Lattice checks by itself. It never validates the targets' certificates, whatever this says.

@@ -84,7 +84,7 @@ pub struct ExportItem {
 pub enum DeliveryAction {
     /// Fetch, check, swap, reload, look.
     Install,
-    /// End a commit-confirmed installation. Planned from a later version on; refused as not yet supported.
+    /// Keep what was installed: it was seen. Without it the host goes back by itself.
     Confirm,
     /// Make the directories and report, change nothing served. Planned from a later version on; refused likewise.
     Prepare,
@@ -110,6 +110,17 @@ pub struct DeliverItem {
     pub attempt: u32,
     /// The width of the start delay window, in seconds (`DESIGN` section 6).
     pub window_s: u32,
+    /// After how long the targets go back by themselves unless they are told that the generation was seen; 0 for never.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub confirm_s: u32,
+    /// For how many hours longer than that what they would go back to has to last.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub margin_hours: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl DeliverItem {

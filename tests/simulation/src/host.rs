@@ -67,6 +67,10 @@ pub(crate) struct Host {
     /// The highest generation confirmed on this disk.
     pub(crate) floor: Option<Generation>,
     pub(crate) serves: Option<Pair>,
+    /// When it goes back by itself.
+    pub(crate) deadline: Option<OffsetDateTime>,
+    /// What it went back from.
+    pub(crate) unconfirmed: Option<Generation>,
     /// The command whose installer runs.
     pub(crate) installing: Option<u32>,
     /// How many troubles it has, and since when it has none.
@@ -96,6 +100,8 @@ impl Host {
             before: None,
             floor: None,
             serves: None,
+            deadline: None,
+            unconfirmed: None,
             installing: None,
             troubles: 0,
             well_since: now,
@@ -134,7 +140,7 @@ impl Host {
             Some(InstallerCode::NotOptedIn)
         } else if self.installing.is_some() || self.ill == Ill::Busy {
             Some(InstallerCode::Busy)
-        } else if self.floor > Some(generation) {
+        } else if self.floor > Some(generation) || self.deadline.is_some() && self.disk > Some(generation) {
             Some(InstallerCode::BelowFloor)
         } else if self.ill == Ill::Lies {
             Some(InstallerCode::Installed)
@@ -154,15 +160,53 @@ impl Host {
 
     /// One rename: from here on a server that starts loads the new pair.
     pub(crate) fn swap(&mut self, generation: Generation) {
-        if self.disk != Some(generation) {
+        // What was never confirmed is not what it goes back to.
+        if self.disk != Some(generation) && self.disk <= self.floor {
             self.before = self.disk;
         }
         self.disk = Some(generation);
     }
 
+    /// The server shows the new pair: it stays, or it waits for a confirmation until then.
+    pub(crate) fn keep(&mut self, generation: Generation, until: Option<OffsetDateTime>) {
+        self.deadline = until;
+        self.unconfirmed = None;
+        if until.is_none() {
+            self.floor = self.floor.max(Some(generation));
+        }
+    }
+
+    /// It is told that what it was given was seen.
+    pub(crate) fn confirm(&mut self, generation: Generation) -> InstallerCode {
+        if self.floor > Some(generation) {
+            InstallerCode::BelowFloor
+        } else if self.disk == Some(generation) {
+            self.keep(generation, None);
+            InstallerCode::Confirmed
+        } else if self.unconfirmed == Some(generation) {
+            InstallerCode::Unconfirmed
+        } else {
+            InstallerCode::Refused
+        }
+    }
+
+    /// Nobody came to tell it: it goes back, as far as the server takes that.
+    pub(crate) fn go_back(&mut self) {
+        self.deadline = None;
+        (self.unconfirmed, self.disk) = (self.disk, self.before);
+        if self.server == Server::Up && self.ill != Ill::Reverts {
+            self.serves = self.disk.map(Pair::Ours);
+        }
+    }
+
     /// Reloads the server, asks it, and goes back if it does not show the new pair. `taken` says whether the server
-    /// likes this leaf at all.
-    pub(crate) fn reload(&mut self, generation: Generation, taken: bool) -> InstallerCode {
+    /// likes this leaf at all, `until` how long the host waits for a confirmation.
+    pub(crate) fn reload(
+        &mut self,
+        generation: Generation,
+        taken: bool,
+        until: Option<OffsetDateTime>,
+    ) -> InstallerCode {
         self.installing = None;
         let fails = match self.server {
             Server::Up => (self.ill == Ill::Reverts || !taken).then_some(InstallerCode::ConfigTestFailed),
@@ -172,13 +216,14 @@ impl Host {
         match fails {
             None => {
                 self.serves = Some(Pair::Ours(generation));
-                self.floor = self.floor.max(Some(generation));
-                InstallerCode::Installed
+                self.keep(generation, until);
+                if until.is_some() { InstallerCode::Armed } else { InstallerCode::Installed }
             }
             // What was confirmed is asserted again, or there is nothing to go back to: it is not to blame.
             Some(code) if self.floor == Some(generation) || self.before.is_none() => code,
             Some(_) => {
                 self.disk = self.before;
+                self.deadline = None;
                 InstallerCode::Reverted
             }
         }
@@ -201,6 +246,7 @@ impl Host {
     pub(crate) fn restore(&mut self, generation: Option<Generation>, now: OffsetDateTime) {
         self.stop();
         (self.disk, self.floor, self.before) = (generation, generation, None);
+        (self.deadline, self.unconfirmed) = (None, None);
         self.start(now);
     }
 

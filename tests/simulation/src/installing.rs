@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use espalier_domain::id::{Generation, InstanceId};
 use espalier_domain::rotation::settle::{CommandSeen, InstallerCode};
-use espalier_domain::work::DeliverItem;
-use time::Duration;
+use espalier_domain::work::{DeliverItem, DeliveryAction};
+use time::{Duration, OffsetDateTime};
 
 use crate::host::{Agent, Ill};
 use crate::oracle::Broken;
@@ -16,6 +16,9 @@ use crate::world::{Event, Stage, World};
 #[derive(Debug, Clone)]
 pub(crate) struct Command {
     pub(crate) generation: Generation,
+    pub(crate) action: DeliveryAction,
+    pub(crate) confirm: Duration,
+    pub(crate) margin: Duration,
     pub(crate) seen: BTreeMap<InstanceId, CommandSeen>,
 }
 
@@ -24,8 +27,17 @@ impl World {
     pub(crate) fn send(&mut self, item: &DeliverItem) -> u32 {
         self.tally.commands += 1;
         let command = self.tally.commands;
-        self.tell(|| format!("command {command}: generation {} to {:?}", item.generation, item.targets));
-        self.commands.insert(command, Command { generation: item.generation, seen: BTreeMap::new() });
+        self.tell(|| {
+            format!("command {command}: {:?} generation {} to {:?}", item.action, item.generation, item.targets)
+        });
+        let sent = Command {
+            generation: item.generation,
+            action: item.action,
+            confirm: Duration::seconds(i64::from(item.confirm_s)),
+            margin: Duration::hours(i64::from(item.margin_hours)),
+            seen: BTreeMap::new(),
+        };
+        self.commands.insert(command, sent);
         for target in &item.targets {
             let Some(host) = self.hosts.iter().position(|host| host.id == *target) else { continue };
             let delay = Duration::seconds(1 + i64::from(self.dice.roll(item.window_s + 2)));
@@ -42,6 +54,10 @@ impl World {
                 if self.hosts[index].installing == Some(command) {
                     self.examine_swap(index, generation)?;
                     self.hosts[index].swap(generation);
+                    // Written down before the swap: it holds for what is interrupted, too.
+                    if let Some(until) = self.until(command, index) {
+                        self.arm(index, until);
+                    }
                     if !self.calm && self.dice.one_in(25) {
                         self.tally.meet(Trouble::HalfDone);
                         self.tell(|| format!("host {} goes away half-way", index + 1));
@@ -63,7 +79,11 @@ impl World {
                 }
                 let taken = self.rejected != Some(generation);
                 let was_good = self.accepts(index);
-                let code = self.hosts[index].reload(generation, taken);
+                let until = self.until(command, index);
+                let code = self.hosts[index].reload(generation, taken, until);
+                if code == InstallerCode::Armed {
+                    self.armed(index);
+                }
                 self.examine_reload(index, was_good)?;
                 self.answer(command, index, code);
             }
@@ -88,7 +108,20 @@ impl World {
         let Some(leaf) = self.ledger.generation(generation) else { return };
         let valid = (leaf.not_before, leaf.not_after);
         let reachable = !self.is_out(Trouble::ParametersOut) && !self.is_out(Trouble::Throttled);
-        if let Some(code) = self.hosts[index].refuses(generation, valid, reachable, self.now) {
+        if self.commands.get(&command).is_some_and(|command| command.action == DeliveryAction::Confirm) {
+            let code = self.confirm(index, generation);
+            self.answer(command, index, code);
+            return;
+        }
+        if let Some(mut code) = self.hosts[index].refuses(generation, valid, reachable, self.now) {
+            if code == InstallerCode::Unchanged {
+                let until = self.until(command, index);
+                self.hosts[index].keep(generation, until);
+                if until.is_some() {
+                    code = InstallerCode::Armed;
+                    self.armed(index);
+                }
+            }
             self.answer(command, index, code);
             return;
         }
@@ -98,9 +131,85 @@ impl World {
         self.after(fetch, Event::Install { command, host: index, stage: Stage::Swaps });
     }
 
+    fn confirm(&mut self, index: usize, generation: Generation) -> InstallerCode {
+        let host = &mut self.hosts[index];
+        if !host.consents {
+            InstallerCode::NotOptedIn
+        } else if host.installing.is_some() || host.ill == Ill::Busy {
+            InstallerCode::Busy
+        } else {
+            host.confirm(generation)
+        }
+    }
+
+    /// Until when the host would wait for a confirmation; not at all where nothing good is there to go back to.
+    fn until(&self, command: u32, index: usize) -> Option<OffsetDateTime> {
+        let command = self.commands.get(&command).filter(|command| command.confirm > Duration::ZERO)?;
+        let is_new = self.hosts[index].floor < Some(command.generation);
+        let until = self.now + command.confirm;
+        (is_new && self.outlasts(index, until + command.margin)).then_some(until)
+    }
+
+    /// Whether the pair of before was confirmed there and lasts until then.
+    fn outlasts(&self, index: usize, until: OffsetDateTime) -> bool {
+        let host = &self.hosts[index];
+        let before = host.before.filter(|before| Some(*before) <= host.floor);
+        before.and_then(|before| self.ledger.generation(before)).is_some_and(|leaf| leaf.not_after > until)
+    }
+
+    fn arm(&mut self, index: usize, until: OffsetDateTime) {
+        self.hosts[index].deadline = Some(until);
+        self.after(until - self.now, Event::Expires { host: index, at: until });
+    }
+
+    /// The host waits for a confirmation from here on, and may do so in vain.
+    fn armed(&mut self, index: usize) {
+        if let Some(until) = self.hosts[index].deadline {
+            self.arm(index, until);
+        }
+        if !self.calm && self.dice.one_in(8) {
+            self.tally.meet(Trouble::Vanished);
+            let minutes = self.dice.between(5, 240);
+            self.gone_until = self.now + Duration::minutes(i64::from(minutes));
+            self.well_since = self.gone_until;
+            self.tell(|| format!("the control plane is gone for {minutes} minutes"));
+        }
+    }
+
+    /// A host's deadline: what nobody has confirmed is taken back, unless that would be a step down.
+    pub(crate) fn expires(&mut self, index: usize, at: OffsetDateTime) -> Result<(), Broken> {
+        let host = &self.hosts[index];
+        if host.deadline != Some(at) {
+            return Ok(());
+        }
+        if !host.runs || host.installing.is_some() {
+            // At the next boot, or when the installation is over.
+            self.after(Duration::minutes(1), Event::Expires { host: index, at });
+            return Ok(());
+        }
+        if host.disk <= host.floor {
+            self.hosts[index].deadline = None;
+            return Ok(());
+        }
+        if !self.outlasts(index, self.now + self.policy.safety_margin()) {
+            self.tell(|| format!("host {} keeps what nobody confirmed", index + 1));
+            self.hosts[index].deadline = None;
+            return Ok(());
+        }
+        self.tally.went_back += 1;
+        self.tell(|| format!("host {} goes back by itself", index + 1));
+        let was_good = self.accepts(index);
+        self.hosts[index].go_back();
+        self.examine_reload(index, was_good)?;
+        self.examine_going_back(index)
+    }
+
     /// The installer's last line.
     fn answer(&mut self, command: u32, index: usize, code: InstallerCode) {
-        let good = matches!(code, InstallerCode::Installed | InstallerCode::Unchanged);
+        let good = matches!(
+            code,
+            InstallerCode::Installed | InstallerCode::Unchanged | InstallerCode::Armed | InstallerCode::Confirmed
+        );
         let Some(generation) = self.commands.get(&command).map(|command| command.generation) else { return };
         let fingerprint = self.ledger.generation(generation).map_or("", |record| record.fingerprint.as_str());
         let line = format!(

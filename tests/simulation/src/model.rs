@@ -15,6 +15,7 @@ use espalier_domain::rotation::plan::plan;
 use espalier_domain::rotation::policy::{Policy, Wave};
 use espalier_domain::rotation::settle::{CommandSeen, settle};
 use espalier_domain::rotation::sighting;
+use espalier_domain::spec::Confirm;
 use espalier_domain::verdict::{Fault, Verdict};
 use espalier_domain::work::{DeliverItem, SeenTarget, VerifyItem, WorkItem};
 use time::{Duration, OffsetDateTime};
@@ -111,6 +112,7 @@ fn agreed() -> Policy {
     (policy.validity_hours, policy.renew_before_hours, policy.safety_margin_hours) = (168, 56, 28);
     (policy.canary, policy.wave, policy.bake_minutes, policy.failure_budget) = (1, Wave::Targets(2), 0, 0);
     (policy.samples, policy.follow, policy.renew_spread_percent) = (0, None, 0);
+    policy.confirm = Confirm::Never;
     policy
 }
 

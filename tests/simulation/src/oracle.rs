@@ -7,7 +7,7 @@ use espalier_domain::rotation::evidence::{Evidence, TargetEvidence};
 use espalier_domain::rotation::phase::phase;
 use espalier_domain::rotation::rollout::Rollout;
 use espalier_domain::verdict::{Expected, Fault, judge};
-use espalier_domain::work::{DeliverItem, WorkItem};
+use espalier_domain::work::{DeliverItem, DeliveryAction, WorkItem};
 use time::{Duration, OffsetDateTime};
 
 use crate::host::{Host, Pair, Server};
@@ -59,6 +59,8 @@ pub const OUT_FIRST: &str = "who fails clients is taken out of service before it
 pub const MINTS: &str = "one new leaf at a time, and nothing of what it replaces is handed out";
 /// Rest.
 pub const REST: &str = "planning again plans nothing";
+/// What stays was seen.
+pub const CONFIRMED: &str = "only what was seen is confirmed";
 /// The end.
 pub const CONVERGES: &str = "when all is well the fleet serves the newest leaf";
 
@@ -112,6 +114,15 @@ impl World {
         hold(kept, NEVER_WORSE, || format!("{} shows {:?} now", self.hosts[index].id, self.hosts[index].serves))
     }
 
+    /// A host went back: to something that was confirmed there and that outlasts the safety margin.
+    pub(crate) fn examine_going_back(&self, index: usize) -> Result<(), Broken> {
+        let host = &self.hosts[index];
+        let leaf = host.disk.and_then(|generation| self.ledger.generation(generation));
+        let ends = leaf.map(|leaf| leaf.not_after - self.policy.safety_margin());
+        let better = ends.is_some_and(|ends| self.now < ends) && host.disk <= host.floor;
+        hold(better, NEVER_WORSE, || format!("{} went back to {:?}", host.id, host.disk))
+    }
+
     pub(crate) fn examine_floor(&self, before: Option<Generation>, after: &SightingRecord) -> Result<(), Broken> {
         hold(after.floor >= before, NEVER_BACKWARDS, || format!("the floor of {} was {before:?}", after.target))
     }
@@ -141,11 +152,11 @@ impl World {
     /// What no plan may ever ask for.
     pub(crate) fn examine_plan(&self, evidence: &Evidence, plan: &Plan<WorkItem>) -> Result<(), Broken> {
         let mints = plan.steps.iter().filter(|step| matches!(step.action, WorkItem::Mint(_))).count();
-        let deliveries: Vec<&DeliverItem> = plan
+        let (deliveries, confirmations): (Vec<&DeliverItem>, Vec<&DeliverItem>) = plan
             .steps
             .iter()
             .filter_map(|step| if let WorkItem::Deliver(item) = &step.action { Some(item) } else { None })
-            .collect();
+            .partition(|item| item.action == DeliveryAction::Install);
         hold(mints <= 1 && (mints == 0 || deliveries.is_empty()), MINTS, || format!("{plan:?}"))?;
         if mints == 1 {
             self.examine_mint(evidence, plan)?;
@@ -156,11 +167,15 @@ impl World {
             .filter_map(|step| if let WorkItem::Membership(item) = &step.action { Some(&item.targets) } else { None })
             .flatten()
             .collect();
-        let mut named = Vec::new();
+        for item in &confirmations {
+            self.examine_confirmation(evidence, item)?;
+        }
+        let mut named: Vec<_> = Vec::new();
         for item in &deliveries {
             for id in &item.targets {
                 let Some(target) = evidence.targets.iter().find(|target| target.target == *id) else { continue };
-                hold(!named.contains(&id), ONCE, || format!("{id} is named twice"))?;
+                let confirmed = confirmations.iter().any(|item| item.targets.contains(id));
+                hold(!named.contains(&id) && !confirmed, ONCE, || format!("{id} is named twice"))?;
                 hold(!told.contains(&id), OUT_FIRST, || format!("{id}"))?;
                 named.push(id);
                 self.examine_target(evidence, item, target)?;
@@ -192,6 +207,18 @@ impl World {
         hold(urgent || retired, CALENDAR, || format!("a leaf is minted: {plan:?}"))
     }
 
+    fn examine_confirmation(&self, evidence: &Evidence, item: &DeliverItem) -> Result<(), Broken> {
+        for id in &item.targets {
+            let Some(target) = evidence.targets.iter().find(|target| target.target == *id) else { continue };
+            let reached = target.managed.as_ref().is_some_and(|managed| managed.online);
+            hold(target.wanted && target.opted_in && reached, CONSENT, || format!("{target:?}"))?;
+            let seen = target.sighting.as_ref().filter(|sighting| sighting.verdict.is_good());
+            let is_it = seen.is_some_and(|sighting| sighting.generation == item.generation);
+            hold(is_it, CONFIRMED, || format!("{id}: {item:?}"))?;
+        }
+        Ok(())
+    }
+
     fn examine_target(&self, evidence: &Evidence, item: &DeliverItem, target: &TargetEvidence) -> Result<(), Broken> {
         let id = &target.target;
         let reached = target.managed.as_ref().is_some_and(|managed| managed.online);
@@ -221,7 +248,7 @@ impl World {
         let served = target.floor().and_then(|floor| evidence.generation(floor));
         let ends = served.map(|leaf| leaf.not_after - evidence.policy.safety_margin());
         let good = target.sighting.as_ref().is_some_and(|sighting| sighting.verdict.is_good());
-        let urgent = !good || ends.is_none_or(|ends| evidence.now >= ends);
+        let urgent = !good || was_armed(target) || ends.is_none_or(|ends| evidence.now >= ends);
         hold(urgent, CALENDAR, || format!("{id} is given {} in a freeze", item.generation))
     }
 
@@ -235,7 +262,8 @@ impl World {
         let proven = wanted.iter().filter(|target| is_proven(target)).count();
         let open = |target: &TargetEvidence| {
             let recent = |record: &AttemptRecord| evidence.now - record.begun_at < Duration::minutes(1);
-            target.attempts.iter().any(|record| record.ended.is_none() && recent(record))
+            let installs = |record: &AttemptRecord| record.action == DeliveryAction::Install;
+            target.attempts.iter().any(|record| record.ended.is_none() && recent(record) && installs(record))
         };
         let under_way = wanted.iter().filter(|target| open(target)).count();
         let canary = usize::try_from(evidence.policy.canary).unwrap_or(usize::MAX);
@@ -288,7 +316,17 @@ impl World {
             let member = self.ledger.membership.as_ref().and_then(|all| all.members.get(&host.id));
             let registered = member.is_some_and(|member| member.registered);
             hold(registered, CONVERGES, || format!("{} gets no clients", host.id))?;
+            hold(host.deadline.is_none(), CONVERGES, || format!("{} awaits confirmation", host.id))?;
         }
         Ok(())
     }
+}
+
+/// Whether the last that is known of a target's installations is that it waits for a confirmation.
+fn was_armed(target: &TargetEvidence) -> bool {
+    let ends = |code: &str| {
+        let ends = target.attempts.iter().filter_map(|record| record.ended.as_ref());
+        ends.filter(|end| end.code == code).map(|end| end.at).max()
+    };
+    ends("armed") > ends("confirmed")
 }

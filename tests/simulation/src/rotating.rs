@@ -27,7 +27,7 @@ const RETRIES: [i64; 4] = [2, 4, 8, 16];
 impl World {
     /// `rotate` reads everything anew. Nothing when one of those it reads from does not answer.
     fn look(&mut self) -> Option<Evidence> {
-        if self.is_out(Trouble::LedgerOut) || !self.calm && self.dice.one_in(60) {
+        if self.is_helpless() || !self.calm && self.dice.one_in(60) {
             self.tally.meet(Trouble::Throttled);
             return None;
         }
@@ -170,7 +170,7 @@ impl World {
             return Ok(());
         }
         let (died, lost) = (self.dies(Trouble::DiedBefore), self.dies(Trouble::DiedAfter));
-        let out = self.is_out(Trouble::LedgerOut);
+        let out = self.is_helpless();
         if !died && !out {
             let results = self.executions[index].results.clone();
             self.record_all(&results)?;

@@ -28,6 +28,8 @@ pub struct Tally {
     pub plans: u32,
     /// Leaves minted.
     pub leaves: u32,
+    /// Hosts that went back by themselves.
+    pub went_back: u32,
     /// Commands sent.
     pub commands: u32,
     /// Simulated hours.
@@ -35,7 +37,7 @@ pub struct Tally {
 }
 
 /// The names of every phase.
-pub const PHASES: [&str; 13] = [
+pub const PHASES: [&str; 14] = [
     "Arriving",
     "Current",
     "Delivering",
@@ -46,6 +48,7 @@ pub const PHASES: [&str; 13] = [
     "Pausing",
     "Presenting",
     "Stuck",
+    "Unconfirmed",
     "Unmanaged",
     "Unverifiable",
     "Unwanted",
@@ -77,6 +80,7 @@ pub(crate) fn name(phase: &Phase) -> &'static str {
         Phase::Issued { .. } => "Issued",
         Phase::Delivering { .. } => "Delivering",
         Phase::Presenting { .. } => "Presenting",
+        Phase::Unconfirmed { .. } => "Unconfirmed",
         Phase::Drifted { .. } => "Drifted",
         Phase::Pausing { .. } => "Pausing",
         Phase::Stuck { .. } => "Stuck",
@@ -105,6 +109,7 @@ impl Tally {
         self.plans += other.plans;
         self.leaves += other.leaves;
         self.commands += other.commands;
+        self.went_back += other.went_back;
         self.hours += other.hours;
     }
 }

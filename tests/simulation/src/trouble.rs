@@ -29,6 +29,8 @@ troubles! {
     HintLate,
     /// A sweep that does not take place.
     SweepMissed,
+    /// The control plane is gone from a swap on, for up to four hours.
+    Vanished,
     /// A call that is refused for being one too many.
     Throttled,
     /// A function that dies before it has written anything.
@@ -287,7 +289,7 @@ fn befall(world: &mut World, trouble: Trouble, index: usize) {
                 newest.filter(|newest| host.runs && host.installing.is_none() && newest.not_after > now)
             {
                 host.swap(newest.generation);
-                host.reload(newest.generation, true);
+                host.reload(newest.generation, true, None);
             }
         }
         Trouble::OldImage => {

@@ -67,7 +67,7 @@ impl World {
     }
 
     fn does(&mut self, item: &WorkItem, late: bool) -> Result<Done, Broken> {
-        if self.is_out(Trouble::LedgerOut) && !matches!(item, WorkItem::Verify(_)) {
+        if self.is_helpless() && !matches!(item, WorkItem::Verify(_)) {
             return Ok(Done::Badly);
         }
         match item {

@@ -8,6 +8,7 @@ use espalier_domain::record::{AuthorityRecord, Member, MembershipRecord};
 use espalier_domain::rotation::calendar::{Calendar, Freeze};
 use espalier_domain::rotation::policy::{FollowPolicy, Policy, Wave};
 use espalier_domain::rotation::proof::{Proof, proof};
+use espalier_domain::spec::Confirm;
 use espalier_domain::work::{SeenTarget, SeenThrough, WorkItem};
 use time::macros::datetime;
 use time::{Duration, OffsetDateTime};
@@ -43,6 +44,8 @@ pub(crate) enum Event {
     Strikes,
     /// It is over.
     Ends { trouble: Trouble, host: Option<usize> },
+    /// A deadline on a host passes.
+    Expires { host: usize, at: OffsetDateTime },
     /// The agent of an instance that was started registers.
     Registers { host: usize },
 }
@@ -88,6 +91,8 @@ pub(crate) struct World {
     pub(crate) skew: Duration,
     pub(crate) prober_skew: Duration,
     pub(crate) misled: bool,
+    /// Until when there is no control plane.
+    pub(crate) gone_until: OffsetDateTime,
     /// A leaf that no server takes.
     pub(crate) rejected: Option<Generation>,
     /// Spans in which nothing may begin, apart from the calendar that says the same.
@@ -137,6 +142,8 @@ pub(crate) fn policy(dice: &mut Dice) -> Policy {
         calendar: Calendar::default(),
         safety_margin_hours: renew_before_hours / 2,
         failure_budget: dice.roll(3),
+        confirm: [Confirm::Canary, Confirm::Canary, Confirm::All, Confirm::Never][dice.roll(4) as usize],
+        confirm_s: dice.between(10, 60) * 60,
         samples: dice.roll(2) * 6,
         observes: false,
         resolver: None,
@@ -167,6 +174,7 @@ impl World {
             skew: Duration::ZERO,
             prober_skew: Duration::ZERO,
             misled: false,
+            gone_until: START,
             rejected: None,
             frozen: Vec::new(),
             calm: false,
@@ -221,6 +229,7 @@ impl World {
             Event::Work { execution, item, tries } => self.work(execution, item, tries),
             Event::Records { results } => self.record_all(&results),
             Event::Install { command, host, stage } => self.install(command, host, stage),
+            Event::Expires { host, at } => self.expires(host, at),
             Event::Strikes => {
                 if !self.calm {
                     trouble::strike(self);
@@ -354,6 +363,11 @@ impl World {
         self.current == Some(trouble)
     }
 
+    /// Whether functions do nothing: they are gone, or have no ledger.
+    pub(crate) fn is_helpless(&self) -> bool {
+        self.now < self.gone_until || self.is_out(Trouble::LedgerOut)
+    }
+
     /// Everything is put right, and nothing goes wrong from here on.
     pub(crate) fn soothe(&mut self) {
         self.tell(|| "calm".into());
@@ -363,6 +377,7 @@ impl World {
         }
         self.queue.retain(|_, event| !matches!(event, Event::Ends { .. }));
         self.troubles = 0;
+        self.gone_until = self.now;
         self.well_since = self.now;
         self.policy.calendar.freezes.clear();
         self.frozen.clear();

@@ -99,4 +99,5 @@ fn complete(tally: &Tally) {
         assert!(tally.faults.contains_key(&fault), "no handshake ever showed {fault:?}: {:?}", tally.faults);
     }
     assert!(tally.good > 0);
+    assert!(tally.went_back >= EACH, "hosts went back by themselves {} times only", tally.went_back);
 }

@@ -1,5 +1,7 @@
 //! Ending the script, and everything it started, just before a chosen one of its steps.
 
+use std::process::Command;
+
 use crate::host::{Host, Said};
 
 /// The commands by which the script changes the host, and some between.
@@ -41,10 +43,10 @@ pub(crate) fn prepare(host: &Host) {
     }
 }
 
-/// Runs the installation and kills it at the given call, counted from 1; whether it came that far.
-pub(crate) fn killed_at(host: &Host, call: u32, generation: u32, fingerprint: &str) -> (bool, Said) {
+/// Runs the script and kills it at the given call, counted from 1; whether it came that far.
+pub(crate) fn killed_at(host: &Host, call: u32, command: &Command) -> (bool, Said) {
     std::fs::write(host.at("countdown"), call.to_string()).unwrap();
-    let said = Host::run_known(&host.command(generation, fingerprint), &host.at("group"));
+    let said = Host::run_known(command, &host.at("group"));
     let _ = std::fs::remove_file(host.at("countdown"));
     (said.status.is_none(), said)
 }

@@ -51,12 +51,18 @@ pub(crate) struct Host {
     pub(crate) environment: Vec<(String, String)>,
     /// The shell that runs the script.
     pub(crate) shell: &'static [&'static str],
+    driver: &'static str,
     server: Server,
 }
 
 impl Host {
     /// Nothing installed yet; the server listens and has no certificate.
     pub(crate) fn new() -> Self {
+        Self::with("hook")
+    }
+
+    /// The same, driven as this kind of server.
+    pub(crate) fn with(driver: &'static str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         for name in ["bin", "hooks", "bundles"] {
@@ -64,10 +70,13 @@ impl Host {
             fs::set_permissions(at(name), fs::Permissions::from_mode(0o755)).unwrap();
         }
         let server = Server::start(at("certificates/api-service/current"), at("served"));
-        let host = Self { environment: Vec::new(), shell: &["sh"], server, directory };
+        let host = Self { environment: Vec::new(), shell: &["sh"], driver, server, directory };
         host.executable("bin/aws", AWS);
         host.executable("hooks/test", TEST);
         host.executable("hooks/reload", RELOAD);
+        host.executable("control", CONTROL);
+        // Nobody waits for deadlines here; it is written down who would.
+        host.executable("bin/setsid", "#!/bin/sh\necho \"$SSM_Action $SSM_Stack $*\" >>\"$HOST/waiting\"\n");
         host.configure(&host.usual());
         host
     }
@@ -84,11 +93,13 @@ impl Host {
 
     /// The usual `host.conf`.
     pub(crate) fn usual(&self) -> String {
-        let (directory, hooks) = (self.at("certificates"), self.at("hooks"));
+        let (directory, hooks, control) = (self.at("certificates"), self.at("hooks"), self.at("control"));
+        let driven = match self.driver {
+            "hook" => format!("driver=hook\ndirectory={}\nhooks={}", directory.display(), hooks.display()),
+            other => format!("driver={other}\ndirectory={}\ncontrol={}", directory.display(), control.display()),
+        };
         format!(
-            "# by the owner\nstacks=web,api-service\n\ndriver=hook\ndirectory={}\nhooks={}\ncheck={}\nowner={}\ngroup={}\n",
-            directory.display(),
-            hooks.display(),
+            "# by the owner\nstacks=web,api-service\n\n{driven}\nunits=none\ncheck={}\nowner={}\ngroup={}\n",
             self.server.address,
             whoami("-un"),
             whoami("-gn"),
@@ -129,6 +140,8 @@ impl Host {
             .env("SSM_ParameterName", format!("/espalier-leaf/api-service/shared/{generation}"))
             .env("SSM_Fingerprint", fingerprint)
             .env("SSM_WindowSeconds", "0")
+            .env("SSM_ConfirmSeconds", "0")
+            .env("SSM_MarginHours", "0")
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .process_group(0);
@@ -196,6 +209,17 @@ impl Host {
 fn whoami(flag: &str) -> String {
     String::from_utf8(Command::new("id").arg(flag).output().unwrap().stdout).unwrap().trim().to_owned()
 }
+
+/// What `control` of a host whose server is not the system's does.
+const CONTROL: &str = r#"#!/bin/sh
+ESPALIER_DIRECTORY="$HOST/certificates/api-service/current"
+export ESPALIER_DIRECTORY
+case "$*" in
+-t | -c) exec "$HOST/hooks/test" ;;
+"-k graceful" | "-s reload" | reload) exec "$HOST/hooks/reload" ;;
+*) exit 64 ;;
+esac
+"#;
 
 /// Hands out `bundles/<generation>`; refuses anything but the one call the installer makes.
 const AWS: &str = r#"#!/bin/sh

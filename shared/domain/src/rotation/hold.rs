@@ -7,6 +7,7 @@ use crate::record::GenerationRecord;
 use crate::rotation::calendar::{Gate, Why};
 use crate::rotation::due::{Due, minute};
 use crate::rotation::evidence::{Evidence, TargetEvidence};
+use crate::rotation::rollout::awaiting;
 use crate::work::WorkItem;
 
 /// How soon to look again when no opening is known, in seconds.
@@ -71,11 +72,13 @@ pub(crate) fn may_mint_later(evidence: &Evidence, due: &Due) -> bool {
 /// is broken is never put off.
 pub(crate) fn may_install_later(evidence: &Evidence, target: &TargetEvidence) -> bool {
     let is_good = target.sighting.as_ref().is_some_and(|sighting| sighting.verdict.is_good());
-    target.floor().is_some() && is_good && !serves_to_the_end(evidence, target)
+    // Whoever awaits a confirmation may have gone back by now to a pair that ends sooner.
+    let is_settled = awaiting(target, evidence.now).is_none();
+    target.floor().is_some() && is_good && is_settled && !serves_to_the_end(evidence, target)
 }
 
 /// The safety margin before the end of what it serves has begun.
-fn serves_to_the_end(evidence: &Evidence, target: &TargetEvidence) -> bool {
+pub(crate) fn serves_to_the_end(evidence: &Evidence, target: &TargetEvidence) -> bool {
     served(evidence, target).is_some_and(|record| runs_out(evidence, record.not_after))
 }
 

@@ -2,11 +2,12 @@
 
 use time::{Duration, OffsetDateTime};
 
+use crate::id::Generation;
 use crate::record::SightingRecord;
 use crate::rotation::evidence::TargetEvidence;
 use crate::rotation::policy::{ARRIVAL, BACKOFF_CAP, LOOK_AGAIN, PROOF_GRACE, REVERIFY};
 use crate::rotation::proof::is_about;
-use crate::rotation::rollout::{Rollout, Tally, ended};
+use crate::rotation::rollout::{Awaiting, Rollout, Tally, awaiting, ended};
 use crate::rotation::settle::Weight;
 
 /// Where a target stands.
@@ -48,6 +49,15 @@ pub enum Phase {
     Presenting {
         /// When to look; at once if that is past.
         look_at: OffsetDateTime,
+    },
+    /// It was seen to serve what it was given, and goes back by itself unless it is told to keep it.
+    Unconfirmed {
+        /// What it was given.
+        generation: Generation,
+        /// The number the confirmation would have.
+        attempt: u32,
+        /// When it may be sent; at once if that is past.
+        at: OffsetDateTime,
     },
     /// The newest generation was proven here, and the latest look shows something else.
     Drifted {
@@ -94,6 +104,7 @@ impl Phase {
             Self::Issued { .. } => "issued",
             Self::Delivering { .. } => "delivering",
             Self::Presenting { .. } => "presenting",
+            Self::Unconfirmed { .. } => "unconfirmed",
             Self::Drifted { .. } => "drifted",
             Self::Pausing { .. } => "pausing",
             Self::Stuck { .. } => "stuck",
@@ -114,6 +125,9 @@ pub fn phase(rollout: &Rollout<'_>, target: &TargetEvidence) -> Phase {
         return Phase::Delivering { since };
     }
     let Some(newest) = rollout.newest else { return blocked(rollout, target).unwrap_or(Phase::Due) };
+    if let Some(unconfirmed) = unconfirmed(rollout, target) {
+        return blocked(rollout, target).unwrap_or(unconfirmed);
+    }
     let tally = rollout.tally(target);
     let seen = target.sighting.as_ref().filter(|sighting| sighting.generation == newest.generation);
     let settled_at = tally.last.and_then(|attempt| attempt.ended.as_ref()).map(|end| end.at);
@@ -171,6 +185,16 @@ fn blocked(rollout: &Rollout<'_>, target: &TargetEvidence) -> Option<Phase> {
         Some(managed) if managed.address.is_none() => Some(Phase::Unverifiable),
         Some(_) => None,
     }
+}
+
+/// It awaits confirmation, and what it awaits it for was seen. Whoever only observes confirms nothing.
+fn unconfirmed(rollout: &Rollout<'_>, target: &TargetEvidence) -> Option<Phase> {
+    let awaiting = awaiting(target, rollout.evidence.now).filter(|_| !rollout.evidence.policy.observes)?;
+    let sighting = target.sighting.as_ref()?;
+    let seen =
+        sighting.generation == awaiting.generation && sighting.verdict.is_good() && sighting.at >= awaiting.since;
+    let Awaiting { generation, attempt, at, since: _ } = awaiting;
+    seen.then_some(Phase::Unconfirmed { generation, attempt, at })
 }
 
 /// What the latest delivery leaves to wait for, if anything.

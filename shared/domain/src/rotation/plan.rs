@@ -21,7 +21,7 @@ use crate::rotation::membership;
 use crate::rotation::phase::{self, Phase, is_short, phase};
 use crate::rotation::policy::{ARRIVAL_POLL_S, COMMAND_POLL_S, LOOK_AGAIN, REQUEST_POLL_S, REVERIFY};
 use crate::rotation::rollout::{Rollout, renew_at};
-use crate::work::{ExportItem, MintItem, PAGE, Through, VerifyItem, VerifyTarget, WorkItem};
+use crate::work::{DeliveryAction, ExportItem, MintItem, PAGE, Through, VerifyItem, VerifyTarget, WorkItem};
 
 /// How many instances a sentence names before it only counts them.
 const NAMED: usize = 5;
@@ -61,6 +61,7 @@ pub fn plan(evidence: &Evidence) -> Plan<WorkItem> {
         observe(&mut plan, &rollout, &looks);
     }
     if let Some(newest) = rollout.newest {
+        deliver::confirm(&mut plan, evidence, newest, &looks);
         let busy = minting || deliver::deliver(&mut plan, &rollout, newest, &looks, halted, hold.as_ref());
         verify(&mut plan, evidence, newest, &looks, !busy);
     }
@@ -186,9 +187,12 @@ fn overdue(rollout: &Rollout<'_>, looks: &[Look<'_>], halted: bool) -> Option<Du
     }
     looks.iter().filter(|look| !look.failed).find_map(|look| {
         let served = rollout.evidence.generation(look.target.floor()?)?;
-        let renew_at = renew_at(&rollout.evidence.policy, served);
-        let runs_out =
-            served.generation < newest.generation && rollout.evidence.now >= renew_at && newest.minted_at < renew_at;
+        let policy = &rollout.evidence.policy;
+        let since = |at: OffsetDateTime| rollout.evidence.now >= at && newest.minted_at < at;
+        // A newest one that was reverted is given to nobody who serves something else: the last chance is another one.
+        let margin_at = served.not_after.saturating_sub(policy.safety_margin());
+        let runs_out = served.generation < newest.generation
+            && (since(renew_at(policy, served)) || quarantined && since(margin_at));
         runs_out.then(|| Due::Overdue {
             generation: served.generation,
             not_after: served.not_after,
@@ -235,7 +239,9 @@ fn verify(
             }
             Phase::Current { stale: true, .. } => "it was last seen long ago",
             Phase::Stuck { .. } if stale_look(look, now) => "a person may have repaired it",
+            Phase::Unconfirmed { .. } if stale_look(look, now) => "it may have gone back by itself",
             Phase::Presenting { .. }
+            | Phase::Unconfirmed { .. }
             | Phase::Drifted { .. }
             | Phase::Current { .. }
             | Phase::Stuck { .. }
@@ -352,7 +358,10 @@ fn through_reason(evidence: &Evidence, looks: &[Look<'_>]) -> Option<&'static st
 }
 
 fn last_installed(looks: &[Look<'_>]) -> Option<OffsetDateTime> {
-    let ends = looks.iter().flat_map(|look| &look.target.attempts).filter_map(|attempt| attempt.ended.as_ref());
+    let attempts = looks.iter().flat_map(|look| &look.target.attempts);
+    // A confirmation changes nothing that is served.
+    let installations = attempts.filter(|attempt| attempt.action == DeliveryAction::Install);
+    let ends = installations.filter_map(|attempt| attempt.ended.as_ref());
     ends.filter(|end| end.installed).map(|end| end.at).max()
 }
 
@@ -371,6 +380,7 @@ fn waits(plan: &mut Plan<WorkItem>, evidence: &Evidence, looks: &[Look<'_>]) {
     for look in looks {
         let (on, until) = match &look.phase {
             Phase::Presenting { look_at } | Phase::Drifted { look_at } => ("another look at", look_at),
+            Phase::Unconfirmed { at, .. } => ("another confirmation of", at),
             Phase::Pausing { until, short: true, .. } => ("another attempt on", until),
             Phase::Unwanted
             | Phase::NotOptedIn { .. }
@@ -434,6 +444,7 @@ fn blocks(plan: &mut Plan<WorkItem>, looks: &[Look<'_>]) {
             | Phase::Issued { .. }
             | Phase::Delivering { .. }
             | Phase::Presenting { .. }
+            | Phase::Unconfirmed { .. }
             | Phase::Drifted { .. }
             | Phase::Pausing { short: true, .. }
             | Phase::Current { .. } => continue,

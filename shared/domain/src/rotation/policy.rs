@@ -7,7 +7,7 @@ use time::Duration;
 use crate::id::{AcmArn, HostName, StackName};
 use crate::record::GenerationRecord;
 use crate::rotation::calendar::Calendar;
-use crate::spec::{AcmSource, AllowedDomains, Manage, Spec};
+use crate::spec::{AcmSource, AllowedDomains, Confirm, Manage, Spec};
 use crate::token::short_hash;
 
 /// The part of a spec that decides about certificates on targets.
@@ -45,6 +45,10 @@ pub struct Policy {
     pub safety_margin_hours: u32,
     /// How many targets may fail in a rollout before nothing new starts.
     pub failure_budget: u32,
+    /// Which targets go back by themselves unless they are told that the new leaf was seen.
+    pub confirm: Confirm,
+    /// After how long they do, in seconds.
+    pub confirm_s: u32,
     /// How many connections through the service are sampled; 0 for none.
     pub samples: u32,
     /// Targets are only dialled: no leaf is minted, none is delivered (`manage: nothing`).
@@ -131,6 +135,8 @@ impl Policy {
                 .safety_margin_hours
                 .unwrap_or_else(|| spec.certificate.renew_before_hours.div_ceil(2)),
             failure_budget: spec.rollout.failure_budget,
+            confirm: spec.rollout.confirm,
+            confirm_s: spec.rollout.confirm_seconds,
             samples: spec.prober.samples,
             observes: spec.manage == Manage::Nothing,
             resolver: spec.prober.resolver,

@@ -40,7 +40,11 @@ pub fn action(item: &WorkItem) -> String {
             };
             let attempt = if deliver.attempt > 1 { format!(", attempt {}", deliver.attempt) } else { String::new() };
             let targets = list(deliver.targets.iter().map(crate::id::InstanceId::as_str));
-            format!("> {verb} generation {} on {targets}{attempt}", deliver.generation)
+            let confirm = match deliver.confirm_s {
+                0 => String::new(),
+                seconds => format!(", to be confirmed within {seconds} s"),
+            };
+            format!("> {verb} generation {} on {targets}{attempt}{confirm}", deliver.generation)
         }
         WorkItem::Verify(verify) => {
             let targets = list(verify.targets.iter().map(|target| target.target.as_str()));

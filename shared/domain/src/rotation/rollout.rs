@@ -11,7 +11,8 @@ use crate::rotation::evidence::{Evidence, TargetEvidence};
 use crate::rotation::policy::{
     ATTEMPTS, BACKOFF, BACKOFF_CAP, COMMAND_DEADLINE, CONSENT_RETRY, LOST_AFTER, PROOF_GRACE, Policy, STUCK_RETRY,
 };
-use crate::rotation::settle::{Weight, weigh};
+use crate::rotation::settle::{InstallerCode, Weight, weigh};
+use crate::work::DeliveryAction;
 
 /// The newest generation and those it replaces because a target reverted them: one rollout with one failure budget.
 ///
@@ -190,6 +191,13 @@ pub(crate) struct End {
     pub(crate) unseen: bool,
 }
 
+impl End {
+    /// The host has gone back by itself.
+    fn is_unconfirmed(&self) -> bool {
+        self.word.starts_with(InstallerCode::Unconfirmed.as_str())
+    }
+}
+
 /// How an attempt ended; nothing while it may still be under way.
 pub(crate) fn ended(attempt: &AttemptRecord, now: OffsetDateTime) -> Option<End> {
     if let Some(end) = &attempt.ended {
@@ -213,6 +221,52 @@ fn proven(target: &TargetEvidence, attempt: &AttemptRecord, ended_at: OffsetDate
                 (false, since) => since.is_some_and(|since| since > ended_at),
             }
     })
+}
+
+/// A host that goes back by itself unless it is told to keep what it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Awaiting {
+    /// What it was given.
+    pub(crate) generation: Generation,
+    /// Since when it waits.
+    pub(crate) since: OffsetDateTime,
+    /// The number that a confirmation would have.
+    pub(crate) attempt: u32,
+    /// When that may be sent.
+    pub(crate) at: OffsetDateTime,
+}
+
+/// Whether what was last done to a target awaits confirmation. What was sent since and did not take place, or failed
+/// before it changed anything, alters nothing about that.
+pub(crate) fn awaiting(target: &TargetEvidence, now: OffsetDateTime) -> Option<Awaiting> {
+    let mut attempts: Vec<&AttemptRecord> = target.attempts.iter().collect();
+    attempts.sort_by_key(|attempt| (attempt.generation, attempt.attempt));
+    let (mut missed, mut at) = (0, None);
+    for attempt in attempts.iter().rev() {
+        let end = ended(attempt, now)?;
+        match (attempt.action, end.weight) {
+            (DeliveryAction::Install, Weight::Installed) => {
+                let armed = attempt.ended.as_ref().is_some_and(|end| end.code == InstallerCode::Armed.as_str());
+                let last = attempts.iter().filter(|other| other.generation == attempt.generation);
+                let attempt_number = last.map(|other| other.attempt).max().unwrap_or_default().saturating_add(1);
+                let pause = if missed == 0 { Duration::ZERO } else { backoff(missed).min(BACKOFF_CAP) };
+                return armed.then(|| Awaiting {
+                    generation: attempt.generation,
+                    since: end.at,
+                    attempt: attempt_number,
+                    at: at.unwrap_or(end.at).saturating_add(pause),
+                });
+            }
+            (DeliveryAction::Confirm, Weight::Missed) if !end.is_unconfirmed() => {
+                missed = missed.saturating_add(1);
+                at.get_or_insert(end.at);
+            }
+            (DeliveryAction::Install, Weight::Missed | Weight::Failed | Weight::NotOptedIn)
+            | (DeliveryAction::Prepare, _) => {}
+            (DeliveryAction::Install, Weight::Reverted) | (DeliveryAction::Confirm, _) => return None,
+        }
+    }
+    None
 }
 
 /// By when the generation should have been seen, if a sighting made after that did not show it.

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 
 use crate::id::StackName;
 use crate::record::{AttemptEnd, AttemptRecord, GenerationRecord};
+use crate::work::DeliveryAction;
 
 /// Longest detail that is kept; the ledger is no place for logs.
 const DETAIL_CHARS: usize = 300;
@@ -29,6 +30,12 @@ pub struct CommandSeen {
 pub enum InstallerCode {
     /// The generation was installed and the server serves it.
     Installed,
+    /// It was installed and the server serves it; the host goes back by itself unless it is confirmed in time.
+    Armed,
+    /// What was installed stays.
+    Confirmed,
+    /// Nobody confirmed it in time: the host has gone back by itself.
+    Unconfirmed,
     /// It was there already, on disk and on the wire.
     Unchanged,
     /// It was installed, did not prove itself, and the one before it is served again.
@@ -55,8 +62,11 @@ pub enum InstallerCode {
 
 impl InstallerCode {
     /// Every word, in the order they are declared.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Installed,
+        Self::Armed,
+        Self::Confirmed,
+        Self::Unconfirmed,
         Self::Unchanged,
         Self::Reverted,
         Self::Refused,
@@ -74,6 +84,9 @@ impl InstallerCode {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Installed => "installed",
+            Self::Armed => "armed",
+            Self::Confirmed => "confirmed",
+            Self::Unconfirmed => "unconfirmed",
             Self::Unchanged => "unchanged",
             Self::Reverted => "reverted",
             Self::Refused => "refused",
@@ -116,12 +129,15 @@ pub fn weigh(end: &AttemptEnd) -> Weight {
     }
     match InstallerCode::parse(&end.code) {
         Some(InstallerCode::NotOptedIn) => Weight::NotOptedIn,
-        Some(InstallerCode::Busy) => Weight::Missed,
+        // Neither target nor certificate is to blame when nobody came to confirm.
+        Some(InstallerCode::Busy | InstallerCode::Unconfirmed) => Weight::Missed,
         Some(InstallerCode::Reverted) => Weight::Reverted,
         // The server's refusals come back under these words only where there was nothing to revert to, or where the
         // confirmed generation was asserted again: that generation is not to blame.
         Some(
             InstallerCode::Installed
+            | InstallerCode::Armed
+            | InstallerCode::Confirmed
             | InstallerCode::Unchanged
             | InstallerCode::Refused
             | InstallerCode::FetchFailed
@@ -166,9 +182,27 @@ pub fn settle(
         let detail = format!("the last line is about {} generation {}", report.stack, report.generation);
         return end(false, "NoReport", detail);
     }
-    let claims = matches!(report.code, InstallerCode::Installed | InstallerCode::Unchanged);
-    if !claims {
+    let claims = match report.code {
+        InstallerCode::Installed | InstallerCode::Armed | InstallerCode::Unchanged => Some(DeliveryAction::Install),
+        InstallerCode::Confirmed => Some(DeliveryAction::Confirm),
+        InstallerCode::Unconfirmed
+        | InstallerCode::Reverted
+        | InstallerCode::Refused
+        | InstallerCode::NotOptedIn
+        | InstallerCode::FetchFailed
+        | InstallerCode::InvalidBundle
+        | InstallerCode::BelowFloor
+        | InstallerCode::ConfigTestFailed
+        | InstallerCode::ReloadFailed
+        | InstallerCode::ServedOther
+        | InstallerCode::Busy => None,
+    };
+    let Some(claimed) = claims else {
         return end(false, report.code.as_str(), report.detail);
+    };
+    if claimed != attempt.action {
+        let detail = format!("the last line says {}, which was not asked for", report.code.as_str());
+        return end(false, "NoReport", detail);
     }
     if status != "Success" {
         return end(false, "NoReport", format!("the last line says {}, the status {status}", report.code.as_str()));
@@ -228,7 +262,6 @@ mod tests {
 
     use super::*;
     use crate::id::{Epoch, Generation, InstanceId, Scope};
-    use crate::work::DeliveryAction;
 
     const NOW: OffsetDateTime = datetime!(2026-11-21 12:00 UTC);
     const LINE: &str = r#"{"espalier":1,"code":"installed","stack":"pay","generation":3,"fingerprint":"f3","serial":"0a","detail":""}"#;
@@ -277,6 +310,7 @@ mod tests {
     fn only_success_with_a_last_line_about_this_certificate_is_believed() {
         assert_eq!(code("Success", "Success", &format!("log\n{LINE}\n\n")), (true, "installed".into()));
         assert_eq!(code("Success", "", &LINE.replace("installed", "unchanged")), (true, "unchanged".into()));
+        assert_eq!(code("Success", "", &LINE.replace("installed", "armed")), (true, "armed".into()));
         for (what, status, output) in [
             ("no output", "Success", String::new()),
             ("a line after it", "Success", format!("{LINE}\ndone")),
@@ -288,6 +322,7 @@ mod tests {
             ("an unknown word", "Success", LINE.replace("installed", "perfect")),
             ("an unknown field", "Success", LINE.replace("\"detail\"", "\"details\"")),
             ("a failed command", "Failed", LINE.to_owned()),
+            ("a confirmation that was not asked for", "Success", LINE.replace("installed", "confirmed")),
         ] {
             let end = end(status, status, &output).unwrap();
             assert!(!end.installed, "{what}: {end:?}");
@@ -311,6 +346,7 @@ mod tests {
             assert_eq!(weight(code), Weight::Failed, "{code}");
         }
         assert_eq!(weight("busy"), Weight::Missed);
+        assert_eq!(weight("unconfirmed"), Weight::Missed);
         assert_eq!(weight("notOptedIn"), Weight::NotOptedIn);
         for code in InstallerCode::ALL {
             assert_eq!(serde_json::from_value::<InstallerCode>(code.as_str().into()).unwrap(), code);

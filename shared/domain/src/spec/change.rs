@@ -148,6 +148,8 @@ pub const CHANGES: &[FieldChange] = &[
     row("/rollout/waveSize", InPlace, "of the next wave"),
     row("/rollout/wavePercent", InPlace, "of the next wave"),
     row("/rollout/failureBudget", InPlace, "of the next wave"),
+    row("/rollout/confirm", InPlace, "of the next installation"),
+    row("/rollout/confirmSeconds", InPlace, "of the next installation"),
     row("/rollout/windows/*/days", InPlace, "holds for the next step of a rollout"),
     row("/rollout/windows/*/from", InPlace, "holds for the next step of a rollout"),
     row("/rollout/windows/*/to", InPlace, "holds for the next step of a rollout"),

@@ -267,6 +267,12 @@ const ROLLOUT: Shape = Shape::Object(&[
     optional("wavePercent", Shape::Number(1..=100), "the same in percent of all targets; not beside waveSize"),
     optional("failureBudget", Shape::Number(0..=1000), "how many may fail before nothing new starts; 0 if left out"),
     optional(
+        "confirm",
+        Shape::Word { now: &["canary", "all", "never"], later: &[] },
+        "which targets go back by themselves unless they are told that the new certificate was seen; canary if left out",
+    ),
+    optional("confirmSeconds", Shape::Number(20..=9999), "after how long they do; 1800 if left out"),
+    optional(
         "windows",
         Shape::List { of: &WINDOW, count: 0..=20 },
         "when rollouts may begin and go on, in UTC; always if left out",

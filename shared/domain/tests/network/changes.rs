@@ -59,6 +59,8 @@ fn other(field: &str) -> Value {
         "/certificate/renewSpreadPercent" => json!(0),
         "/rollout/canary" | "/rollout/waveSize" | "/rollout/wavePercent" | "/rollout/failureBudget" => json!(2),
         "/rollout/bakeMinutes" => json!(30),
+        "/rollout/confirm" => json!("all"),
+        "/rollout/confirmSeconds" => json!(600),
         "/rollout/windows/*/days" => json!(["sat"]),
         "/rollout/windows/*/from" | "/rollout/windows/*/to" => json!("12:00"),
         "/rollout/freezes/*/from" => json!("2026-12-21T00:00:00Z"),

@@ -18,6 +18,7 @@ use espalier_domain::rotation::proof::{Proof, proof};
 use espalier_domain::rotation::render::render;
 use espalier_domain::rotation::settle::{CommandSeen, settle};
 use espalier_domain::rotation::sighting;
+use espalier_domain::spec::Confirm;
 use espalier_domain::verdict::{Fault, Verdict};
 use espalier_domain::work::{DeliverItem, MintItem, SeenTarget, SeenThrough, VerifyItem, WorkItem};
 use time::macros::datetime;
@@ -124,6 +125,8 @@ impl World {
                 calendar: Calendar::default(),
                 safety_margin_hours: 28,
                 failure_budget: 0,
+                confirm: Confirm::Never,
+                confirm_s: 1_800,
                 samples: 6,
                 observes: false,
                 resolver: None,

@@ -3,18 +3,19 @@
 
 use std::collections::BTreeMap;
 
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use super::{Look, seconds};
-use crate::id::InstanceId;
+use crate::id::{Generation, InstanceId};
 use crate::plan::Plan;
 use crate::record::GenerationRecord;
 use crate::rotation::evidence::{Evidence, TargetEvidence};
-use crate::rotation::hold::{Hold, may_install_later};
+use crate::rotation::hold::{Hold, may_install_later, serves_to_the_end};
 use crate::rotation::membership;
 use crate::rotation::phase::Phase;
 use crate::rotation::policy::window_s;
 use crate::rotation::rollout::Rollout;
+use crate::spec::Confirm;
 use crate::work::{DeliverItem, DeliveryAction, PAGE, WorkItem};
 
 /// A target that may be given the newest generation now.
@@ -43,7 +44,13 @@ pub(super) fn deliver(
 ) -> bool {
     // A target between two attempts is as undecided as one that is being worked on.
     let undecided = looks.iter().any(|look| {
-        matches!(look.phase, Phase::Delivering { .. } | Phase::Presenting { .. } | Phase::Pausing { short: true, .. })
+        matches!(
+            look.phase,
+            Phase::Delivering { .. }
+                | Phase::Presenting { .. }
+                | Phase::Unconfirmed { .. }
+                | Phase::Pausing { short: true, .. }
+        )
     });
     if rollout.evidence.policy.observes {
         return undecided;
@@ -61,9 +68,10 @@ pub(super) fn deliver(
     let policy = &evidence.policy;
     let proven = looks.iter().filter(|look| matches!(look.phase, Phase::Current { .. })).count();
     let canary = usize::try_from(policy.canary).unwrap_or(usize::MAX);
+    let is_canary = !halted && proven < canary;
     let (stage, size) = if halted {
-        ("tried again after a long pause".to_owned(), 1)
-    } else if proven < canary {
+        ("one at a time, the rollout is halted".to_owned(), 1)
+    } else if is_canary {
         (format!("canary, {proven} of {canary} proven"), canary - proven)
     } else {
         let wanted = looks.len();
@@ -80,11 +88,13 @@ pub(super) fn deliver(
     }
     candidates.truncate(size);
     let window = window_s(candidates.len());
-    let mut commands: BTreeMap<(u32, &str), Vec<InstanceId>> = BTreeMap::new();
+    let mut commands: BTreeMap<(u32, &str, bool), Vec<InstanceId>> = BTreeMap::new();
     for candidate in &candidates {
-        commands.entry((candidate.attempt, candidate.because)).or_default().push(candidate.target.target.clone());
+        let confirmed = is_to_be_confirmed(evidence, newest, candidate.target, is_canary);
+        let key = (candidate.attempt, candidate.because, confirmed);
+        commands.entry(key).or_default().push(candidate.target.target.clone());
     }
-    for ((attempt, because), mut targets) in commands {
+    for ((attempt, because, confirmed), mut targets) in commands {
         targets.sort();
         for page in targets.chunks(PAGE) {
             let item = DeliverItem {
@@ -96,11 +106,69 @@ pub(super) fn deliver(
                 targets: page.to_vec(),
                 attempt,
                 window_s: window,
+                confirm_s: if confirmed { policy.confirm_s } else { 0 },
+                margin_hours: if confirmed { policy.safety_margin_hours } else { 0 },
             };
             plan.step(WorkItem::Deliver(item), format!("{stage}; {because}"));
         }
     }
     true
+}
+
+/// Plans the confirmations of what was seen. Nothing keeps them waiting: they change nothing that is served.
+pub(super) fn confirm(plan: &mut Plan<WorkItem>, evidence: &Evidence, newest: &GenerationRecord, looks: &[Look<'_>]) {
+    let mut commands: BTreeMap<(Generation, u32), Vec<InstanceId>> = BTreeMap::new();
+    for look in looks {
+        if let Phase::Unconfirmed { generation, attempt, at } = look.phase
+            && at <= evidence.now
+        {
+            commands.entry((generation, attempt)).or_default().push(look.target.target.clone());
+        }
+    }
+    for ((generation, attempt), mut targets) in commands {
+        targets.sort();
+        for page in targets.chunks(PAGE) {
+            let item = DeliverItem {
+                stack: evidence.policy.stack.clone(),
+                epoch: evidence.epoch_number(),
+                action: DeliveryAction::Confirm,
+                scope: newest.scope.clone(),
+                generation,
+                targets: page.to_vec(),
+                attempt,
+                window_s: 0,
+                confirm_s: 0,
+                margin_hours: 0,
+            };
+            plan.step(WorkItem::Deliver(item), "it was seen, and is to stay");
+        }
+    }
+}
+
+/// Whether the target goes back by itself unless it is told that this generation was seen: as the policy says, and only
+/// where what it would go back to is no worse. The host looks once more.
+fn is_to_be_confirmed(
+    evidence: &Evidence,
+    newest: &GenerationRecord,
+    target: &TargetEvidence,
+    is_canary: bool,
+) -> bool {
+    let policy = &evidence.policy;
+    let wanted = match policy.confirm {
+        Confirm::Canary => is_canary,
+        Confirm::All => true,
+        Confirm::Never => false,
+    };
+    let before = target.floor().and_then(|floor| evidence.generation(floor));
+    wanted
+        && before.is_some_and(|before| {
+            let until = evidence.now.saturating_add(Duration::seconds(i64::from(policy.confirm_s)));
+            let is_trusted = before.export.is_some()
+                || evidence.authorities.iter().any(|authority| authority.authority == before.authority);
+            // What was proven there once is not taken back for want of a confirmation.
+            let is_new = before.generation < newest.generation;
+            is_new && is_trusted && before.not_after > until.saturating_add(policy.safety_margin())
+        })
 }
 
 /// Those whom the calendar does not keep waiting; the others are noted.
@@ -122,7 +190,7 @@ fn without_the_patient<'a>(
 
 /// Until when the canary is to serve the newest generation before others follow.
 fn bakes(rollout: &Rollout<'_>, looks: &[Look<'_>], canary: usize) -> Option<OffsetDateTime> {
-    let bake = time::Duration::minutes(i64::from(rollout.evidence.policy.bake_minutes));
+    let bake = Duration::minutes(i64::from(rollout.evidence.policy.bake_minutes));
     let current = looks.iter().filter(|look| matches!(look.phase, Phase::Current { .. }));
     // Whom a person gave it has no delivery and proves nothing about ours.
     let installed =
@@ -149,7 +217,14 @@ fn candidates<'a>(
             // A generation that was reverted is still taken back to where it was proven, never to a new target.
             Phase::Issued { .. } if quarantined && look.target.floor() < Some(newest.generation) => None,
             // What was proven there and is gone is put back: that is nothing new.
-            Phase::Issued { again: false, .. } if halted && look.target.floor() < Some(newest.generation) => None,
+            // And what healthy targets serve must not run out over somebody else's failure.
+            Phase::Issued { again: false, .. }
+                if halted
+                    && look.target.floor() < Some(newest.generation)
+                    && !serves_to_the_end(rollout.evidence, look.target) =>
+            {
+                None
+            }
             Phase::Issued { attempt, again, because } => {
                 Some(Candidate { target: look.target, attempt: *attempt, again: *again, because })
             }
@@ -161,6 +236,7 @@ fn candidates<'a>(
             | Phase::Due
             | Phase::Delivering { .. }
             | Phase::Presenting { .. }
+            | Phase::Unconfirmed { .. }
             | Phase::Drifted { .. }
             | Phase::Pausing { .. }
             | Phase::Stuck { .. }
