@@ -266,7 +266,6 @@ async fn forty_renewals_at_once_are_forty_exports() {
     };
     {
         let account = account.lock().unwrap();
-        println!("served and asked to slow down: {:?}", told(&account));
         assert_eq!(account.exports.len(), STACKS);
         assert!(account.exports.values().all(|count| *count == 1), "{:?}", account.exports);
         assert_eq!(told(&account).iter().map(|(_, served, _)| *served).collect::<Vec<_>>(), [120, 40]);

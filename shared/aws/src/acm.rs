@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_acm::Client;
+use aws_sdk_acm::config::Region;
+use aws_sdk_acm::config::retry::{RetryPartition, TokenBucket};
 use aws_sdk_acm::primitives::Blob;
 use aws_sdk_acm::types::{
     CertificateDetail, CertificateExport, CertificateOptions, Filters, KeyAlgorithm, RenewalEligibility, Tag,
@@ -55,8 +57,22 @@ impl Certificates {
         if let Some(retry) = sdk.retry_config().filter(|retry| retry.max_attempts() > 1) {
             let patient = retry.clone().with_max_attempts(ATTEMPTS).with_max_backoff(LONGEST_PAUSE);
             config.set_retry_config(Some(patient));
+            // The SDK's own budget of repetitions, shared by a process, is spent by a few that wait long. What bounds ours
+            // is their number.
+            let tokens = RetryPartition::custom("patient").token_bucket(TokenBucket::unlimited()).build();
+            config.set_retry_partition(Some(tokens));
         }
         Self { client: Client::from_conf(config.build()) }
+    }
+
+    /// A certificate is asked for in its own Region, which may be another than ours.
+    fn client_of(&self, certificate: &AcmArn) -> Client {
+        let here = self.client.config();
+        if here.region().is_none_or(|region| region.as_ref() == certificate.region()) {
+            return self.client.clone();
+        }
+        let there = Region::new(certificate.region().to_owned());
+        Client::from_conf(here.to_builder().region(there).build())
     }
 
     /// Describes a certificate; one that does not exist is evidence, too.
@@ -64,7 +80,8 @@ impl Certificates {
     /// # Errors
     /// ACM's, except that there is none.
     pub async fn describe(&self, certificate: &AcmArn) -> Result<AcmEvidence, AwsError> {
-        let answer = self.client.describe_certificate().certificate_arn(certificate.as_str()).send().await;
+        let client = self.client_of(certificate);
+        let answer = client.describe_certificate().certificate_arn(certificate.as_str()).send().await;
         match answer.map_err(during("acm:DescribeCertificate")) {
             Ok(answer) => answer
                 .certificate
@@ -151,8 +168,8 @@ impl Certificates {
     /// ACM's, without its message: a validation error may quote the passphrase.
     pub async fn export(&self, certificate: &AcmArn, passphrase: &Passphrase) -> Result<Sealed, AwsError> {
         const CALL: &str = "acm:ExportCertificate";
-        let sent = self
-            .client
+        let client = self.client_of(certificate);
+        let sent = client
             .export_certificate()
             .certificate_arn(certificate.as_str())
             .passphrase(Blob::new(passphrase.expose().as_bytes()))

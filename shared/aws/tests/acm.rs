@@ -32,6 +32,26 @@ async fn an_export_names_the_certificate_and_carries_the_passphrase_as_a_blob() 
 }
 
 #[tokio::test]
+async fn a_certificate_of_another_region_is_asked_for_there() {
+    let there = AcmArn::parse(ARN.replace("eu-west-1", "us-east-1")).unwrap();
+    let answer = json!({"Certificate": {"CertificateArn": there.as_str(), "Status": "ISSUED"}});
+    let wire = Wire::table(vec![("DescribeCertificate", 200, answer)]).await;
+    let certificates = Certificates::new(&wire.sdk());
+    certificates.describe(&there).await.unwrap();
+    certificates.describe(&arn()).await.unwrap();
+    let signed_for: Vec<bool> = ["us-east-1", "eu-west-1"]
+        .iter()
+        .zip(wire.seen())
+        .map(|(region, seen)| {
+            seen.headers
+                .iter()
+                .any(|(name, value)| name == "authorization" && value.contains(&format!("/{region}/acm/")))
+        })
+        .collect();
+    assert_eq!(signed_for, [true, true], "the signature names the Region");
+}
+
+#[tokio::test]
 async fn a_refusal_says_its_code_and_never_what_it_quotes() {
     for (code, word) in [
         ("ValidationException", Word::Refused),

@@ -121,6 +121,13 @@ text_id!(
     }
 );
 
+impl AcmArn {
+    /// The Region it is in.
+    pub fn region(&self) -> &str {
+        self.0.split(':').nth(3).unwrap_or_default()
+    }
+}
+
 text_id!(
     /// Where access logs go.
     LogDestination,

@@ -83,6 +83,14 @@ fn states() -> Vec<State> {
         ),
         ("inactive", "`INACTIVE`", Some(without("INACTIVE"))),
         ("new word", "a status ACM added later", Some(without("SOMETHING_NEW"))),
+    ]
+}
+
+/// Those of certificates that do not fit, whoever made them.
+fn unfit() -> Vec<State> {
+    let new = || AcmEvidence { serial: Some("0A:02".into()), ..issued() };
+    let ending = |from: AcmEvidence, days| AcmEvidence { not_after: Some(NOW + Duration::days(days)), ..from };
+    vec![
         ("missing", "no such certificate", Some(AcmEvidence::missing(AcmArn::parse(ARN).unwrap()))),
         ("not exportable", "public, requested without `Export`", Some(AcmEvidence { export_enabled: false, ..new() })),
         (
@@ -117,7 +125,7 @@ fn states() -> Vec<State> {
 
 /// A state by its name.
 pub(crate) fn state(name: &str) -> Option<AcmEvidence> {
-    let found = states().into_iter().find(|(known, ..)| *known == name);
+    let found = states().into_iter().chain(unfit()).find(|(known, ..)| *known == name);
     found.unwrap_or_else(|| panic!("{name:?} is no state")).2
 }
 
@@ -194,7 +202,7 @@ pub(crate) fn table() -> String {
         Some((act, code)) => format!("{act}, `{code}`"),
         None => told,
     };
-    for (_, shows, seen) in states() {
+    for (_, shows, seen) in states().into_iter().chain(unfit()) {
         let cells = [serves(&seen), requested(&seen), follows(&seen), unused(&seen)].map(cell);
         writeln!(table, "| {shows} | {} |", cells.join(" | ")).unwrap();
     }

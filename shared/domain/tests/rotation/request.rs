@@ -167,7 +167,7 @@ fn a_certificate_is_requested_once_and_its_records_are_kept() {
     assert!(world.requests == 2 && first.2 != world.certificates[0].2, "the former one's token would bring it back");
     world.note("the spec is rewritten with the same names in another order");
     let same = self::spec(|document| {
-        document["certificate"]["dnsNames"] = json!([document["service"]["domainName"], names[1]])
+        document["certificate"]["dnsNames"] = json!([document["service"]["domainName"], names[1]]);
     });
     assert_eq!(world.runs_well(&same), 0);
     world.note("the spec asks for another key");
