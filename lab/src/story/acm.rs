@@ -53,6 +53,7 @@ pub(super) async fn told(
         | Scenario::Leaks
         | Scenario::Input
         | Scenario::Repair
+        | Scenario::CommitConfirm
         | Scenario::Policy
         | Scenario::Replace
         | Scenario::Drift
