@@ -2,6 +2,7 @@
 //! toward a worse pair, and wherever either is killed.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "tests set up their own world")]
+#![allow(clippy::print_stdout, clippy::disallowed_macros, reason = "a test tells how often it killed")]
 
 mod bundles;
 mod host;

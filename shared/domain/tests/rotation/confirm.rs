@@ -1,7 +1,6 @@
 //! The canary goes back by itself unless it is told that the new leaf was seen; and what becomes of the others when a
 //! rollout is halted.
 
-use espalier_domain::acm::AcmStatus;
 use espalier_domain::id::Generation;
 use espalier_domain::plan::Plan;
 use espalier_domain::rotation::phase::{Phase, phase};
@@ -148,7 +147,6 @@ fn nothing_is_to_be_confirmed_where_going_back_would_be_a_step_down() {
 fn a_renewal_by_age_that_its_canary_halts_lets_nobodys_leaf_run_out() {
     for ill in [Ill::CannotFetch, Ill::RevertsAll, Ill::Hidden, Ill::Lies] {
         let mut world = World::new(3);
-        world.acm.as_mut().unwrap().status = AcmStatus::Issued;
         converge(&mut world);
         world.now = START + Duration::hours(111);
         world.host(1).ill = ill;
