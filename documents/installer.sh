@@ -334,12 +334,13 @@ arm() {
     armed=1
 }
 
-# What runs at the deadline: the agent keeps no copy of this script.
+# What runs at the deadline: the agent keeps no copy of this script. From its first comment on: what an agent puts before
+# that is about this run.
 keep_script() {
-    if [ ! -f "$0" ] || ! head -n 2 "$0" | grep -q '^# Espalier'; then
+    if [ ! -f "$0" ] || ! grep -q '^# Espalier.s installer: ' "$0"; then
         report refused 'no deadline can be kept: this script was not run from a file'
     fi
-    cat "$0" >"$base/.installer.new"
+    sed -n '/^# Espalier.s installer: /,$p' "$0" >"$base/.installer.new"
     chmod 0700 "$base/.installer.new"
     sync "$base/.installer.new"
     mv -T "$base/.installer.new" "$base/installer"

@@ -5,6 +5,7 @@ mod acm;
 mod chaos;
 pub mod cli;
 mod command;
+mod confirm;
 pub mod deploy;
 mod drift;
 mod input;
@@ -268,6 +269,7 @@ async fn chapters(
             Scenario::Leaks => continue,
             Scenario::Input => input::told(tale, ui).await?,
             Scenario::Repair => repair::told(tale, options, report, ui).await?,
+            Scenario::CommitConfirm => confirm::told(tale, options, report, ui).await?,
             Scenario::Policy => policy::told(tale, ui).await?,
             Scenario::Replace => replace::told(tale, options, report, ui).await?,
             Scenario::Drift => drift::told(tale, options, report, ui).await?,

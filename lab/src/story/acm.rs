@@ -55,6 +55,7 @@ pub(super) async fn told(
         | Scenario::Leaks
         | Scenario::Input
         | Scenario::Repair
+        | Scenario::CommitConfirm
         | Scenario::Policy
         | Scenario::AcmRequest
         | Scenario::Replace

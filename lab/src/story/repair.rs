@@ -43,7 +43,7 @@ pub(super) async fn told(tale: &Tale, options: &Options, report: &mut Report, ui
 }
 
 /// Clients are at work while a case is told: what it proved, and that none of them met it.
-async fn unnoticed(
+pub(super) async fn unnoticed(
     tale: &Tale,
     options: &Options,
     report: &mut Report,
@@ -153,7 +153,7 @@ fn first(tale: &Tale) -> Result<&Host, StoryError> {
     tale.world.hosts.first().ok_or_else(|| StoryError::Unmet("there is no target".to_owned()))
 }
 
-async fn renew(tale: &Tale) {
+pub(super) async fn renew(tale: &Tale) {
     tale.world.acm.renew(&tale.certificate, OffsetDateTime::now_utc()).await;
 }
 
@@ -235,7 +235,7 @@ async fn blocked_as(tale: &Tale, code: &str, phase: &Phase) -> Result<(), StoryE
 }
 
 /// Asks for fresh looks until the newest generation is served everywhere and nothing is left to do.
-async fn settled(tale: &Tale, phase: &Phase) -> Result<(), StoryError> {
+pub(super) async fn settled(tale: &Tale, phase: &Phase) -> Result<(), StoryError> {
     ask(tale).await?;
     let mut asked = tokio::time::Instant::now();
     let mut last = Value::Null;

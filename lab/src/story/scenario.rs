@@ -11,6 +11,8 @@ pub enum Scenario {
     Input,
     /// Things break on hosts and between them; each is found and repaired, or reported under its code.
     Repair,
+    /// The control plane vanishes before it has confirmed what it installed.
+    CommitConfirm,
     /// An auth policy lets one client in and keeps another out.
     Policy,
     /// The targets' port is changed, and changed back, under client load.
@@ -47,6 +49,7 @@ impl Scenario {
             Self::Leaks => "leaks",
             Self::Input => "input",
             Self::Repair => "repair",
+            Self::CommitConfirm => "commit-confirm",
             Self::Policy => "policy",
             Self::Replace => "replace",
             Self::Drift => "drift",

@@ -125,7 +125,7 @@ impl Guest {
         let owner = user(rustix::process::geteuid().as_raw());
         let group = user(rustix::process::getegid().as_raw());
         let text = format!(
-            "stacks={stack}\n{driver}directory={}\ncheck={}\nowner={owner}\ngroup={group}\n",
+            "stacks={stack}\n{driver}directory={}\nunits=none\ncheck={}\nowner={owner}\ngroup={group}\n",
             self.certificates.display(),
             self.listen
         );

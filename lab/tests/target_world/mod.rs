@@ -131,6 +131,8 @@ impl Host {
             .env("SSM_ParameterName", format!("/espalier-leaf/{STACK}/shared/{generation}"))
             .env("SSM_Fingerprint", fingerprint)
             .env("SSM_WindowSeconds", "0")
+            .env("SSM_ConfirmSeconds", "0")
+            .env("SSM_MarginHours", "0")
             .stdin(Stdio::null());
         command
     }

@@ -118,7 +118,7 @@ pub struct DeliverItem {
     pub margin_hours: u32,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+/// Serde hands out references.
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }

@@ -12,13 +12,13 @@ use time::Duration;
 
 use crate::world::{Ill, START, World, acm, authority, instance};
 
-fn keep(name: &str, world: &World) {
+pub(crate) fn keep(name: &str, world: &World) {
     let path = format!("{}/tests/golden/rotation/{name}.txt", env!("CARGO_MANIFEST_DIR"));
     expectorate::assert_contents(path, &world.trace);
 }
 
 /// Runs to the end and asserts that planning again plans nothing.
-fn converge(world: &mut World) {
+pub(crate) fn converge(world: &mut World) {
     let end = world.run();
     assert!(end.is_converged(), "{end:?}\n{}", world.trace);
     world.now += Duration::seconds(1);

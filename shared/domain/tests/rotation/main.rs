@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "the seed of a storm comes from the environment")]
 
+mod confirm;
 mod export;
 mod forecast;
 mod golden;

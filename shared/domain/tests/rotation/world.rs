@@ -20,7 +20,7 @@ use espalier_domain::rotation::settle::{CommandSeen, settle};
 use espalier_domain::rotation::sighting;
 use espalier_domain::spec::Confirm;
 use espalier_domain::verdict::{Fault, Verdict};
-use espalier_domain::work::{DeliverItem, MintItem, SeenTarget, SeenThrough, VerifyItem, WorkItem};
+use espalier_domain::work::{DeliverItem, DeliveryAction, MintItem, SeenTarget, SeenThrough, VerifyItem, WorkItem};
 use time::macros::datetime;
 use time::{Duration, OffsetDateTime};
 
@@ -58,6 +58,8 @@ pub(crate) struct Host {
 pub(crate) struct Command {
     pub(crate) target: InstanceId,
     pub(crate) generation: Generation,
+    pub(crate) action: DeliveryAction,
+    pub(crate) confirm_s: u32,
     pub(crate) done_at: OffsetDateTime,
     pub(crate) seen: Option<CommandSeen>,
 }
@@ -313,6 +315,8 @@ impl World {
             let command = Command {
                 target: target.clone(),
                 generation: item.generation,
+                action: item.action,
+                confirm_s: item.confirm_s,
                 done_at: self.now + Duration::seconds(3),
                 seen: None,
             };
@@ -327,7 +331,7 @@ impl World {
         let now = self.now;
         for command in self.commands.values_mut().filter(|command| command.done_at <= now && command.seen.is_none()) {
             let host = self.hosts.get_mut(&command.target).unwrap();
-            command.seen = Some(install(host, command.generation));
+            command.seen = Some(install(host, command));
         }
         let commands = &self.commands;
         let generations = &self.generations;
@@ -398,17 +402,25 @@ impl World {
 }
 
 /// What the installer on a host does.
-fn install(host: &mut Host, generation: Generation) -> CommandSeen {
+fn install(host: &mut Host, command: &Command) -> CommandSeen {
+    let generation = command.generation;
     if !host.online {
         let (status, details) = ("TimedOut".to_owned(), "Delivery Timed Out".to_owned());
         return CommandSeen { status, status_details: details, output: String::new() };
     }
     let code = match host.ill {
+        Ill::Well | Ill::Hidden if command.action == DeliveryAction::Confirm => {
+            if host.serves == Some(generation) {
+                "confirmed"
+            } else {
+                "unconfirmed"
+            }
+        }
         Ill::Well | Ill::Hidden if host.serves == Some(generation) => "unchanged",
         Ill::Well | Ill::Hidden if host.serves > Some(generation) => "belowFloor",
         Ill::Well | Ill::Hidden => {
             host.serves = Some(generation);
-            "installed"
+            if command.confirm_s > 0 { "armed" } else { "installed" }
         }
         Ill::RevertsAll => "reverted",
         Ill::CannotFetch => "fetchFailed",
@@ -416,7 +428,7 @@ fn install(host: &mut Host, generation: Generation) -> CommandSeen {
         Ill::AlwaysBusy => "busy",
         Ill::Lies => "installed",
     };
-    let good = matches!(code, "installed" | "unchanged");
+    let good = matches!(code, "installed" | "unchanged" | "armed" | "confirmed");
     let output = format!(
         "fetching\n{{\"espalier\":1,\"code\":\"{code}\",\"stack\":\"payments\",\"generation\":{generation},\
          \"fingerprint\":\"{:064x}\",\"serial\":\"{:x}\",\"detail\":\"\"}}\n",

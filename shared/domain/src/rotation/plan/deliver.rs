@@ -87,9 +87,23 @@ pub(super) fn deliver(
         return false;
     }
     candidates.truncate(size);
+    hand_out(plan, rollout, newest, &candidates, (&stage, is_canary));
+    true
+}
+
+/// One command for those who are in the same place, a page of targets each.
+fn hand_out(
+    plan: &mut Plan<WorkItem>,
+    rollout: &Rollout<'_>,
+    newest: &GenerationRecord,
+    candidates: &[Candidate<'_>],
+    (stage, is_canary): (&str, bool),
+) {
+    let evidence = rollout.evidence;
+    let policy = &evidence.policy;
     let window = window_s(candidates.len());
     let mut commands: BTreeMap<(u32, &str, bool), Vec<InstanceId>> = BTreeMap::new();
-    for candidate in &candidates {
+    for candidate in candidates {
         let confirmed = is_to_be_confirmed(evidence, newest, candidate.target, is_canary);
         let key = (candidate.attempt, candidate.because, confirmed);
         commands.entry(key).or_default().push(candidate.target.target.clone());
@@ -99,7 +113,7 @@ pub(super) fn deliver(
         for page in targets.chunks(PAGE) {
             let item = DeliverItem {
                 stack: policy.stack.clone(),
-                epoch: rollout.evidence.epoch_number(),
+                epoch: evidence.epoch_number(),
                 action: DeliveryAction::Install,
                 scope: newest.scope.clone(),
                 generation: newest.generation,
@@ -112,7 +126,6 @@ pub(super) fn deliver(
             plan.step(WorkItem::Deliver(item), format!("{stage}; {because}"));
         }
     }
-    true
 }
 
 /// Plans the confirmations of what was seen. Nothing keeps them waiting: they change nothing that is served.
