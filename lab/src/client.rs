@@ -2,11 +2,11 @@
 //! dates, makes a new connection with a full handshake each time, and reports what it was served.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustls::client::Resumption;
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -19,9 +19,10 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::dns::{self, ResolveError};
-use crate::fabric::pipe;
+use crate::fabric::{lock, pipe};
 
 pub mod load;
+pub mod press;
 
 pub use load::{Load, LoadReport};
 
@@ -106,6 +107,7 @@ pub struct Client {
     resolver: SocketAddr,
     config: Arc<ClientConfig>,
     limit: Duration,
+    leaves: Leaves,
 }
 
 impl Client {
@@ -120,13 +122,22 @@ impl Client {
         if store.is_empty() {
             return Err(ClientError::Setup("no root certificate was given".into()));
         }
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+        // One group, so that no hello carries a second share that no server here takes.
+        let kx_groups = vec![aws_lc_rs::kx_group::X25519];
+        let provider = CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() };
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider));
         let builder = builder.with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| ClientError::Setup(error.to_string()))?;
         let mut config = builder.with_root_certificates(store).with_no_client_auth();
         // Only a full handshake shows the certificate that is served now.
         config.resumption = Resumption::disabled();
-        Ok(Self { source, resolver, config: Arc::new(config), limit })
+        Ok(Self { source, resolver, config: Arc::new(config), limit, leaves: Leaves::default() })
+    }
+
+    /// The same client with another limit for each step.
+    #[must_use]
+    pub fn patient(self, limit: Duration) -> Self {
+        Self { limit, ..self }
     }
 
     /// The address the client connects from.
@@ -147,7 +158,7 @@ impl Client {
         let started = Instant::now();
         let mut stream = self.connect(address, host).await?;
         let handshake = started.elapsed();
-        let leaf = leaf(&stream)?;
+        let leaf = self.leaves.first_of(stream.get_ref().1.peer_certificates())?;
         let asking = timeout(self.limit, ask(&mut stream, host, path)).await;
         let (status, body) = asking.map_err(|_| ClientError::TimedOut("answer"))??;
         let Leaf { serial, fingerprint, not_after } = leaf;
@@ -163,8 +174,12 @@ impl Client {
     }
 
     async fn resolve(&self, host: &str) -> Result<IpAddr, ClientError> {
-        let resolving = dns::resolve(self.source, self.resolver, host);
-        let addresses = timeout(self.limit, resolving).await.map_err(|_| ClientError::TimedOut("resolving"))?;
+        let mut asked = timeout(self.limit, dns::resolve(self.source, self.resolver, host)).await;
+        if asked.is_err() {
+            // Datagrams get lost: a stub resolver asks twice (resolv.conf(5), attempts).
+            asked = timeout(self.limit, dns::resolve(self.source, self.resolver, host)).await;
+        }
+        let addresses = asked.map_err(|_| ClientError::TimedOut("resolving"))?;
         let addresses = addresses.map_err(|source| ClientError::Resolve { name: host.to_owned(), source })?;
         addresses.first().map(|address| (*address).into()).ok_or_else(|| ClientError::NoAddress(host.to_owned()))
     }
@@ -179,15 +194,32 @@ impl Client {
     }
 }
 
+#[derive(Debug, Clone)]
 struct Leaf {
     serial: String,
     fingerprint: String,
     not_after: OffsetDateTime,
 }
 
-fn leaf(stream: &TlsStream<TcpStream>) -> Result<Leaf, ClientError> {
-    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let der = certificates.first().ok_or_else(|| ClientError::Certificate("none was served".into()))?;
+/// What leaves say, by their encoding: thousands of connections show the same few. Verified they are each time.
+#[derive(Debug, Clone, Default)]
+struct Leaves(Arc<Mutex<Vec<(CertificateDer<'static>, Leaf)>>>);
+
+impl Leaves {
+    fn first_of(&self, served: Option<&[CertificateDer<'static>]>) -> Result<Leaf, ClientError> {
+        let first = served.and_then(<[_]>::first);
+        let first = first.ok_or_else(|| ClientError::Certificate("none was served".into()))?;
+        let mut known = lock(&self.0);
+        if let Some((_, leaf)) = known.iter().find(|(der, _)| der == first) {
+            return Ok(leaf.clone());
+        }
+        let leaf = read(first)?;
+        known.push((first.clone(), leaf.clone()));
+        Ok(leaf)
+    }
+}
+
+fn read(der: &CertificateDer<'_>) -> Result<Leaf, ClientError> {
     let (_, certificate) =
         x509_parser::parse_x509_certificate(der).map_err(|error| ClientError::Certificate(error.to_string()))?;
     let serial = format!("{:x}", certificate.tbs_certificate.serial);
@@ -203,18 +235,30 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 async fn ask(stream: &mut TlsStream<TcpStream>, host: &str, path: &str) -> Result<(u16, String), ClientError> {
-    let broken = |error: std::io::Error| ClientError::Http(error.to_string());
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.map_err(broken)?;
+    stream.write_all(request(host, path).as_bytes()).await.map_err(broken)?;
     let mut answer = Vec::new();
     let mut rest = stream.take(RESPONSE_BYTES_MAX);
-    match rest.read_to_end(&mut answer).await {
+    let end = rest.read_to_end(&mut answer).await;
+    whole(end, &answer)
+}
+
+fn broken(error: std::io::Error) -> ClientError {
+    ClientError::Http(error.to_string())
+}
+
+fn request(host: &str, path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")
+}
+
+/// Status and body of an answer that was read until `end`.
+fn whole(end: std::io::Result<usize>, answer: &[u8]) -> Result<(u16, String), ClientError> {
+    match end {
         Ok(_) => {}
         // A server that closes without a TLS goodbye has still answered, when the answer is whole.
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof && !answer.is_empty() => {}
         Err(error) => return Err(broken(error)),
     }
-    parse(&answer).ok_or_else(|| ClientError::Http(String::from_utf8_lossy(&answer).chars().take(80).collect()))
+    parse(answer).ok_or_else(|| ClientError::Http(String::from_utf8_lossy(answer).chars().take(80).collect()))
 }
 
 /// Status and body of an HTTP/1.1 answer that was read to its end; `None` when it is not whole.

@@ -92,7 +92,7 @@ async fn serve(socket: Arc<UdpSocket>, zones: Arc<zones::Source>, lattice: Latti
 }
 
 /// The answer to one datagram; none for what is no query.
-async fn answer(query: &[u8], zones: &zones::Source, lattice: &Lattice) -> Option<Vec<u8>> {
+async fn answer(query: &[u8], zones: &Arc<zones::Source>, lattice: &Lattice) -> Option<Vec<u8>> {
     let query = Message::from_vec(query).ok()?;
     if query.metadata.message_type != MessageType::Query {
         return None;

@@ -105,7 +105,7 @@ impl Way {
 pub struct LoadRow {
     /// In which way.
     pub way: Way,
-    /// `through` the service, or `direct`.
+    /// `through` the service, `direct`, or at a server that is `reloading`.
     pub path: String,
     /// How often.
     pub rotations: u32,

@@ -2,6 +2,7 @@
 //! figures of both.
 //!
 //! `ESPALIER_TRIES=full` tries as often as the peers were tried; without it each abuse is tried a few times.
+//! `ESPALIER_SERVERS=haproxy` tries it on these servers only.
 
 #![allow(clippy::print_stderr, reason = "figures for docs/benchmarks-installing.md")]
 
@@ -14,7 +15,12 @@ use std::time::{Duration, Instant};
 use espalier_lab::target::Kind;
 use target_world::{Clients, Host, Pair, STACK, assert_unbroken};
 
-const KINDS: [Kind; 3] = [Kind::Apache, Kind::Nginx, Kind::Haproxy];
+/// Every server, or those that were asked for.
+fn kinds() -> Vec<Kind> {
+    let asked = std::env::var("ESPALIER_SERVERS").unwrap_or_else(|_| "apache,nginx,haproxy".to_owned());
+    let kinds = [("apache", Kind::Apache), ("nginx", Kind::Nginx), ("haproxy", Kind::Haproxy)];
+    kinds.into_iter().filter(|(name, _)| asked.split(',').any(|one| one == *name)).map(|(_, kind)| kind).collect()
+}
 
 /// How often an abuse is tried on each server.
 fn tries(usual: u32, full: u32) -> u32 {
@@ -55,7 +61,7 @@ fn assert_tidy(host: &Host) {
 /// Somebody else's reload before and after each rename the installer makes, while clients ask.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_reload_at_every_rename_does_no_harm() {
-    for kind in KINDS {
+    for kind in kinds() {
         let host = Host::new(kind);
         let first = host.installed(1).await;
         let reload = format!("\"$CONTROL\" {} >/dev/null 2>&1 9>&-", reload_words(kind));
@@ -76,7 +82,7 @@ async fn a_foreign_reload_at_every_rename_does_no_harm() {
 /// Somebody else reloads whenever they like.
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_reloads_at_any_time_do_no_harm() {
-    for kind in KINDS {
+    for kind in kinds() {
         let host = Host::new(kind);
         host.installed(1).await;
         for generation in 2..2 + tries(2, 50) {
@@ -102,7 +108,7 @@ async fn foreign_reloads_at_any_time_do_no_harm() {
 /// `kill -9` at any moment, then somebody else's reload: what is served is a pair we meant, and the next run converges.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_killed_at_any_moment_leaves_a_pair_that_serves() {
-    for kind in KINDS {
+    for kind in kinds() {
         let host = Host::new(kind);
         let begun = Instant::now();
         let mut proven = host.installed(1).await;
@@ -142,7 +148,7 @@ async fn a_run_killed_at_any_moment_leaves_a_pair_that_serves() {
 /// What must not be installed is refused before anything is swapped, and nothing is reloaded.
 #[tokio::test(flavor = "multi_thread")]
 async fn mismatched_and_expired_pairs_are_refused() {
-    for kind in KINDS {
+    for kind in kinds() {
         let host = Host::new(kind);
         let first = host.installed(1).await;
         let clients = Clients::start(&host);
@@ -160,7 +166,7 @@ async fn mismatched_and_expired_pairs_are_refused() {
 /// A reload that fails, and one that says it succeeded and did nothing: found, taken back, nobody notices.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_and_a_lying_reload_are_found_and_taken_back() {
-    for kind in KINDS {
+    for kind in kinds() {
         let host = Host::new(kind);
         let first = host.installed(1).await;
         let control = fs::read_to_string(host.path("control")).unwrap();
@@ -182,10 +188,71 @@ async fn a_failing_and_a_lying_reload_are_found_and_taken_back() {
     }
 }
 
-/// The disk is full when the pair is written: nothing changes, nothing stays.
+/// A real disk that is full, with a page more of room each time, while real servers serve: nothing changes and nothing
+/// stays until there is room enough; then the same generation is installed. Needs root, who may mount.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_without_room_changes_nothing() {
+    if std::env::var_os(INSIDE).is_none() {
+        return again_where_one_may_mount("a_disk_without_room_changes_nothing");
+    }
+    for kind in kinds() {
+        let host = Host::new(kind);
+        let disk = &host.guest.certificates;
+        let mount = ["-t", "tmpfs", "-o", "size=256k,mode=0755", "tmpfs"];
+        assert!(std::process::Command::new("mount").args(mount).arg(disk).status().unwrap().success());
+        let first = host.installed(1).await;
+        let pair = host.authority.pair();
+        let clients = Clients::start(&host);
+        let mut codes = Vec::new();
+        for pages in 0_u64.. {
+            leave_room(&disk.join("filler"), pages);
+            let said = host.install(2, &pair.fingerprint, &pair.bundle()).await;
+            if said["code"] == "installed" {
+                break;
+            }
+            assert!(said["detail"].as_str().unwrap().ends_with("no room on the disk"), "{kind:?}: {said}");
+            codes.push(said["code"].as_str().unwrap().to_owned());
+            assert_eq!(host.ask().await.unwrap().0, first.fingerprint, "{kind:?}: {pages} pages");
+            assert!(!disk.join(STACK).join("generations/2").exists(), "{kind:?}: {pages} pages");
+            assert_tidy(&host);
+        }
+        assert!(codes.len() >= 4 && codes[0] == "fetchFailed", "{kind:?}: {codes:?}");
+        assert_unbroken(&clients.end().await, &[&first, &pair]);
+        assert_tidy(&host);
+        eprintln!("{kind:?}: {} installations without room, then one with it", codes.len());
+        host.stop().await;
+    }
+}
+
+/// Set for a test that has a mount namespace of its own.
+const INSIDE: &str = "ESPALIER_TEST_INSIDE";
+
+fn again_where_one_may_mount(test: &str) {
+    let unshare = || {
+        let mut command = std::process::Command::new("unshare");
+        command.arg("--mount");
+        command
+    };
+    if !unshare().arg("true").output().unwrap().status.success() {
+        return eprintln!("{test}: not run, nobody may mount here");
+    }
+    let mut again = unshare();
+    again.arg(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
+    assert!(again.status().unwrap().success(), "{test}, in a namespace of its own");
+}
+
+/// Fills the disk up to this many pages.
+fn leave_room(filler: &std::path::Path, pages: u64) {
+    use std::io::Write as _;
+    let mut file = fs::File::create(filler).unwrap();
+    while file.write_all(&[b'x'; 4096]).is_ok() {}
+    file.set_len(file.metadata().unwrap().len().saturating_sub(pages * 4096)).unwrap();
+}
+
+/// The disk is full when the pair is taken apart, or refuses to keep what was written: nothing changes, nothing stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_changes_nothing() {
-    for kind in KINDS {
+    for kind in kinds() {
         let host = Host::new(kind);
         let first = host.installed(1).await;
         let pair = host.authority.pair();

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use espalier_lab::client::load::{Aim, Load, Pace};
+use espalier_lab::client::load::{Aim, Load, LoadReport, Pace};
+use espalier_lab::client::press::Press;
 use espalier_lab::client::{Client, ClientError};
 use espalier_lab::dns::{self, Dns};
 use espalier_lab::eni::Eni;
@@ -398,4 +399,30 @@ async fn load_counts_what_it_sees() {
     assert_eq!(report.attempted, report.bodies.values().sum::<u64>());
     assert_eq!((report.serials.len(), report.bodies.len()), (2, 2));
     assert!(report.p50_ms > 0.0 && report.p50_ms <= report.p99_ms);
+}
+
+/// Everybody in the lab verifies for themselves: trust is the roots that were given, all of them and no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_authorities_of_one_name_are_told_apart() {
+    let mut estate = Estate::new(at_once()).await;
+    let (ours, theirs) = (estate.roots.clone(), authority().pem());
+    for (roots, is_good) in [(theirs.clone(), false), (format!("{theirs}{ours}"), true), (ours, true)] {
+        estate.roots = roots;
+        match estate.answer("127.1.0.10").await {
+            Ok(_) => assert!(is_good),
+            Err(error) => assert!(!is_good && matches!(error, ClientError::Handshake(_)), "{error:?}"),
+        }
+        let seen = pressed(estate.client("127.1.0.10"), estate.guests["i-1"].address).await;
+        assert_eq!(if is_good { 0 } else { seen.attempted }, seen.failed, "{seen:?}");
+        assert!(seen.failures.keys().all(|code| code == "Handshake"), "{seen:?}");
+        assert!(is_good == (seen.bodies.keys().eq(["i-1"])), "{seen:?}");
+    }
+}
+
+/// What two connections at once saw until a dozen had ended.
+async fn pressed(client: Client, server: SocketAddr) -> LoadReport {
+    let press = Arc::new(Press::new(&client, HOST, &[server], 2));
+    press.begin(0);
+    until(|| async { press.report().attempted }, |attempted| *attempted >= 12).await;
+    tokio::task::spawn_blocking(move || press.stop()).await.unwrap()
 }

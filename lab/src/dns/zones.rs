@@ -11,6 +11,9 @@ use crate::fabric::lock;
 
 /// How long the zones are used before they are read again.
 const FRESH_FOR: Duration = Duration::from_millis(250);
+/// An answer may rest on zones up to this age while they are read again: much less than any record's time to live, and who
+/// asks does not wait for a busy emulator.
+const USABLE_FOR: Duration = Duration::from_secs(2);
 /// Aliases and CNAMEs followed for one name.
 const HOPS_MAX: u32 = 8;
 
@@ -125,16 +128,25 @@ impl Source {
         Self { endpoint, http: reqwest::Client::new(), held: Mutex::default(), refresh: tokio::sync::Mutex::default() }
     }
 
-    pub(super) async fn zones(&self) -> Result<Arc<Zones>, ZonesError> {
-        let fresh = || {
-            let held = lock(&self.held).clone();
-            held.filter(|(read, _)| read.elapsed() < FRESH_FOR).map(|(_, zones)| zones)
-        };
-        if let Some(zones) = fresh() {
+    pub(super) async fn zones(self: &Arc<Self>) -> Result<Arc<Zones>, ZonesError> {
+        if let Some(zones) = self.held_for(FRESH_FOR) {
             return Ok(zones);
         }
+        let Some(zones) = self.held_for(USABLE_FOR) else { return self.read_again().await };
+        let source = Arc::clone(self);
+        // A failure is told to whoever next finds them too old.
+        tokio::spawn(async move { source.read_again().await.map(drop) });
+        Ok(zones)
+    }
+
+    fn held_for(&self, age: Duration) -> Option<Arc<Zones>> {
+        let held = lock(&self.held).clone();
+        held.filter(|(read, _)| read.elapsed() < age).map(|(_, zones)| zones)
+    }
+
+    async fn read_again(&self) -> Result<Arc<Zones>, ZonesError> {
         let _one_at_a_time = self.refresh.lock().await;
-        if let Some(zones) = fresh() {
+        if let Some(zones) = self.held_for(FRESH_FOR) {
             return Ok(zones);
         }
         let asked = Instant::now();

@@ -19,7 +19,7 @@ pub(super) async fn restarts(tale: &Tale, options: &Options, report: &mut Report
     let phase = ui.phase("naive");
     let kept: Vec<Vec<(PathBuf, Vec<u8>)>> =
         tale.world.hosts.iter().map(|host| files(&host.guest.certificates)).collect();
-    let clients = Clients::start(tale, options.clients)?;
+    let clients = Clients::start_even(tale, options.clients)?;
     let done = rounds(tale, options.rotations, &phase).await;
     let seen = clients.stop().await;
     // Put back, whatever happened: what follows is about the product again.

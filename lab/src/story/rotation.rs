@@ -136,12 +136,19 @@ fn account(tale: &Tale, number: u32, seen: &Seen, report: &mut Report) -> Result
 
 /// Adds what clients saw to the tables. How many handshakes that were, none of which may have failed.
 pub(super) fn unharmed(way: Way, rotations: u32, seen: &Seen, report: &mut Report) -> Result<u64, String> {
-    for (path, load) in [("through", &seen.through), ("direct", &seen.direct)] {
-        merge(&mut report.handshakes, load);
+    for (path, load) in seen.paths() {
         report.add(row(way, path, rotations, load));
     }
-    match [&seen.through, &seen.direct].into_iter().find(|load| load.failed > 0 || load.attempted == 0) {
-        None => Ok(seen.through.attempted + seen.direct.attempted),
+    merge(&mut report.handshakes, &seen.through);
+    merge(&mut report.handshakes, &seen.direct);
+    // Counted like all others; how long they took is a crowd's own doing.
+    report.handshakes.attempted += seen.pressed.attempted;
+    report.handshakes.failed += seen.pressed.failed;
+    let all = seen.paths().map(|(_, load)| load);
+    // Where nothing is reloaded nothing is pressed; the others are always at work.
+    let silent = [&seen.through, &seen.direct].into_iter().find(|load| load.attempted == 0);
+    match all.into_iter().find(|load| load.failed > 0).or(silent) {
+        None => Ok(all.iter().map(|load| load.attempted).sum()),
         Some(load) => {
             Err(format!("{} of {} handshakes failed: {:?}", load.failed, load.attempted, load.first_failures))
         }

@@ -1,10 +1,12 @@
 //! What a person is told about a stack.
 
+use espalier_domain::plan::BlockCode;
 use espalier_domain::rotation::slack::Assumed;
 use espalier_domain::rotation::status::{Status, status};
+use espalier_domain::work::WorkItem;
 use time::Duration;
 
-use crate::world::World;
+use crate::world::{World, instance};
 
 fn told(world: &World) -> Status {
     status(&world.evidence(), &Assumed::default())
@@ -38,6 +40,22 @@ fn each_target_is_told_with_what_it_serves_and_how_long_that_lasts() {
     assert!(well.slack_s.is_some());
     assert!(silent.phase != "current" && silent.slack_s.is_none() && !silent.faults.is_empty(), "{silent:?}");
     assert_eq!((gone.phase.as_str(), gone.because.is_some()), ("unmanaged", true));
+}
+
+/// What was proven long ago and cannot be looked at any more is not known to be so: it is told, and not dialled in vain.
+#[test]
+fn who_is_known_to_be_gone_is_told_and_not_dialled() {
+    let mut world = World::new(2);
+    assert!(world.run().is_converged());
+    world.host(1).online = false;
+    world.now += Duration::hours(7);
+    let plan = world.look();
+    let dialled = plan.steps.iter().filter_map(|step| match &step.action {
+        WorkItem::Verify(item) => Some(item.targets.iter().map(|target| target.target.clone())),
+        _ => None,
+    });
+    assert_eq!(dialled.flatten().collect::<Vec<_>>(), [instance(2)], "{plan:?}");
+    assert_eq!(plan.blocks.iter().map(|block| block.code).collect::<Vec<_>>(), [BlockCode::Unmanaged]);
 }
 
 #[test]
