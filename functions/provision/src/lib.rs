@@ -6,6 +6,7 @@
 
 mod answer;
 mod estate;
+mod zones;
 
 use std::sync::Mutex;
 use std::time::Duration;

@@ -140,6 +140,7 @@ fn no_role_is_wider_than_a_sentence_in_the_template_explains() {
         "LogsAndTraces",
         "DeliverAccessLogs",
         "FindZones",
+        "MakePrivateZones",
     ];
     let template = Template::read("template.yaml");
     let mut roles = 0;
@@ -183,6 +184,7 @@ fn what_is_dangerous_is_bound_by_a_condition() {
         ("ProvisionRole", "AdmitOnOptedInGroups"),
         ("ProvisionRole", "AnswerLifecycleHooks"),
         ("ProvisionRole", "WriteAliases"),
+        ("ProvisionRole", "MakePrivateZones"),
         ("ProvisionRole", "Tell"),
         ("ProvisionRole", "WriteMembers"),
         ("MintRole", "SealLeaves"),
