@@ -3,7 +3,7 @@
 //! It answers address queries for the records of Route 53's hosted zones, follows aliases and CNAMEs, and knows VPC
 //! Lattice's generated names. A name that exists with no address of the asked family is an empty answer; a missing name
 //! is NXDOMAIN, also where a public zone might know it (a private zone has no public fallback: Route 53 Developer
-//! Guide, hosted-zone-private-considerations). Which VPCs a zone is associated with is not looked at.
+//! Guide, hosted-zone-private-considerations). A private zone answers those who ask from one of its VPCs.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,11 +15,12 @@ use hickory_proto::rr::{RData, Record, RecordType};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
+use crate::fabric::{Fabric, Party};
 use crate::lattice::Lattice;
 
 pub mod zones;
 
-pub use zones::{Zones, ZonesError, public_cnames};
+pub use zones::{Zone, Zones, ZonesError, public_cnames};
 
 /// Lattice's own names live for a minute; the lab wants changes seen at once.
 const TTL_S: u32 = 1;
@@ -46,14 +47,15 @@ pub struct Dns {
 
 impl Dns {
     /// Answers UDP queries on `address` (port 0 for any) from the zones of `route53` (an endpoint such as
-    /// `http://127.0.0.1:5001`) and from `lattice`.
-    pub async fn start(address: SocketAddr, lattice: Lattice, route53: &str) -> Result<Self, DnsError> {
+    /// `http://127.0.0.1:5001`) and from `lattice`; `fabric` says in which VPC it is asked.
+    pub async fn start(address: SocketAddr, lattice: Lattice, route53: &str, fabric: Fabric) -> Result<Self, DnsError> {
         let failed = |source| DnsError { address, source };
         let socket = Arc::new(UdpSocket::bind(address).await.map_err(failed)?);
         let address = socket.local_addr().map_err(failed)?;
         let queries = Arc::new(AtomicU64::new(0));
         let zones = zones::Source::new(route53);
-        let task = tokio::spawn(serve(socket, Arc::new(zones), lattice, queries.clone()));
+        let world = Arc::new(Seen { zones, lattice, fabric });
+        let task = tokio::spawn(serve(socket, world, queries.clone()));
         Ok(Self { address, queries, task })
     }
 
@@ -74,15 +76,34 @@ impl Drop for Dns {
     }
 }
 
-async fn serve(socket: Arc<UdpSocket>, zones: Arc<zones::Source>, lattice: Lattice, queries: Arc<AtomicU64>) {
+/// What answers rest on.
+#[derive(Debug)]
+struct Seen {
+    zones: zones::Source,
+    lattice: Lattice,
+    fabric: Fabric,
+}
+
+impl Seen {
+    /// The VPC of whoever asks; none for the lab's own processes.
+    async fn vpc_of(&self, peer: SocketAddr) -> Option<String> {
+        let network = self.fabric.recent_network().await.ok()?;
+        match self.fabric.party(&network, peer.ip()) {
+            Party::Interface { vpc, .. } => Some(vpc),
+            Party::Lattice(_) | Party::Nowhere(_) => None,
+        }
+    }
+}
+
+async fn serve(socket: Arc<UdpSocket>, world: Arc<Seen>, queries: Arc<AtomicU64>) {
     let mut buffer = vec![0_u8; DATAGRAM_BYTES_MAX];
     loop {
         // An error here is an earlier answer that nobody was waiting for any more.
         let Ok((length, peer)) = socket.recv_from(&mut buffer).await else { continue };
         let query = buffer[..length].to_vec();
-        let (socket, zones, lattice, queries) = (socket.clone(), zones.clone(), lattice.clone(), queries.clone());
+        let (socket, world, queries) = (socket.clone(), world.clone(), queries.clone());
         tokio::spawn(async move {
-            if let Some(answer) = answer(&query, &zones, &lattice).await {
+            if let Some(answer) = answer(&query, peer, &world).await {
                 queries.fetch_add(1, Ordering::Relaxed);
                 // The client asks again when an answer gets lost.
                 drop(socket.send_to(&answer, peer).await);
@@ -92,7 +113,7 @@ async fn serve(socket: Arc<UdpSocket>, zones: Arc<zones::Source>, lattice: Latti
 }
 
 /// The answer to one datagram; none for what is no query.
-async fn answer(query: &[u8], zones: &Arc<zones::Source>, lattice: &Lattice) -> Option<Vec<u8>> {
+async fn answer(query: &[u8], peer: SocketAddr, world: &Seen) -> Option<Vec<u8>> {
     let query = Message::from_vec(query).ok()?;
     if query.metadata.message_type != MessageType::Query {
         return None;
@@ -104,8 +125,9 @@ async fn answer(query: &[u8], zones: &Arc<zones::Source>, lattice: &Lattice) -> 
     let question = query.queries.first().cloned()?;
     answer.add_query(question.clone());
     let name = question.name().to_ascii().trim_end_matches('.').to_ascii_lowercase();
-    let found = match zones.zones().await {
-        Ok(zones) => zones.look_up(&name, &|name| lattice.resolve(name)),
+    let vpc = world.vpc_of(peer).await;
+    let found = match world.zones.zones().await {
+        Ok(zones) => zones.look_up(&name, vpc.as_deref(), &|name| world.lattice.resolve(name)),
         // Route 53 cannot be read: the resolver's own failure, which clients try again.
         Err(_) => {
             answer.metadata.response_code = ResponseCode::ServFail;

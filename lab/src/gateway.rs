@@ -236,6 +236,11 @@ fn rest(service: &str, method: &Method, path: &str) -> String {
             ("GET", ["hostedzone", _, "rrset"]) => "ListResourceRecordSets".into(),
             ("GET", ["hostedzone", _]) => "GetHostedZone".into(),
             ("GET", ["hostedzone"]) => "ListHostedZones".into(),
+            ("GET", ["hostedzonesbyvpc"]) => "ListHostedZonesByVPC".into(),
+            ("POST", ["hostedzone"]) => "CreateHostedZone".into(),
+            ("DELETE", ["hostedzone", _]) => "DeleteHostedZone".into(),
+            ("POST", ["hostedzone", _, "associatevpc"]) => "AssociateVPCWithHostedZone".into(),
+            ("POST", ["hostedzone", _, "disassociatevpc"]) => "DisassociateVPCFromHostedZone".into(),
             (verb, rest) => format!("{verb} {}", rest.first().unwrap_or(&"")),
         };
     }

@@ -19,15 +19,22 @@ from botocore.model import ServiceModel
 NAMES = {
     "acm": "acm",
     "auto_scaling": "autoscaling",
+    "cloudformation": "cloudformation",
+    "cloudwatch_logs": "logs",
     "dynamodb": "dynamodb",
     "ec2": "ec2",
     "eventbridge": "events",
+    "iam": "iam",
     "kms": "kms",
+    "lambda": "lambda",
     "route_53": "route53",
+    "s3": "s3",
     "secrets_manager": "secretsmanager",
     "sfn": "stepfunctions",
     "sns": "sns",
+    "sqs": "sqs",
     "ssm": "ssm",
+    "sts": "sts",
     "vpc_lattice": "vpc-lattice",
 }
 
@@ -42,9 +49,11 @@ class Api:
         if self.protocol.startswith("rest"):
             for operation in self.model.operation_names:
                 http = self.model.operation_model(operation).http
-                template = http["requestUri"].split("?")[0].rstrip("/")
-                path = re.sub(r"\{(\w+)\+?\}", wildcard, template)
-                self.routes.append((operation, http["method"], re.compile(path + "/?")))
+                template, _, fixed = http["requestUri"].partition("?")
+                path = re.sub(r"\{(\w+)\+?\}", wildcard, template.rstrip("/"))
+                # What the query has to say for it to be this operation: S3 tells many apart so.
+                fixed = dict(parse_qsl(fixed, keep_blank_values=True))
+                self.routes.append((operation, http["method"], re.compile(path + "/?"), fixed))
 
     def read(self, request):
         """The operation, the input as the model describes it, and what the model does not know."""
@@ -60,12 +69,16 @@ class Api:
 
     def read_rest(self, request):
         path, _, query = request["path"].partition("?")
-        routes = ((name, route.fullmatch(path)) for name, method, route in self.routes if method == request["method"])
-        found = [(name, match) for name, match in routes if match]
+        query = parse_qsl(query, keep_blank_values=True)
+        found = []
+        for name, method, route, fixed in self.routes:
+            match = route.fullmatch(path) if method == request["method"] else None
+            if match and fixed.items() <= dict(query).items():
+                found.append((name, match, fixed))
         if not found:
             raise KeyError(f"no operation for {request['method']}")
-        # The one with the fewest wildcards.
-        name, match = min(found, key=lambda one: len(one[1].groupdict()))
+        # The one with the most fixed words, in its query and in its path.
+        name, match, fixed = min(found, key=lambda one: (-len(one[2]), len(one[1].groupdict())))
         operation = self.model.operation_model(name)
         shape, value, unknown = operation.input_shape, {}, []
         places = {}
@@ -74,7 +87,9 @@ class Api:
             places[where, inner.serialization.get("name", member)] = member
         for key, text in match.groupdict().items():
             value[places["uri", key]] = unquote(text)
-        for key, text in parse_qsl(query, keep_blank_values=True):
+        for key, text in query:
+            if key in fixed:
+                continue
             member = places.get(("querystring", key))
             # A list in a query is its key again and again.
             if member and shape.members[member].type_name == "list":
@@ -83,7 +98,11 @@ class Api:
                 value[member] = text
             else:
                 unknown.append(key)
-        if request["body"] and self.protocol == "rest-json":
+        payload = shape.serialization.get("payload") if shape else None
+        if payload and shape.members[payload].type_name == "blob":
+            # Bytes of any kind: an archive, a function's event.
+            value[payload] = request["body"]
+        elif request["body"] and self.protocol == "rest-json":
             for key, inner in json.loads(request["body"]).items():
                 member = places.get(("body", key))
                 if member:
@@ -247,9 +266,7 @@ def main():
     for line in sys.stdin:
         request = json.loads(line)
         name = NAMES.get(request["service"])
-        if not name:
-            continue
-        found = judged(apis(name), request)
+        found = judged(apis(name), request) if name else ["there is no model to hold it to"]
         if "planted" in request:
             planted[request["planted"]] = found
             continue

@@ -26,6 +26,7 @@ mod teardown;
 pub mod timeline;
 pub mod watch;
 pub mod world;
+mod zone;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};

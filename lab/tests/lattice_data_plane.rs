@@ -128,7 +128,7 @@ impl Estate {
         let read = world.get(&format!("/services/{service}")).await;
         let alias = read["dnsEntry"]["domainName"].as_str().unwrap().to_owned();
         let (lattice, zones) = (world.lattice.clone(), route53(alias).await);
-        let dns = Dns::start("127.0.0.1:0".parse().unwrap(), lattice, &zones).await.unwrap();
+        let dns = Dns::start("127.0.0.1:0".parse().unwrap(), lattice, &zones, world.fabric.clone()).await.unwrap();
         let roots = authority.pem();
         Self { world, port, service, network, group, association, roots, guests, _interfaces: interfaces, dns }
     }

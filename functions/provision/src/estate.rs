@@ -1,6 +1,6 @@
 //! The stack's network as something to reconcile: five services to look at, four pairs of hands.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use espalier_aws::AwsError;
@@ -10,9 +10,10 @@ use espalier_aws::route53::{Alias, Record, Route53};
 use espalier_aws_autoscaling::AutoScaling;
 use espalier_aws_ec2::Ec2;
 use espalier_domain::failure::chain;
-use espalier_domain::id::{HostedZoneId, InstanceId};
+use espalier_domain::id::{HostedZoneId, InstanceId, SecurityGroupId};
 use espalier_domain::network::{
-    Action, Checkup, DnsEntry, Estate, Left, Observed, SeenRecord, SeenService, SeenZone, drifted, left, members, plan,
+    Action, Checkup, DnsEntry, Estate, Left, Observed, SeenIngress, SeenRecord, SeenService, SeenZone, current_zone,
+    drifted, left, may_have_leftovers, members, plan,
 };
 use espalier_domain::plan::{BlockCode, Plan, ReportedStep};
 use espalier_domain::record::SightingRecord;
@@ -56,9 +57,13 @@ impl<C: Clock> World for Network<'_, C> {
         let looked_at = self.clock.now();
         let (look, estate, (zones, record), sightings) =
             try_join!(self.lattice.look(self.spec), self.estate(), self.dns(), self.sightings())?;
-        let (hosted_zone, other_zones) = match <[HostedZoneId; 1]>::try_from(zones) {
-            Ok([only]) => (Some(only), Vec::new()),
-            Err(several) => (None, several),
+        let (own, former_ingress) = try_join!(self.own_zones(look.service.as_ref()), self.former_ingress(&look))?;
+        let (hosted_zone, other_zones, record) = match <[HostedZoneId; 1]>::try_from(zones) {
+            Ok([only]) => (Some(only), Vec::new(), record),
+            Err(several) => {
+                let current = current_zone(self.spec, &own.ours);
+                (current.map(|zone| zone.id.clone()), several, current.and_then(|zone| zone.record.clone()))
+            }
         };
         let former_records = self.former_records(look.service.as_ref(), hosted_zone.as_ref()).await?;
         let Look { network, vpc_associations, target_groups, service, listeners, service_associations, access_logs } =
@@ -75,7 +80,14 @@ impl<C: Clock> World for Network<'_, C> {
             record,
             former_records,
             sightings,
-            estate: Estate { hosted_zone, other_zones, ..estate },
+            estate: Estate {
+                hosted_zone,
+                other_zones,
+                private_zones: own.ours,
+                zones_in_the_way: own.in_the_way,
+                former_ingress,
+                ..estate
+            },
         };
         self.write_down(&observed).await?;
         Ok(observed)
@@ -97,12 +109,8 @@ impl<C: Clock> World for Network<'_, C> {
         if let Some(result) = self.scaling.take(action).await {
             return result;
         }
-        // Each pair of hands names every action, so what neither took is Route 53's.
-        if let Action::UpsertRecord { hosted_zone_id, name, target } = action {
-            return self.route53.upsert_alias(hosted_zone_id, name, &alias(target)).await;
-        }
-        if let Action::DeleteRecord { hosted_zone_id, name, target } = action {
-            return self.route53.delete_alias(hosted_zone_id, name, &alias(target)).await;
+        if let Some(result) = self.route53.take(action).await {
+            return result;
         }
         Err(AwsError::unexpected("provision:apply", format!("nobody takes the step {action}")))
     }
@@ -115,22 +123,28 @@ impl<C: Clock> World for Network<'_, C> {
 impl<C: Clock> Network<'_, C> {
     /// The zones that the spec may mean, and what answers at the name when it is one.
     async fn dns(&self) -> Result<(Vec<HostedZoneId>, Option<SeenRecord>), AwsError> {
+        let name = &self.spec.service.domain_name;
         let zones = match &self.spec.service.dns {
-            Dns::HostedZoneId(id) => self.route53.zone(id).await?.map(|_| id.clone()).into_iter().collect(),
-            Dns::HostedZoneName(name) => {
-                let consumers = self.spec.network.consumers.iter().map(|consumer| &consumer.vpc_id);
-                let mut vpcs: BTreeSet<_> = consumers.collect();
-                if vpcs.is_empty() {
-                    vpcs.insert(&self.spec.network.vpc_id);
-                }
-                self.route53.zones_of(&vpcs, name).await?
-            }
+            // That a zone does not exist, its records say.
+            Dns::HostedZoneId(id) => vec![id.clone()],
+            Dns::HostedZoneName(name) => self.route53.zones_of(&self.spec.resolving_vpcs(), name).await?,
+            // Of the stack's own zones more is looked at.
+            Dns::PrivateZone { .. } => Vec::new(),
         };
-        let record = match zones.as_slice() {
-            [only] => record(&self.route53.records(only, &self.spec.service.domain_name).await?),
-            _ => None,
-        };
-        Ok((zones, record))
+        let [only] = zones.as_slice() else { return Ok((zones, None)) };
+        match self.route53.records(only, name).await {
+            Ok(records) => Ok((vec![only.clone()], record(&records))),
+            Err(error) if error.is_not_found() => Ok((Vec::new(), None)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Rules of ours in groups that the spec does not name.
+    async fn former_ingress(&self, look: &Look) -> Result<Vec<(SecurityGroupId, SeenIngress)>, AwsError> {
+        if !may_have_leftovers(self.spec, look.service.as_ref()) {
+            return Ok(Vec::new());
+        }
+        self.ec2.former_ingress(&self.spec.stack, &self.spec.targets.security_group_id).await
     }
 
     /// What answers at the name in zones of former specs. There are none but while the zone is being changed.
@@ -239,12 +253,8 @@ pub(crate) fn of_ledger(error: LedgerError) -> AwsError {
     }
 }
 
-fn alias(entry: &DnsEntry) -> Alias {
-    Alias { domain_name: entry.domain_name.clone(), hosted_zone_id: entry.hosted_zone_id.clone() }
-}
-
 /// What answers an A query at the name: an A record, or a CNAME, which leaves room for nothing else.
-fn record(records: &[Record]) -> Option<SeenRecord> {
+pub(crate) fn record(records: &[Record]) -> Option<SeenRecord> {
     let mut answering = records.iter().filter(|record| matches!(record.kind.as_str(), "A" | "CNAME"));
     let first = answering.next()?;
     let entry = |alias: &Alias| DnsEntry {

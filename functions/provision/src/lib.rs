@@ -7,6 +7,7 @@
 mod answer;
 mod certificate;
 mod estate;
+mod zones;
 
 use std::sync::Mutex;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Route 53's hosted zones: read over its REST API, looked up in memory.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -40,11 +40,28 @@ pub enum ZonesError {
     },
 }
 
-/// The records of every zone.
+impl ZonesError {
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::Call { source, .. } => source.status() == Some(reqwest::StatusCode::NOT_FOUND),
+            Self::Xml { .. } => false,
+        }
+    }
+}
+
+/// Every zone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Zones {
-    /// Zone name without a trailing dot -> its record sets.
-    pub zones: BTreeMap<String, Vec<RecordSet>>,
+pub struct Zones(pub Vec<Zone>);
+
+/// A hosted zone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Zone {
+    /// Its name without a trailing dot.
+    pub name: String,
+    /// The VPCs in which it answers, if it is private.
+    pub vpcs: Option<BTreeSet<String>>,
+    /// Its record sets.
+    pub records: Vec<RecordSet>,
 }
 
 /// One record set.
@@ -64,10 +81,10 @@ pub struct RecordSet {
 /// values are in lower case, without the trailing dot.
 pub async fn public_cnames(route53: &str) -> Result<BTreeMap<String, String>, ZonesError> {
     let source = Source::new(route53);
-    let zones = read(&source.call("/2013-04-01/hostedzone").await?, "hostedzone", read_public_zones)?;
+    let zones = read(&source.call("/2013-04-01/hostedzone").await?, "hostedzone", read_zones)?;
     let mut found = BTreeMap::new();
-    for id in zones {
-        let path = format!("/2013-04-01/hostedzone/{id}/rrset");
+    for zone in zones.iter().filter(|zone| !zone.is_private) {
+        let path = format!("/2013-04-01/hostedzone/{}/rrset", zone.id);
         for record in read(&source.call(&path).await?, &path, read_records)? {
             if let ("CNAME", Some(value)) = (record.kind.as_str(), record.values.first()) {
                 found.insert(record.name, plain(value));
@@ -78,10 +95,21 @@ pub async fn public_cnames(route53: &str) -> Result<BTreeMap<String, String>, Zo
 }
 
 impl Zones {
-    /// The addresses of a name: `None` when the name does not exist, empty when it has no IPv4 address.
-    /// `generated` knows the names that are in no zone, VPC Lattice's.
-    pub fn look_up(&self, name: &str, generated: &dyn Fn(&str) -> Option<Ipv4Addr>) -> Option<Vec<Ipv4Addr>> {
-        self.follow(name, generated, HOPS_MAX)
+    /// The addresses of a name as a VPC's resolver tells them: `None` when the name does not exist, empty when it has no
+    /// IPv4 address. `generated` knows the names that are in no zone, VPC Lattice's. A private zone answers in its VPCs; of
+    /// those that do, the one with the longest name (R53 hosted-zone-private-considerations). Outside of every VPC, where
+    /// the lab's own processes are, every zone answers.
+    pub fn look_up(
+        &self,
+        name: &str,
+        vpc: Option<&str>,
+        generated: &dyn Fn(&str) -> Option<Ipv4Addr>,
+    ) -> Option<Vec<Ipv4Addr>> {
+        let answers = |zone: &&Zone| match (&zone.vpcs, vpc) {
+            (Some(vpcs), Some(vpc)) => vpcs.contains(vpc),
+            (None, _) | (_, None) => true,
+        };
+        Self(self.0.iter().filter(answers).cloned().collect()).follow(name, generated, HOPS_MAX)
     }
 
     fn follow(&self, name: &str, generated: &dyn Fn(&str) -> Option<Ipv4Addr>, hops: u32) -> Option<Vec<Ipv4Addr>> {
@@ -89,9 +117,11 @@ impl Zones {
             return Some(vec![address]);
         }
         let inside = |zone: &str| name == zone || name.strip_suffix(zone).is_some_and(|rest| rest.ends_with('.'));
-        let zone = self.zones.iter().filter(|(zone, _)| inside(zone)).max_by_key(|(zone, _)| zone.len());
-        let (_, records) = zone?;
-        let mut found = records.iter().filter(|record| record.name == name).peekable();
+        let zones = self.0.iter().filter(|zone| inside(&zone.name));
+        let zone = &zones.max_by_key(|zone| zone.name.len())?.name;
+        // Zones of one name share what they hold here: moto makes those of a template public.
+        let records = self.0.iter().filter(|one| one.name == *zone).flat_map(|one| &one.records);
+        let mut found = records.filter(|record| record.name == name).peekable();
         found.peek()?;
         let mut addresses = Vec::new();
         for record in found {
@@ -151,15 +181,34 @@ impl Source {
         }
         let asked = Instant::now();
         let mut zones = Zones::default();
-        for (id, name) in read(&self.call("/2013-04-01/hostedzone").await?, "hostedzone", read_zones)? {
-            let path = format!("/2013-04-01/hostedzone/{id}/rrset");
-            let records = read(&self.call(&path).await?, &path, read_records)?;
-            // Zones of one name share what they hold here; Route 53 would choose by VPC.
-            zones.zones.entry(name).or_default().extend(records);
+        for Listed { id, name, is_private } in
+            read(&self.call("/2013-04-01/hostedzone").await?, "hostedzone", read_zones)?
+        {
+            zones.0.extend(self.zone(&id, name, is_private).await?);
         }
         let zones = Arc::new(zones);
         *lock(&self.held) = Some((asked, zones.clone()));
         Ok(zones)
+    }
+
+    /// A zone with its records; none when it was deleted since it was listed.
+    async fn zone(&self, id: &str, name: String, is_private: bool) -> Result<Option<Zone>, ZonesError> {
+        let path = format!("/2013-04-01/hostedzone/{id}");
+        let vpcs = match is_private {
+            true => match self.call(&path).await {
+                Ok(text) => Some(read(&text, &path, read_vpcs)?),
+                Err(error) if error.is_gone() => return Ok(None),
+                Err(error) => return Err(error),
+            },
+            false => None,
+        };
+        let path = format!("{path}/rrset");
+        let records = match self.call(&path).await {
+            Ok(text) => read(&text, &path, read_records)?,
+            Err(error) if error.is_gone() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Ok(Some(Zone { name, vpcs, records }))
     }
 
     async fn call(&self, path: &str) -> Result<String, ZonesError> {
@@ -178,23 +227,29 @@ fn read<T>(text: &str, path: &str, read: impl FnOnce(&Document<'_>) -> T) -> Res
     Ok(read(&document))
 }
 
-fn read_zones(document: &Document<'_>) -> Vec<(String, String)> {
+/// A zone as it is listed.
+#[derive(Debug, PartialEq, Eq)]
+struct Listed {
+    id: String,
+    name: String,
+    is_private: bool,
+}
+
+fn read_zones(document: &Document<'_>) -> Vec<Listed> {
     let zones = document.descendants().filter(|node| node.has_tag_name("HostedZone"));
     zones
         .filter_map(|zone| {
-            let id = text(zone, "Id")?;
-            Some((id.rsplit('/').next()?.to_owned(), plain(&text(zone, "Name")?)))
+            let id = text(zone, "Id")?.rsplit('/').next()?.to_owned();
+            let config = zone.children().find(|child| child.has_tag_name("Config"));
+            let is_private = config.and_then(|config| text(config, "PrivateZone")).is_some_and(|said| said == "true");
+            Some(Listed { id, name: plain(&text(zone, "Name")?), is_private })
         })
         .collect()
 }
 
-fn read_public_zones(document: &Document<'_>) -> Vec<String> {
-    let zones = document.descendants().filter(|node| node.has_tag_name("HostedZone"));
-    let is_public = |zone: &Node<'_, '_>| {
-        let private = zone.descendants().find(|node| node.has_tag_name("PrivateZone"));
-        private.and_then(|node| node.text()).is_none_or(|text| text.trim() != "true")
-    };
-    zones.filter(is_public).filter_map(|zone| Some(text(zone, "Id")?.rsplit('/').next()?.to_owned())).collect()
+fn read_vpcs(document: &Document<'_>) -> BTreeSet<String> {
+    let ids = document.descendants().filter(|node| node.has_tag_name("VPCId"));
+    ids.filter_map(|id| id.text()).map(|id| id.trim().to_owned()).collect()
 }
 
 fn read_records(document: &Document<'_>) -> Vec<RecordSet> {
@@ -243,10 +298,32 @@ mod tests {
 
     fn look_up(name: &str) -> Option<Vec<String>> {
         let records = read(RECORDS, "rrset", read_records).unwrap();
-        let zones = Zones { zones: BTreeMap::from([("example.com".to_owned(), records)]) };
+        let zones = Zones(vec![Zone { name: "example.com".to_owned(), vpcs: None, records }]);
         let lattice = |name: &str| (name == "x.on.aws").then_some(Ipv4Addr::new(127, 171, 0, 2));
-        let found = zones.look_up(name, &lattice)?;
+        let found = zones.look_up(name, Some("vpc-1"), &lattice)?;
         Some(found.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_private_zone_answers_in_its_vpcs_and_hides_wider_zones_there() {
+        let plain = |name: &str, address: &str| RecordSet {
+            name: name.to_owned(),
+            kind: "A".to_owned(),
+            alias: None,
+            values: vec![address.to_owned()],
+        };
+        let wide = vec![plain("api.example.com", "127.0.1.1"), plain("www.api.example.com", "127.0.1.3")];
+        let narrow = vec![plain("api.example.com", "127.0.1.2")];
+        let zones = Zones(vec![
+            Zone { name: "example.com".to_owned(), vpcs: None, records: wide },
+            Zone { name: "api.example.com".to_owned(), vpcs: Some(["vpc-1".to_owned()].into()), records: narrow },
+        ]);
+        let look_up = |name: &str, vpc| zones.look_up(name, vpc, &|_| None).map(|found| found[0].octets()[3]);
+        assert_eq!(look_up("api.example.com", Some("vpc-1")), Some(2));
+        assert_eq!(look_up("api.example.com", Some("vpc-2")), Some(1));
+        assert_eq!(look_up("www.api.example.com", Some("vpc-1")), None, "hidden");
+        assert_eq!(look_up("www.api.example.com", Some("vpc-2")), Some(3));
+        assert_eq!(look_up("api.example.com", None), Some(2), "the lab's own processes see all");
     }
 
     #[test]
@@ -271,19 +348,12 @@ mod tests {
     }
 
     #[test]
-    fn a_private_zone_is_not_public() {
-        let zone = |id: &str, private: &str| {
-            format!(
-                "<HostedZone><Id>/hostedzone/{id}</Id><Name>example.com.</Name><Config><PrivateZone>{private}</PrivateZone></Config></HostedZone>"
-            )
-        };
-        let text = format!("<R>{}{}</R>", zone("Z1", "true"), zone("Z2", "false"));
-        assert_eq!(read(&text, "hostedzone", read_public_zones).unwrap(), ["Z2"]);
-    }
-
-    #[test]
     fn zones_lose_their_path_and_dot() {
-        let text = "<R><HostedZones><HostedZone><Id>/hostedzone/Z01</Id><Name>example.com.</Name></HostedZone></HostedZones></R>";
-        assert_eq!(read(text, "hostedzone", read_zones).unwrap(), [("Z01".to_owned(), "example.com".to_owned())]);
+        let text = "<R><HostedZones><HostedZone><Id>/hostedzone/Z01</Id><Name>example.com.</Name></HostedZone>\
+                    <HostedZone><Id>/hostedzone/Z02</Id><Name>a.b.</Name><Config><PrivateZone>true</PrivateZone></Config>\
+                    </HostedZone></HostedZones></R>";
+        let listed = |id: &str, name: &str, is_private| Listed { id: id.into(), name: name.into(), is_private };
+        let expected = [listed("Z01", "example.com", false), listed("Z02", "a.b", true)];
+        assert_eq!(read(text, "hostedzone", read_zones).unwrap(), expected);
     }
 }

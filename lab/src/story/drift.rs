@@ -21,6 +21,7 @@ use strangers::Strangers;
 /// Tells the scenario.
 pub(super) async fn told(tale: &mut Tale, options: &Options, report: &mut Report, ui: &Ui) -> Result<(), StoryError> {
     let strangers = Strangers::make(tale).await?;
+    logged(tale, ui.phase("access logs")).await?;
     forget(tale).await?;
     unnoticed(tale, &strangers, options, report, ui.phase("drift under load")).await?;
     noticed(tale, ui.phase("drift that cuts")).await?;
@@ -111,6 +112,36 @@ async fn noticed(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
     heard(tale, true, 2 + meddling.len()).await?;
     phase.done("record, rules, listener and both associations deleted by hand: made again, and clients served again");
     Ok(())
+}
+
+/// The spec wants access logs, somebody unsubscribes, the spec wants none again.
+async fn logged(tale: &mut Tale, phase: Phase) -> Result<(), StoryError> {
+    tale.spec["service"]["accessLogs"] = json!({"destinationArn": "arn:aws:s3:::espalier-access-logs"});
+    tale.put_spec(true).await?;
+    converged(tale, &phase).await?;
+    let made = subscriptions(tale).await?;
+    let [id] = made.as_slice() else { return Err(StoryError::Unmet(format!("not subscribed once: {made:?}"))) };
+    lattice(tale, &["delete-access-log-subscription", "--access-log-subscription-identifier", id]).await?;
+    repaired(tale, "+ AccessLogs", &phase).await?;
+    if let Some(service) = tale.spec["service"].as_object_mut() {
+        service.remove("accessLogs");
+    }
+    tale.put_spec(true).await?;
+    converged(tale, &phase).await?;
+    let left = subscriptions(tale).await?;
+    if !left.is_empty() {
+        return Err(StoryError::Unmet(format!("nobody wants them any more: {left:?}")));
+    }
+    phase.done("subscribed, subscribed again when somebody ended it, and ended when the spec says so");
+    Ok(())
+}
+
+/// The service's access-log subscriptions.
+async fn subscriptions(tale: &Tale) -> Result<Vec<String>, StoryError> {
+    let service = ours(tale, "svc-")?;
+    let list = lattice(tale, &["list-access-log-subscriptions", "--resource-identifier", &service]).await?;
+    let items = list["items"].as_array().into_iter().flatten();
+    Ok(items.filter_map(|one| one["id"].as_str()).map(str::to_owned).collect())
 }
 
 /// Without our tag a resource is not ours any more: it blocks by name and is not touched.

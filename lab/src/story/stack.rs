@@ -96,7 +96,7 @@ pub(super) async fn tear_down(tale: &mut Tale, phase: Phase) -> Result<(), Story
     Ok(())
 }
 
-/// Whatever still is ours: Lattice resources, ingress rules, the record.
+/// Whatever still is ours: Lattice resources, ingress rules, the record, a zone.
 pub(super) async fn left_behind(tale: &Tale) -> Result<Vec<String>, StoryError> {
     let mut left: Vec<String> = tale.world.lattice.resources().into_keys().collect();
     let aws = tale.world.aws();
@@ -114,6 +114,7 @@ pub(super) async fn left_behind(tale: &Tale) -> Result<Vec<String>, StoryError> 
             left.push(format!("record {}", super::judge::DOMAIN));
         }
     }
+    left.extend(super::zone::zone(tale).await?.map(|zone| format!("hosted zone {zone}")));
     Ok(left)
 }
 

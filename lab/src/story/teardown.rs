@@ -1,13 +1,13 @@
 //! The scenario of teardown: a stack that others have half deleted is torn down while calls fail and the function is killed
 //! on the way. What is somebody else's stays, and what hangs on Espalier's is named; when its owner has taken it away, the
-//! rest goes. Then the stack is made again, and serves.
+//! rest goes. Then the stack is made again, with a hosted zone of its own that is given up later, and serves.
 
 use serde_json::{Value, json};
 
 use super::drift::strangers::{self, Strangers};
-use super::look::{LIMIT, PAUSE, converged, forget, lattice, ours, provision, serves, steps};
+use super::look::{LIMIT, PAUSE, converged, forget, lattice, ours, provision, steps};
 use super::watch::until;
-use super::{StoryError, Tale, stack};
+use super::{StoryError, Tale, stack, zone};
 use crate::chaos::{CallFault, Fault};
 use crate::ui::{Phase, Ui};
 
@@ -33,7 +33,8 @@ pub(super) async fn told(tale: &mut Tale, ui: &Ui) -> Result<(), StoryError> {
     strangers.untouched(tale).await?;
     nothing_left(tale, &theirs, strangers, ui.phase("nothing left")).await?;
     tale.spec = spec;
-    again(tale, ui.phase("made again")).await
+    again(tale, ui.phase("made again")).await?;
+    back(tale, ui.phase("its zone given up")).await
 }
 
 /// Others delete some of it by hand, then it is taken down under faults, as far as it goes.
@@ -110,13 +111,22 @@ async fn nothing_left(tale: &Tale, theirs: &str, strangers: Strangers, phase: Ph
     Ok(())
 }
 
-/// The same spec as before makes the same stack; the targets still serve what they served.
-async fn again(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
-    tale.put_spec(true).await?;
-    converged(tale, &phase).await?;
-    serves(tale).await?;
+/// The same spec as before, but for a zone of its own, makes the same stack; the targets still serve what they served.
+async fn again(tale: &mut Tale, phase: Phase) -> Result<(), StoryError> {
+    zone::made(tale, &phase).await?;
     forget(tale).await?;
-    phase.done("the former spec is put again, and clients are served: what was proven is registered at once");
+    phase.done(
+        "made again with a private zone of its own, which resolves in the consumers' VPCs only; clients are served, what was \
+         proven is registered at once",
+    );
+    Ok(())
+}
+
+/// The former spec, to the letter.
+async fn back(tale: &mut Tale, phase: Phase) -> Result<(), StoryError> {
+    let zone = super::deploy::output(&tale.network, "ZoneId")?.trim_start_matches("/hostedzone/").to_owned();
+    zone::given_up(tale, &json!({"hostedZoneId": zone}), &phase).await?;
+    phase.done("somebody else's record in it is named and kept it; without that it went, and clients are served");
     Ok(())
 }
 

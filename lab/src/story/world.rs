@@ -122,7 +122,8 @@ impl World {
         let lattice = Lattice::start(any, fabric.clone(), lattice::Options::default())
             .await
             .map_err(StoryError::boxed("starting VPC Lattice"))?;
-        let dns = Dns::start(any, lattice.clone(), &moto).await.map_err(StoryError::boxed("starting DNS"))?;
+        let dns =
+            Dns::start(any, lattice.clone(), &moto, fabric.clone()).await.map_err(StoryError::boxed("starting DNS"))?;
         let handed_over: Arc<Mutex<Vec<String>>> = Arc::default();
         let said = Arc::clone(&handed_over);
         let proxy = CloudFormationProxy::start(&ministack, ssm.clone(), move |what: &str| {

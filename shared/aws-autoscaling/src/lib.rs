@@ -54,6 +54,7 @@ impl AutoScaling {
             return Ok(groups);
         }
         let call = self.client.describe_auto_scaling_groups().set_auto_scaling_group_names(Some(names.to_vec()));
+        let call = call.max_records(100);
         for group in call.into_paginator().items().send().try_collect().await.map_err(during(GROUPS))? {
             let name = group.auto_scaling_group_name.unwrap_or_default();
             let members = group.instances.unwrap_or_default();

@@ -12,7 +12,7 @@ use futures::future::try_join_all;
 use futures::try_join;
 use time::OffsetDateTime;
 
-use crate::{Ec2, FILTER_VALUES, filter, present};
+use crate::{Ec2, FILTER_VALUES, PAGE, filter, present};
 
 pub(crate) const VPCS: &str = "ec2:DescribeVpcs";
 pub(crate) const VPC_ATTRIBUTE: &str = "ec2:DescribeVpcAttribute";
@@ -23,19 +23,19 @@ pub(crate) const INSTANCES: &str = "ec2:DescribeInstances";
 
 impl Ec2 {
     /// Looks at everything EC2 keeps that the spec refers to; `scaled` are the instances of the Auto Scaling groups it
-    /// selects. The hosted zone is Route 53's and stays `None`, the groups are Auto Scaling's and stay empty.
+    /// selects. The hosted zones are Route 53's, the groups Auto Scaling's, and [`Self::former_ingress`] is asked apart: all
+    /// stay empty.
     ///
     /// # Errors
     /// When EC2 cannot be asked, or answers without a field it always sends. What is missing is not an error.
     pub async fn estate(&self, spec: &Spec, scaled: &[InstanceId]) -> Result<Estate, AwsError> {
         let group = &spec.targets.security_group_id;
-        let (vpcs, subnets, groups, lists, (ingress, other_ingress), former_ingress, instances) = try_join!(
+        let (vpcs, subnets, groups, lists, (ingress, other_ingress), instances) = try_join!(
             self.vpcs(spec),
             self.subnets(&spec.network.subnet_ids),
             self.groups(spec),
             self.prefix_lists_of_lattice(),
             self.ingress(&spec.stack, group),
-            self.former_ingress(&spec.stack, group),
             self.instances(&spec.stack, &spec.targets.select, scaled),
         )?;
         let (prefix_list_id, ipv6_prefix_list_id) = lists;
@@ -47,13 +47,32 @@ impl Ec2 {
             ipv6_prefix_list_id,
             ingress,
             other_ingress,
-            former_ingress,
+            former_ingress: Vec::new(),
             instances,
             hooks: Vec::new(),
             scaling_groups: BTreeSet::new(),
             hosted_zone: None,
             other_zones: Vec::new(),
+            private_zones: Vec::new(),
+            zones_in_the_way: Vec::new(),
         })
+    }
+
+    /// Which of these VPCs belong to the account that owns this one.
+    ///
+    /// # Errors
+    /// When EC2 cannot be asked.
+    pub async fn of_the_owner_of(&self, one: &VpcId, vpcs: &[VpcId]) -> Result<Vec<VpcId>, AwsError> {
+        let ids: Vec<&str> = vpcs.iter().chain([one]).map(VpcId::as_str).collect();
+        let mut seen = Vec::new();
+        for page in ids.chunks(FILTER_VALUES) {
+            let call = self.client.describe_vpcs().filters(filter("vpc-id", page)).max_results(PAGE);
+            seen.extend(call.into_paginator().items().send().try_collect().await.map_err(during(VPCS))?);
+        }
+        let mine = seen.iter().find(|vpc| vpc.vpc_id.as_deref() == Some(one.as_str()));
+        let Some(owner) = mine.and_then(|vpc| vpc.owner_id.clone()) else { return Ok(Vec::new()) };
+        let of_owner = seen.into_iter().filter(|vpc| vpc.owner_id.as_ref() == Some(&owner));
+        Ok(of_owner.filter_map(|vpc| VpcId::parse(vpc.vpc_id?).ok()).filter(|id| vpcs.contains(id)).collect())
     }
 
     async fn vpcs(&self, spec: &Spec) -> Result<Vec<SeenVpc>, AwsError> {
@@ -61,7 +80,7 @@ impl Ec2 {
         let ids: BTreeSet<&str> = consumers.chain([spec.network.vpc_id.as_str()]).collect();
         let mut found = Vec::new();
         for page in Vec::from_iter(ids).chunks(FILTER_VALUES) {
-            let call = self.client.describe_vpcs().filters(filter("vpc-id", page));
+            let call = self.client.describe_vpcs().filters(filter("vpc-id", page)).max_results(PAGE);
             let list = call.into_paginator().items().send().try_collect().await.map_err(during(VPCS))?;
             for vpc in list {
                 let id = present(VPCS, "a VPC's id", vpc.vpc_id)?;
@@ -93,7 +112,7 @@ impl Ec2 {
         let not_an_id = |error: espalier_domain::id::NotAnId| AwsError::unexpected(SUBNETS, error.to_string());
         let mut found = Vec::new();
         for page in ids.chunks(FILTER_VALUES) {
-            let call = self.client.describe_subnets().filters(filter("subnet-id", page));
+            let call = self.client.describe_subnets().filters(filter("subnet-id", page)).max_results(PAGE);
             for subnet in call.into_paginator().items().send().try_collect().await.map_err(during(SUBNETS))? {
                 let id = present(SUBNETS, "a subnet's id", subnet.subnet_id)?;
                 let vpc_id = present(SUBNETS, "a subnet's VPC", subnet.vpc_id)?;
@@ -114,7 +133,7 @@ impl Ec2 {
         let ids: BTreeSet<&str> = consumers.chain(own).map(SecurityGroupId::as_str).collect();
         let mut found = Vec::new();
         for page in Vec::from_iter(ids).chunks(FILTER_VALUES) {
-            let call = self.client.describe_security_groups().filters(filter("group-id", page));
+            let call = self.client.describe_security_groups().filters(filter("group-id", page)).max_results(PAGE);
             let list = call.into_paginator().items().send().try_collect().await.map_err(during(GROUPS))?;
             for group in list {
                 found.push(seen_group(group)?);
@@ -170,7 +189,7 @@ impl Ec2 {
     }
 
     async fn described(&self, stack: &StackName, filter: Filter) -> Result<Vec<SeenInstance>, AwsError> {
-        let call = self.client.describe_instances().filters(filter);
+        let call = self.client.describe_instances().filters(filter).max_results(PAGE);
         let list = call.into_paginator().items().send().try_collect().await.map_err(during(INSTANCES))?;
         let instances = list.into_iter().flat_map(|reservation| reservation.instances.unwrap_or_default());
         instances.map(|instance| seen(stack, instance)).collect()

@@ -31,6 +31,9 @@ pub const ACTIONS: &[&str] = &[
 /// EC2 takes at most 200 values in one filter.
 const FILTER_VALUES: usize = 200;
 
+/// The largest page that the `Describe` calls used here give (EC2 API reference, `MaxResults`).
+const PAGE: i32 = 1000;
+
 /// The hands.
 #[derive(Debug, Clone)]
 pub struct Ec2 {

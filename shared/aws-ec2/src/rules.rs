@@ -9,7 +9,7 @@ use espalier_domain::network::{Action, IngressSource, SeenIngress};
 use espalier_domain::tag;
 
 use crate::estate::has;
-use crate::{Ec2, filter, present};
+use crate::{Ec2, PAGE, filter, present};
 
 pub(crate) const LIST: &str = "ec2:DescribeSecurityGroupRules";
 pub(crate) const AUTHORIZE: &str = "ec2:AuthorizeSecurityGroupIngress";
@@ -46,6 +46,10 @@ impl Ec2 {
             | Action::RequireAuth { .. }
             | Action::DropAuth { .. }
             | Action::AssociateService { .. }
+            | Action::CreatePrivateZone { .. }
+            | Action::AssociateZone { .. }
+            | Action::DisassociateZone { .. }
+            | Action::DeletePrivateZone { .. }
             | Action::UpsertRecord { .. }
             | Action::Tag { .. }
             | Action::DeleteRecord { .. }
@@ -65,7 +69,8 @@ impl Ec2 {
         stack: &StackName,
         group: &SecurityGroupId,
     ) -> Result<(Vec<SeenIngress>, Vec<SeenIngress>), AwsError> {
-        let call = self.client.describe_security_group_rules().filters(filter("group-id", &[group.as_str()]));
+        let call = self.client.describe_security_group_rules().max_results(PAGE);
+        let call = call.filters(filter("group-id", &[group.as_str()]));
         let list = call.into_paginator().items().send().try_collect().await.map_err(during(LIST))?;
         let description = tag::rule_description(stack);
         let (mut ours, mut others) = (Vec::new(), Vec::new());
@@ -80,13 +85,16 @@ impl Ec2 {
     }
 
     /// Rules of the stack in other groups, sorted by id: the spec named another group before. Known by their tag.
-    pub(crate) async fn former_ingress(
+    ///
+    /// # Errors
+    /// When EC2 cannot be asked, or answers without a field it always sends.
+    pub async fn former_ingress(
         &self,
         stack: &StackName,
         group: &SecurityGroupId,
     ) -> Result<Vec<(SecurityGroupId, SeenIngress)>, AwsError> {
         let tagged = filter(&format!("tag:{}", tag::STACK), &[stack.as_str()]);
-        let call = self.client.describe_security_group_rules().filters(tagged);
+        let call = self.client.describe_security_group_rules().filters(tagged).max_results(PAGE);
         let list = call.into_paginator().items().send().try_collect().await.map_err(during(LIST))?;
         let mut found = Vec::new();
         for rule in list.into_iter().filter(|rule| rule.is_egress != Some(true)) {

@@ -6,7 +6,7 @@ mod wire;
 
 use espalier_aws::error::Kind;
 use espalier_aws_ec2::Ec2;
-use espalier_domain::id::{SecurityGroupId, StackName};
+use espalier_domain::id::{SecurityGroupId, StackName, VpcId};
 use espalier_domain::network::{Action, IngressSource};
 use espalier_domain::spec::{AllowedDomains, Spec, parse};
 use serde_json::json;
@@ -124,7 +124,9 @@ async fn a_look_takes_what_exists_and_sorts_the_rules() {
     assert_eq!(estate.subnets[0].zone_id, "euw1-az1");
     let groups: Vec<_> = estate.groups.iter().map(|one| (one.id.as_str(), one.open_ports.clone())).collect();
     assert_eq!(groups, [(GROUP, vec![(443, 443)])]);
-    let former: Vec<_> = estate.former_ingress.iter().map(|(id, one)| (id.as_str(), one.rule_id.as_str())).collect();
+    assert_eq!(wire.seen().iter().filter(|seen| seen.body.contains("DescribeSecurityGroupRules")).count(), 1);
+    let former = Ec2::new(&wire.sdk()).former_ingress(&stack(), &SecurityGroupId::parse(GROUP).unwrap()).await.unwrap();
+    let former: Vec<_> = former.iter().map(|(id, one)| (id.as_str(), one.rule_id.as_str())).collect();
     assert_eq!(former, [(PROBER, "sgr-9")], "what is ours in a group that the spec does not name");
     assert_eq!(estate.ipv6_prefix_list_id.as_deref(), Some("pl-0b"));
     assert_eq!(estate.prefix_list_id.as_deref(), Some("pl-0a"));
@@ -209,4 +211,18 @@ async fn what_is_not_ec2s_is_left_alone() {
     let action = Action::DeleteService { service_id: "svc-1".into(), name: "payments".into() };
     assert!(Ec2::new(&wire.sdk()).take(&stack(), &action).await.is_none());
     assert!(wire.seen().is_empty());
+}
+
+#[tokio::test]
+async fn whose_vpcs_they_are_their_owner_says() {
+    let vpcs = ["vpc-0123456789abcdef0", "vpc-0123456789abcdef1", "vpc-0123456789abcdef2"];
+    let wire = Wire::answering(move |_| {
+        let item = |id: &str, owner: &str| format!("<item><vpcId>{id}</vpcId><ownerId>{owner}</ownerId></item>");
+        let set = item(vpcs[0], "111122223333") + &item(vpcs[1], "111122223333") + &item(vpcs[2], "444455556666");
+        (200, answer("DescribeVpcs", &format!("<vpcSet>{set}</vpcSet>")))
+    })
+    .await;
+    let [one, same, shared] = vpcs.map(|id| VpcId::parse(id).unwrap());
+    let found = Ec2::new(&wire.sdk()).of_the_owner_of(&one, &[same.clone(), shared]).await.unwrap();
+    assert_eq!(found, [same], "a VPC that another account shares is seen, too");
 }

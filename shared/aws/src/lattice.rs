@@ -76,6 +76,9 @@ pub const ACTIONS: &[&str] = &[
     "ec2:DescribeSubnets",
 ];
 
+/// The largest page that VPC Lattice gives (API reference, `maxResults` of every list).
+const PAGE: i32 = 100;
+
 const TAGS: &str = "vpc-lattice:ListTagsForResource";
 
 /// Everything of VPC Lattice one look saw; the rest of [`espalier_domain::network::Observed`] is EC2's and Route 53's.

@@ -3,6 +3,8 @@
 //! A record has no tags, so ownership of ours is what it points at: an alias to our service's generated name. What to
 //! make of a record that points elsewhere is the plan's decision.
 
+mod zones;
+
 use std::collections::BTreeSet;
 
 use aws_config::SdkConfig;
@@ -16,7 +18,18 @@ use espalier_domain::id::{HostName, HostedZoneId, VpcId};
 use crate::error::{AwsError, Kind, during};
 
 /// What this module calls.
-pub const ACTIONS: &[&str] = &[GET, OF_VPC, LIST, CHANGE];
+pub const ACTIONS: &[&str] = &[
+    GET,
+    OF_VPC,
+    LIST,
+    CHANGE,
+    zones::LIST,
+    zones::CREATE,
+    zones::ASSOCIATE,
+    zones::DISASSOCIATE,
+    zones::DELETE,
+    "ec2:DescribeVpcs",
+];
 
 const GET: &str = "route53:GetHostedZone";
 const OF_VPC: &str = "route53:ListHostedZonesByVPC";
@@ -33,7 +46,9 @@ pub struct Zone {
     pub name: String,
     /// Whether it answers only inside `vpcs`.
     pub private: bool,
-    /// The VPCs a private zone is associated with.
+    /// What its owner wrote about it.
+    pub comment: String,
+    /// The VPCs of this Region that a private zone is associated with.
     pub vpcs: Vec<String>,
 }
 
@@ -82,10 +97,13 @@ impl Route53 {
             Err(error) => return Err(error),
         };
         let zone = answer.hosted_zone.ok_or_else(|| AwsError::unexpected(GET, "no zone"))?;
+        let here = answer.vpcs.unwrap_or_default().into_iter();
+        let here = here.filter(|vpc| vpc.vpc_region.as_ref().is_some_and(|region| region.as_str() == self.region));
         Ok(Some(Zone {
             name: bare(&zone.name),
-            private: zone.config.is_some_and(|config| config.private_zone),
-            vpcs: answer.vpcs.unwrap_or_default().into_iter().filter_map(|vpc| vpc.vpc_id).collect(),
+            private: zone.config.as_ref().is_some_and(|config| config.private_zone),
+            comment: zone.config.and_then(|config| config.comment).unwrap_or_default(),
+            vpcs: here.filter_map(|vpc| vpc.vpc_id).collect(),
         }))
     }
 
@@ -95,6 +113,19 @@ impl Route53 {
     /// # Errors
     /// When Route 53 cannot be asked.
     pub async fn zones_of(&self, vpcs: &BTreeSet<&VpcId>, name: &HostName) -> Result<Vec<HostedZoneId>, AwsError> {
+        let found = self.zones_in(vpcs, name).await?.into_iter();
+        Ok(found.map(|(_, zone)| zone).collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
+    /// The same with the VPC of each.
+    ///
+    /// # Errors
+    /// When Route 53 cannot be asked.
+    pub async fn zones_in(
+        &self,
+        vpcs: &BTreeSet<&VpcId>,
+        name: &HostName,
+    ) -> Result<BTreeSet<(VpcId, HostedZoneId)>, AwsError> {
         let mut found = BTreeSet::new();
         for vpc in vpcs {
             let mut next = None;
@@ -107,7 +138,7 @@ impl Route53 {
                     let id = HostedZoneId::parse(zone.hosted_zone_id);
                     let id = id.map_err(|error| AwsError::unexpected(OF_VPC, error.to_string()))?;
                     if !is_kept_by_aws {
-                        found.insert(id);
+                        found.insert(((*vpc).clone(), id));
                     }
                 }
                 next = page.next_token;
@@ -116,7 +147,7 @@ impl Route53 {
                 }
             }
         }
-        Ok(found.into_iter().collect())
+        Ok(found)
     }
 
     /// The record sets at exactly this name, of every type.

@@ -270,6 +270,39 @@ async fn an_empty_account_is_seen_empty_with_few_calls() {
 }
 
 #[tokio::test]
+async fn associations_are_listed_once_and_in_the_largest_pages() {
+    let other = "vpc-0123456789abcdef2";
+    let of = move |seen: &Seen| {
+        let one = json!({ "id": "snva-9", "arn": arn("snva-9"), "serviceNetworkId": "sn-elsewhere", "vpcId": other });
+        if seen.path.contains(other) { (200, json!({ "items": [one] })) } else { account(seen) }
+    };
+    let lists = |wire: &Wire, kind: &str| -> Vec<String> {
+        wire.asked().into_iter().filter(|path| path.starts_with(&format!("GET {kind}?"))).collect()
+    };
+    let (vpcs, services) = ("/servicenetworkvpcassociations", "/servicenetworkserviceassociations");
+    let wire = wired(of).await;
+    Lattice::new(&wire.sdk()).look(&spec()).await.unwrap();
+    assert!(matches!(&lists(&wire, vpcs)[..], [one] if one.contains("serviceNetworkIdentifier=sn-ours")));
+    assert!(matches!(&lists(&wire, services)[..], [one] if one.contains("serviceIdentifier=svc-1")));
+    for kind in ["/servicenetworks", "/services", "/targetgroups", vpcs, services] {
+        let asked = lists(&wire, kind);
+        assert!(!asked.is_empty() && asked.iter().all(|path| path.contains("maxResults=100")), "{kind}: {asked:?}");
+    }
+    // A VPC that is not in the network may be in another one.
+    let mut document = document();
+    document["network"]["consumers"][0]["vpcId"] = json!(other);
+    let wire = wired(of).await;
+    let look = Lattice::new(&wire.sdk()).look(&spec_of(&document)).await.unwrap();
+    assert_eq!(lists(&wire, vpcs).len(), 2);
+    assert!(look.vpc_associations.iter().any(|one| one.network_id == "sn-elsewhere"), "{:?}", look.vpc_associations);
+    // What others have in the network matters when it is to go.
+    (document["state"], document["deletionProtection"]) = (json!("absent"), json!(false));
+    let wire = wired(of).await;
+    Lattice::new(&wire.sdk()).look(&spec_of(&document)).await.unwrap();
+    assert_eq!(lists(&wire, services).len(), 2);
+}
+
+#[tokio::test]
 async fn a_resource_that_vanishes_between_two_calls_is_not_an_error() {
     let wire = wired(|seen| {
         let path = seen.path.split('?').next().unwrap();

@@ -6,6 +6,7 @@ mod wire;
 use espalier_aws::error::Kind;
 use espalier_aws::route53::{Alias, Route53};
 use espalier_domain::id::{HostName, HostedZoneId, VpcId};
+use espalier_domain::network::Action;
 use serde_json::json;
 use wire::Wire;
 
@@ -137,12 +138,14 @@ async fn deleting_leaves_a_record_that_points_elsewhere() {
 async fn a_private_zone_lists_its_vpcs() {
     let body = format!(
         "<GetHostedZoneResponse xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><HostedZone><Id>/hostedzone/{ZONE}</Id>\
-         <Name>example.com.</Name><CallerReference>r</CallerReference><Config><PrivateZone>true</PrivateZone></Config>\
-         </HostedZone><VPCs><VPC><VPCRegion>eu-west-1</VPCRegion><VPCId>vpc-0a</VPCId></VPC></VPCs></GetHostedZoneResponse>"
+         <Name>example.com.</Name><CallerReference>r</CallerReference><Config><Comment>c</Comment><PrivateZone>true\
+         </PrivateZone></Config></HostedZone><VPCs><VPC><VPCRegion>eu-west-1</VPCRegion><VPCId>vpc-0a</VPCId></VPC>\
+         <VPC><VPCRegion>eu-west-2</VPCRegion><VPCId>vpc-0b</VPCId></VPC></VPCs></GetHostedZoneResponse>"
     );
     let wire = Wire::table(vec![("GET", 200, json!(body))]).await;
     let found = Route53::new(&wire.sdk()).zone(&zone()).await.unwrap().unwrap();
-    assert_eq!((found.name.as_str(), found.private, found.vpcs), ("example.com", true, vec!["vpc-0a".to_owned()]));
+    assert_eq!((found.name.as_str(), found.private, found.comment.as_str()), ("example.com", true, "c"));
+    assert_eq!(found.vpcs, ["vpc-0a"], "in another Region nobody can see whose it is");
 
     let gone = "<ErrorResponse xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><Error><Type>Sender</Type>\
                 <Code>NoSuchHostedZone</Code><Message>none</Message></Error></ErrorResponse>";
@@ -210,4 +213,146 @@ async fn a_validation_record_is_seen_and_written_as_a_cname() {
     ] {
         assert!(sent.contains(part), "{sent}");
     }
+}
+const VPC: &str = "vpc-0123456789abcdef0";
+
+fn refused(code: &str, status: u16) -> (u16, String) {
+    let body = format!(
+        "<ErrorResponse xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><Error><Type>Sender</Type>\
+         <Code>{code}</Code><Message>no</Message></Error></ErrorResponse>"
+    );
+    (status, body)
+}
+
+fn done(operation: &str) -> String {
+    format!(
+        "<{operation}Response xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><ChangeInfo><Id>/change/C1</Id>\
+         <Status>PENDING</Status><SubmittedAt>2026-11-21T00:00:00Z</SubmittedAt></ChangeInfo></{operation}Response>"
+    )
+}
+
+fn create() -> Action {
+    let vpc_id = VpcId::parse(VPC).unwrap();
+    Action::CreatePrivateZone { name: name(), vpc_id, comment: "espalier:payments".into(), token: "t".into() }
+}
+
+#[tokio::test]
+async fn a_zone_is_made_private_with_its_comment_and_its_first_vpc() {
+    let made = done("CreateHostedZone").replace(
+        "<ChangeInfo>",
+        "<HostedZone><Id>/hostedzone/Z1</Id><Name>api.example.com.</Name><CallerReference>t</CallerReference></HostedZone>\
+         <DelegationSet><NameServers></NameServers></DelegationSet><ChangeInfo>",
+    );
+    let wire = Wire::answering(move |_| (201, made.clone())).await;
+    Route53::new(&wire.sdk()).take(&create()).await.unwrap().unwrap();
+    let seen = &wire.seen()[0];
+    assert_eq!(seen.what(), "POST /2013-04-01/hostedzone");
+    for part in [
+        "<Name>api.example.com</Name>",
+        &format!("<VPCRegion>eu-west-1</VPCRegion><VPCId>{VPC}</VPCId>"),
+        "<CallerReference>t</CallerReference>",
+        "<Comment>espalier:payments</Comment>",
+        "<PrivateZone>true</PrivateZone>",
+    ] {
+        assert!(seen.body.contains(part), "{part} in {}", seen.body);
+    }
+}
+
+#[tokio::test]
+async fn each_refusal_is_done_or_a_conflict_or_a_quota() {
+    let (hosted_zone_id, vpc_id) = (zone(), VpcId::parse(VPC).unwrap());
+    let associate = Action::AssociateZone { hosted_zone_id: zone(), vpc_id: vpc_id.clone() };
+    let disassociate = Action::DisassociateZone { hosted_zone_id, vpc_id };
+    let delete = Action::DeletePrivateZone { hosted_zone_id: zone(), name: "api.example.com".into() };
+    for (action, code, status, expected) in [
+        (&create(), "HostedZoneAlreadyExists", 409, None),
+        (&create(), "ConflictingDomainExists", 400, Some(Kind::Conflict)),
+        (&create(), "TooManyHostedZones", 400, Some(Kind::Quota)),
+        (&create(), "InvalidVPCId", 400, Some(Kind::Invalid)),
+        (&associate, "ConflictingDomainExists", 400, Some(Kind::Conflict)),
+        (&associate, "LimitsExceeded", 400, Some(Kind::Quota)),
+        (&associate, "NoSuchHostedZone", 404, Some(Kind::NotFound)),
+        (&disassociate, "LastVPCAssociation", 400, Some(Kind::Conflict)),
+        (&disassociate, "VPCAssociationNotFound", 404, None),
+        (&delete, "HostedZoneNotEmpty", 400, Some(Kind::Conflict)),
+        (&delete, "NoSuchHostedZone", 404, None),
+    ] {
+        let wire = Wire::answering(move |_| refused(code, status)).await;
+        let result = Route53::new(&wire.sdk()).take(action).await.unwrap();
+        assert_eq!(result.err().map(|error| error.kind), expected, "{action}: {code}");
+    }
+}
+
+#[tokio::test]
+async fn a_vpc_comes_and_goes_and_a_zone_is_deleted() {
+    let (hosted_zone_id, vpc_id) = (zone(), VpcId::parse(VPC).unwrap());
+    let comes = Action::AssociateZone { hosted_zone_id: hosted_zone_id.clone(), vpc_id: vpc_id.clone() };
+    let goes = Action::DisassociateZone { hosted_zone_id: hosted_zone_id.clone(), vpc_id };
+    let delete = Action::DeletePrivateZone { hosted_zone_id, name: "api.example.com".into() };
+    for (action, operation, method, path) in [
+        (comes, "AssociateVPCWithHostedZone", "POST", "/associatevpc"),
+        (goes, "DisassociateVPCFromHostedZone", "POST", "/disassociatevpc"),
+        (delete, "DeleteHostedZone", "DELETE", ""),
+    ] {
+        let wire = Wire::answering(move |_| (200, done(operation))).await;
+        Route53::new(&wire.sdk()).take(&action).await.unwrap().unwrap();
+        let seen = &wire.seen()[0];
+        let expected = format!("{method} /2013-04-01/hostedzone/{ZONE}{path}");
+        assert_eq!(seen.what().split('?').next().unwrap(), expected);
+        let names_it = seen.body.contains(&format!("<VPCRegion>eu-west-1</VPCRegion><VPCId>{VPC}</VPCId>"));
+        assert_eq!(names_it, method == "POST", "{}", seen.body);
+    }
+}
+
+#[tokio::test]
+async fn zones_of_ours_are_known_by_their_comment() {
+    let one = |id: &str, comment: &str, private: bool| {
+        format!(
+            "<HostedZone><Id>/hostedzone/{id}</Id><Name>x.</Name><CallerReference>r</CallerReference><Config>\
+             <Comment>{comment}</Comment><PrivateZone>{private}</PrivateZone></Config></HostedZone>"
+        )
+    };
+    let page = |zones: &str, more: &str| {
+        format!(
+            "<ListHostedZonesResponse xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><HostedZones>{zones}\
+             </HostedZones><Marker></Marker>{more}<MaxItems>100</MaxItems></ListHostedZonesResponse>"
+        )
+    };
+    let wire = Wire::answering(move |seen| {
+        let more = "<IsTruncated>true</IsTruncated><NextMarker>m</NextMarker>";
+        let first = one("ZC", "espalier:payments", true) + &one("ZB", "espalier:payments", false);
+        let second = one("ZA", "espalier:payments", true) + &one("ZD", "espalier:payments-2", true);
+        (200, if seen.path.contains("marker=m") { page(&second, END) } else { page(&first, more) })
+    })
+    .await;
+    let found = Route53::new(&wire.sdk()).zones_with("espalier:payments").await.unwrap();
+    assert_eq!(found.iter().map(HostedZoneId::as_str).collect::<Vec<_>>(), ["ZA", "ZC"]);
+    assert!(wire.asked().iter().all(|path| path.contains("hostedzonetype=PrivateHostedZone")), "{:?}", wire.asked());
+}
+
+#[tokio::test]
+async fn what_somebody_else_has_in_a_zone_is_found_and_what_route_53_made_is_not() {
+    let made = |kind: &str| cname("example.com").replace("CNAME", kind);
+    let usual = made("NS") + &made("SOA") + &alias_set("api.example.com", "");
+    let text = cname("api.example.com").replace("CNAME", "TXT");
+    // A delegation further down is no record of the zone's own making.
+    let delegated = cname("sub.example.com").replace("CNAME", "NS");
+    for (sets, expected) in [
+        (usual.clone(), None),
+        (usual.clone() + &text, Some("a record api.example.com (TXT elsewhere.example.net)")),
+        (usual.clone() + &delegated, Some("a record sub.example.com (NS elsewhere.example.net)")),
+    ] {
+        let wire = Wire::table(vec![("GET", 200, json!(page(&sets, END)))]).await;
+        let found = Route53::new(&wire.sdk()).stranger(&zone(), "example.com", &name()).await.unwrap();
+        assert_eq!(found.as_deref(), expected);
+    }
+    let wire = Wire::answering(move |seen| {
+        let more = "<IsTruncated>true</IsTruncated><NextRecordName>z.example.com.</NextRecordName>\
+                    <NextRecordType>A</NextRecordType>";
+        let second = seen.path.contains("name=z.example.com");
+        (200, if second { page(&cname("z.example.com"), END) } else { page(&usual, more) })
+    })
+    .await;
+    let found = Route53::new(&wire.sdk()).stranger(&zone(), "example.com", &name()).await.unwrap();
+    assert!(found.is_some_and(|what| what.contains("z.example.com")), "on the second page");
 }

@@ -16,12 +16,13 @@ pub mod policy;
 mod present;
 mod render;
 mod roster;
+mod zones;
 
 pub use action::{Action, IngressSource, TargetGroupWant};
 pub use diagnose::{
     Answer as PitfallAnswer, Checkup, Finding, PITFALLS, Pitfall, SeenPolicy, SeenZone, diagnose, page as diagnose_page,
 };
-pub use drift::drifted;
+pub use drift::{drifted, is_settled, may_have_leftovers};
 pub use left::{Left, left};
 pub use members::{members, unproven};
 pub use observed::{
@@ -30,6 +31,7 @@ pub use observed::{
     SeenTargetGroup, SeenVpc, SeenVpcAssociation, Status, TargetStatus,
 };
 pub use render::render;
+pub use zones::{SeenPrivateZone, current_zone, may_have_zones};
 
 use crate::id::StackName;
 use crate::plan::{BlockCode, Plan};

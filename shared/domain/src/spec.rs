@@ -13,6 +13,7 @@ mod shape;
 
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 pub use allowed::{AllowedDomains, NotADomain};
@@ -181,6 +182,11 @@ pub enum Dns {
     HostedZoneId(HostedZoneId),
     /// In the one private hosted zone of this name among those that are associated with the consumers' VPCs.
     HostedZoneName(HostName),
+    /// In a private hosted zone of the stack's own: made, associated with the consumers' VPCs, and deleted with the stack.
+    PrivateZone {
+        /// The zone's name: the domain name, or a domain that it is in.
+        name: HostName,
+    },
 }
 
 impl Dns {
@@ -188,7 +194,7 @@ impl Dns {
     pub fn zone_id(&self) -> Option<&HostedZoneId> {
         match self {
             Self::HostedZoneId(id) => Some(id),
-            Self::HostedZoneName(_) => None,
+            Self::HostedZoneName(_) | Self::PrivateZone { .. } => None,
         }
     }
 }
@@ -541,6 +547,15 @@ impl Spec {
     /// SHA-256 of the document, keys sorted and white space gone: what `espalier:spec-hash` carries.
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// Where the service's name has to resolve: the consumers' VPCs, or the targets' when others associate theirs.
+    pub fn resolving_vpcs(&self) -> BTreeSet<&VpcId> {
+        let mut vpcs: BTreeSet<_> = self.network.consumers.iter().map(|consumer| &consumer.vpc_id).collect();
+        if vpcs.is_empty() {
+            vpcs.insert(&self.network.vpc_id);
+        }
+        vpcs
     }
 
     fn with_hash_of(mut self, document: &serde_json::Value) -> Self {

@@ -39,6 +39,9 @@ pub fn settled(stack: &StackName, spec_hash: &str) -> BTreeMap<String, String> {
 /// The tags of a service with records in these zones.
 pub fn in_zones(stack: &StackName, zones: &BTreeSet<HostedZoneId>) -> BTreeMap<String, String> {
     let mut all = tags(stack);
+    if zones.is_empty() {
+        return all;
+    }
     let zones: Vec<&str> = zones.iter().map(HostedZoneId::as_str).take(ZONES_MAX).collect();
     all.insert(ZONES.to_owned(), zones.join(" "));
     all
@@ -53,6 +56,12 @@ pub fn zones(tags: &BTreeMap<String, String>) -> BTreeSet<HostedZoneId> {
 /// Whether a resource with these tags is this stack's.
 pub fn is_ours(stack: &StackName, tags: &BTreeMap<String, String>) -> bool {
     tags.get(STACK).is_some_and(|owner| owner == stack.as_str())
+}
+
+/// What marks a hosted zone as this stack's: its comment. A zone is made with a comment and tagged only afterwards, so that
+/// a tag may be missing where somebody was cut off in between (Route 53 API reference, `CreateHostedZone`).
+pub fn zone_comment(stack: &StackName) -> String {
+    rule_description(stack)
 }
 
 /// What marks a security-group rule as this stack's: rules are told apart by their description.

@@ -40,6 +40,38 @@ fn the_hash_is_of_the_content_not_of_the_text() {
 }
 
 #[test]
+fn a_zone_of_its_own_is_one_that_the_name_is_in_and_that_is_allowed() {
+    let with = |zone: &str| {
+        let mut document = recipe();
+        document["service"]["dns"] = json!({"privateZone": {"name": zone}});
+        document
+    };
+    for zone in ["api-service.example.com", "example.com"] {
+        assert_eq!(refusals(&with(zone)), []);
+    }
+    let at = "/service/dns/privateZone/name";
+    for (zone, problem) in [
+        ("service.example.com", "is not in"),
+        ("xample.com", "is not in"),
+        ("com", "is not a lower-case DNS host name"),
+        ("Example.com", "is not a lower-case DNS host name"),
+    ] {
+        let found = refusals(&with(zone));
+        assert!(found.iter().any(|(path, told)| path == at && told.contains(problem)), "{zone}: {found:?}");
+    }
+    // A zone of this name would hide names from the VPCs that nobody allowed.
+    let narrow = AllowedDomains::parse("api-service.example.com").unwrap();
+    let Err(SpecErrors(errors)) = spec::parse(&with("example.com").to_string(), &narrow) else { panic!("accepted") };
+    assert!(errors.iter().any(|error| error.path == at && error.problem.contains("AllowedDomains")), "{errors:?}");
+    // Where the estate is somebody else's, nothing is made.
+    let mut theirs = with("example.com");
+    theirs["manage"] = json!("rotation");
+    theirs["lattice"] = json!({"serviceId": "svc-0123456789abcdef0", "targetGroupIds": ["tg-0123456789abcdef0"]});
+    let found = refusals(&theirs);
+    assert!(matches!(&found[..], [(path, _)] if path == "/service/dns/privateZone"), "{found:?}");
+}
+
+#[test]
 fn ten_mistakes_are_ten_errors_with_paths() {
     let mut bad = recipe();
     bad["version"] = json!(2);

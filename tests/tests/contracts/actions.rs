@@ -144,6 +144,7 @@ fn no_role_is_wider_than_a_sentence_in_the_template_explains() {
         "FindCertificates",
         // What is requested has no ARN yet.
         "RequestCertificates",
+        "MakePrivateZones",
     ];
     let template = Template::read("template.yaml");
     let mut roles = 0;
@@ -190,6 +191,7 @@ fn what_is_dangerous_is_bound_by_a_condition() {
         ("ProvisionRole", "WriteValidationRecords"),
         ("ProvisionRole", "RequestCertificates"),
         ("ProvisionRole", "TagCertificatesAtTheirRequest"),
+        ("ProvisionRole", "MakePrivateZones"),
         ("ProvisionRole", "Tell"),
         ("ProvisionRole", "WriteMembers"),
         ("MintRole", "SealLeaves"),

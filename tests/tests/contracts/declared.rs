@@ -40,18 +40,23 @@ const ON_BEHALF: [(&str, &str); 13] = [
     ("shared/aws/src/lattice", "logs:DeleteLogDelivery"),
     ("shared/aws/src/lattice", "logs:GetLogDelivery"),
     ("shared/aws/src/lattice", "logs:UpdateLogDelivery"),
+    ("shared/aws/src/route53", "ec2:DescribeVpcs"),
     ("shared/aws-ec2/src/", "ec2:CreateTags"),
 ];
 
 /// Calls whose action has another name: a transaction needs the actions of its parts (DynamoDB developer guide), and the
 /// SDK's methods keep no abbreviations.
-const OTHER_NAME: [(&str, &str); 2] =
-    [("TransactWriteItems", "PutItem"), ("ListHostedZonesByVpc", "ListHostedZonesByVPC")];
+const OTHER_NAME: [(&str, &str); 4] = [
+    ("TransactWriteItems", "PutItem"),
+    ("ListHostedZonesByVpc", "ListHostedZonesByVPC"),
+    ("AssociateVpcWithHostedZone", "AssociateVPCWithHostedZone"),
+    ("DisassociateVpcFromHostedZone", "DisassociateVPCFromHostedZone"),
+];
 
 /// The operations of the SDK: the methods of its clients.
 fn called(folder: &str) -> BTreeSet<String> {
     let verbs = "get|put|list|describe|create|delete|update|send|start|stop|scan|change|register|deregister|tag|untag\
-                 |authorize|export|request|revoke|transact|batch|add|label|cancel|execute|encrypt|decrypt|sign|invoke|modify|attach|complete";
+                 |authorize|export|request|revoke|transact|batch|add|label|cancel|execute|encrypt|decrypt|sign|invoke|modify|attach|associate|disassociate|complete";
     let method = Regex::new(&format!(r"\.(query|(?:{verbs})(?:_[a-z0-9]+)+)\(\)")).unwrap();
     let mut operations = BTreeSet::new();
     for file in product_sources().into_iter().filter(|file| is_of(&file.path, folder)) {

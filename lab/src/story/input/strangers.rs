@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::watch::until;
 use super::super::{StoryError, Tale, deploy};
 use super::{Since, ask, blocked, write_spec};
-use crate::aws::{CallError, Endpoint};
+use crate::aws::{CallError, Endpoint, REGION};
 use crate::ui::Phase;
 
 /// The second stack: in the recipe's VPCs, with a name and a domain of its own.
@@ -21,8 +21,9 @@ const ELSEWHERE: &str = "127.0.1.250";
 /// Makes the strangers, lets the second stack run into them, and takes both away again.
 pub(super) async fn all(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
     let spec = second_spec(tale);
+    let zone = zone(tale).await?;
     write_spec(tale, SECOND, Some(&spec.to_string())).await?;
-    record(tale, "CREATE").await?;
+    record(tale, &zone, "CREATE").await?;
     phase.progress("somebody else's service network, target group and service");
     let foreign = resources_of_others(tale, &spec).await?;
     in_the_way(tale, &foreign, &phase).await?;
@@ -33,10 +34,11 @@ pub(super) async fn all(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
     record_in_the_way(tale, &phase).await?;
     phase.progress("taking the second stack down");
     taken_down(tale, spec).await?;
-    if !record_is(tale, ELSEWHERE).await? {
+    if !record_is(tale, &zone, ELSEWHERE).await? {
         return Err(StoryError::Unmet(format!("somebody else's record {DOMAIN} is not what it was")));
     }
-    record(tale, "DELETE").await?;
+    record(tale, &zone, "DELETE").await?;
+    tale.world.aws().run(&["route53", "delete-hosted-zone", "--id", &zone, "--output", "json"]).await?;
     write_spec(tale, SECOND, None).await?;
     phase.done("a foreign network, group, service, record and VPC association block, by name, and stay as they are");
     Ok(())
@@ -45,6 +47,8 @@ pub(super) async fn all(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
 fn second_spec(tale: &Tale) -> Value {
     let mut spec = tale.spec.clone();
     spec["stack"] = json!(SECOND);
+    // The emulator makes a template's zones public: this one is made by hand, and found by its name.
+    spec["service"]["dns"] = json!({"hostedZoneName": DOMAIN});
     spec["service"]["domainName"] = json!(DOMAIN);
     spec["certificate"]["dnsNames"] = json!([DOMAIN]);
     spec["targets"]["select"] = json!({"tag": {"key": "espalier:stack", "value": SECOND}});
@@ -160,9 +164,18 @@ async fn remove(tale: &Tale, id: &str) -> Result<(), StoryError> {
     gone.await?.ok_or_else(|| StoryError::Unmet(format!("{id} did not go")))
 }
 
+/// A private zone of somebody else's in the consumers' VPC; its id.
+async fn zone(tale: &Tale) -> Result<String, StoryError> {
+    let vpc = format!("VPCRegion={REGION},VPCId={}", deploy::output(&tale.network, "ConsumerVpcId")?);
+    let create = ["route53", "create-hosted-zone", "--name", DOMAIN, "--caller-reference", "theirs", "--vpc", &vpc];
+    let config = ["--hosted-zone-config", "PrivateZone=true,Comment=theirs", "--output", "json"];
+    let made = tale.world.aws().run(&[&create[..], &config].concat()).await?;
+    let id = made["HostedZone"]["Id"].as_str().map(str::to_owned);
+    id.ok_or_else(|| StoryError::Unmet(format!("no zone was made: {made}")))
+}
+
 /// Writes or removes the foreign record, as its owner would.
-async fn record(tale: &Tale, action: &str) -> Result<(), StoryError> {
-    let zone = deploy::output(&tale.network, "ZoneId")?;
+async fn record(tale: &Tale, zone: &str, action: &str) -> Result<(), StoryError> {
     let batch = json!({"Changes": [{"Action": action, "ResourceRecordSet": {
         "Name": DOMAIN, "Type": "A", "TTL": 60, "ResourceRecords": [{"Value": ELSEWHERE}]}}]});
     let batch = batch.to_string();
@@ -171,8 +184,7 @@ async fn record(tale: &Tale, action: &str) -> Result<(), StoryError> {
     Ok(())
 }
 
-async fn record_is(tale: &Tale, address: &str) -> Result<bool, StoryError> {
-    let zone = deploy::output(&tale.network, "ZoneId")?;
+async fn record_is(tale: &Tale, zone: &str, address: &str) -> Result<bool, StoryError> {
     let list = ["route53", "list-resource-record-sets", "--hosted-zone-id", zone, "--output", "json"];
     let answer = tale.world.aws().run(&list).await?;
     let mut records = answer["ResourceRecordSets"].as_array().into_iter().flatten();

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use espalier_domain::id::LogDestination;
-use espalier_domain::network::{SeenAccessLog, SeenService};
+use espalier_domain::network::{SeenAccessLog, SeenService, is_settled};
 use espalier_domain::spec::Spec;
 
 use super::step::{gone, map};
-use super::{Lattice, checkup};
+use super::{Lattice, PAGE, checkup};
 use crate::error::{AwsError, during};
 
 pub(super) const CREATE: &str = "vpc-lattice:CreateAccessLogSubscription";
@@ -28,11 +28,11 @@ impl Lattice {
         service: Option<&SeenService>,
     ) -> Result<Vec<SeenAccessLog>, AwsError> {
         let Some(service) = service.filter(|service| service.owned.ours) else { return Ok(Vec::new()) };
-        let is_settled = service.owned.spec_hash.as_deref() == Some(spec.hash());
-        if spec.service.access_logs.is_none() && is_settled {
+        if spec.service.access_logs.is_none() && is_settled(spec, Some(service)) {
             return Ok(Vec::new());
         }
-        let list = self.client.list_access_log_subscriptions().resource_identifier(&service.owned.id);
+        let list = self.client.list_access_log_subscriptions().max_results(PAGE);
+        let list = list.resource_identifier(&service.owned.id);
         let list = match list.into_paginator().items().send().try_collect().await.map_err(during(checkup::LOGS)) {
             Ok(list) => list,
             Err(gone) if gone.is_not_found() => return Ok(Vec::new()),

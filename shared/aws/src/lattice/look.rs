@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_vpclattice::operation::get_service::GetServiceOutput;
+use aws_sdk_vpclattice::operation::list_service_network_vpc_associations::builders::ListServiceNetworkVpcAssociationsFluentBuilder;
 use aws_sdk_vpclattice::types::{
     AuthType, HealthCheckConfig, HealthCheckProtocolVersion, Matcher, RuleAction,
     ServiceNetworkServiceAssociationSummary, ServiceNetworkVpcAssociationSummary, TargetGroupProtocol,
@@ -14,14 +15,14 @@ use espalier_domain::network::{
     DnsEntry, Owned, SeenFailure, SeenListener, SeenNetwork, SeenService, SeenServiceAssociation, SeenTarget,
     SeenTargetGroup, SeenVpcAssociation, Status, TargetStatus, network_name, service_name, target_group_name,
 };
-use espalier_domain::spec::{HealthCheckOn, HealthCheckProtocol, HealthCheckVersion, Spec};
+use espalier_domain::spec::{HealthCheckOn, HealthCheckProtocol, HealthCheckVersion, Spec, State};
 use espalier_domain::tag;
 use futures::future::try_join_all;
 use futures::try_join;
 use time::OffsetDateTime;
 
 use super::given::may_matter;
-use super::{Lattice, Look, present};
+use super::{Lattice, Look, PAGE, present};
 use crate::error::{AwsError, during};
 
 pub(super) const NETWORKS: &str = "vpc-lattice:ListServiceNetworks";
@@ -49,12 +50,8 @@ impl Lattice {
         let service_id = service.as_ref().map(|service| service.owned.id.as_str());
         let (vpc_associations, service_associations, listeners, access_logs) = try_join!(
             self.vpc_associations(spec, network_id, service.as_ref()),
-            // Of a network that is not ours only our own association matters; it may hold hundreds.
-            self.service_associations(
-                &spec.stack,
-                network_id.filter(|_| spec.network.service_network_id.is_none()),
-                service_id
-            ),
+            // What others have in the network matters when it is to be deleted; it may hold hundreds.
+            self.service_associations(&spec.stack, network_id.filter(|_| is_to_go(spec)), service_id),
             self.listeners(&spec.stack, service_id),
             self.access_logs(spec, service.as_ref()),
         )?;
@@ -69,7 +66,7 @@ impl Lattice {
 
     pub(super) async fn network(&self, stack: &StackName) -> Result<Option<SeenNetwork>, AwsError> {
         let name = network_name(stack);
-        let list = self.client.list_service_networks().into_paginator().items().send();
+        let list = self.client.list_service_networks().max_results(PAGE).into_paginator().items().send();
         let list = list.try_collect().await.map_err(during(NETWORKS))?;
         let mut found: Option<SeenNetwork> = None;
         // Another account may share a network of the same name: one of ours goes before it.
@@ -86,7 +83,7 @@ impl Lattice {
 
     pub(super) async fn service(&self, stack: &StackName) -> Result<Option<SeenService>, AwsError> {
         let name = service_name(stack);
-        let list = self.client.list_services().into_paginator().items().send();
+        let list = self.client.list_services().max_results(PAGE).into_paginator().items().send();
         let list = list.try_collect().await.map_err(during(SERVICES))?;
         let mut found: Option<SeenService> = None;
         for summary in list.into_iter().filter(|service| service.name.as_deref() == Some(&name)) {
@@ -114,7 +111,7 @@ impl Lattice {
         let wanted = target_group_name(spec);
         // Every group we ever made for the stack has this prefix; only then are its tags worth a call.
         let prefix = format!("{}-", spec.stack);
-        let list = self.client.list_target_groups().into_paginator().items().send();
+        let list = self.client.list_target_groups().max_results(PAGE).into_paginator().items().send();
         let list = list.try_collect().await.map_err(during(GROUPS))?;
         let named =
             list.into_iter().filter(|group| group.name.as_deref().is_some_and(|name| name.starts_with(&prefix)));
@@ -138,7 +135,14 @@ impl Lattice {
     /// A target group with its targets; `None` if it is gone.
     pub(super) async fn group_detail(&self, mut owned: Owned) -> Result<Option<SeenTargetGroup>, AwsError> {
         let get = self.client.get_target_group().target_group_identifier(&owned.id).send();
-        let list = self.client.list_targets().target_group_identifier(&owned.id).into_paginator().items().send();
+        let list = self
+            .client
+            .list_targets()
+            .max_results(PAGE)
+            .target_group_identifier(&owned.id)
+            .into_paginator()
+            .items()
+            .send();
         let both = try_join!(async { get.await.map_err(during(GROUP)) }, async {
             list.try_collect().await.map_err(during(TARGETS))
         });
@@ -170,7 +174,14 @@ impl Lattice {
 
     async fn listeners(&self, stack: &StackName, service_id: Option<&str>) -> Result<Vec<SeenListener>, AwsError> {
         let Some(service_id) = service_id else { return Ok(Vec::new()) };
-        let list = self.client.list_listeners().service_identifier(service_id).into_paginator().items().send();
+        let list = self
+            .client
+            .list_listeners()
+            .max_results(PAGE)
+            .service_identifier(service_id)
+            .into_paginator()
+            .items()
+            .send();
         let list = match list.try_collect().await.map_err(during(LISTENERS)) {
             Ok(list) => list,
             Err(gone) if gone.is_not_found() => return Ok(Vec::new()),
@@ -205,16 +216,18 @@ impl Lattice {
         network_id: Option<&str>,
         service: Option<&SeenService>,
     ) -> Result<Vec<SeenVpcAssociation>, AwsError> {
-        let list = || self.client.list_service_network_vpc_associations();
-        let mut calls: Vec<_> =
-            spec.network.consumers.iter().map(|consumer| list().vpc_identifier(consumer.vpc_id.as_str())).collect();
-        calls.extend(network_id.map(|id| list().service_network_identifier(id)));
-        let lists = calls.into_iter().map(|call| async move {
-            let list = call.into_paginator().items().send().try_collect().await;
-            list.map_err(during(VPC_ASSOCIATIONS))
-        });
+        let list = || self.client.list_service_network_vpc_associations().max_results(PAGE);
+        let of_network = match network_id {
+            Some(id) => collected(list().service_network_identifier(id)).await?,
+            None => Vec::new(),
+        };
+        // Who is not in the network may be in another one.
+        let is_in = |vpc: &VpcId| of_network.iter().any(|one| one.vpc_id.as_deref() == Some(vpc.as_str()));
+        let others = spec.network.consumers.iter().filter(|consumer| !is_in(&consumer.vpc_id));
+        let of_vpcs = others.map(|consumer| collected(list().vpc_identifier(consumer.vpc_id.as_str())));
+        let of_vpcs: Vec<_> = try_join_all(of_vpcs).await?.into_iter().flatten().collect();
         let mut unique: BTreeMap<String, ServiceNetworkVpcAssociationSummary> = BTreeMap::new();
-        for summary in try_join_all(lists).await?.into_iter().flatten().filter(|one| may_matter(spec, service, one)) {
+        for summary in of_network.into_iter().chain(of_vpcs).filter(|one| may_matter(spec, service, one)) {
             unique.insert(present(VPC_ASSOCIATIONS, "an association's id", summary.id.clone())?, summary);
         }
         let seen = unique.into_iter().map(|(id, summary)| self.vpc_association(&spec.stack, network_id, id, summary));
@@ -266,7 +279,7 @@ impl Lattice {
         network_id: Option<&str>,
         service_id: Option<&str>,
     ) -> Result<Vec<SeenServiceAssociation>, AwsError> {
-        let list = || self.client.list_service_network_service_associations();
+        let list = || self.client.list_service_network_service_associations().max_results(PAGE);
         let calls = [
             network_id.map(|id| list().service_network_identifier(id)),
             service_id.map(|id| list().service_identifier(id)),
@@ -310,6 +323,17 @@ impl Lattice {
             status: state,
         }))
     }
+}
+
+/// Whether a network of the stack's own is to be deleted.
+fn is_to_go(spec: &Spec) -> bool {
+    spec.state == State::Absent && spec.network.service_network_id.is_none()
+}
+
+async fn collected(
+    list: ListServiceNetworkVpcAssociationsFluentBuilder,
+) -> Result<Vec<ServiceNetworkVpcAssociationSummary>, AwsError> {
+    list.into_paginator().items().send().try_collect().await.map_err(during(VPC_ASSOCIATIONS))
 }
 
 fn owned_by(stack: &StackName, id: String, arn: String, mut tags: BTreeMap<String, String>) -> Owned {

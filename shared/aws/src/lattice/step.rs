@@ -106,7 +106,11 @@ impl Lattice {
                 gone(self.delete_vpc_association(association_id).await)
             }
             Action::DeleteServiceNetwork { network_id, .. } => gone(self.delete_network(network_id).await),
-            Action::UpsertRecord { .. }
+            Action::CreatePrivateZone { .. }
+            | Action::AssociateZone { .. }
+            | Action::DisassociateZone { .. }
+            | Action::DeletePrivateZone { .. }
+            | Action::UpsertRecord { .. }
             | Action::AuthorizeIngress { .. }
             | Action::DeleteRecord { .. }
             | Action::RevokeIngress { .. }

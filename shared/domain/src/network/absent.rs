@@ -3,7 +3,9 @@
 use super::action::Action;
 use super::observed::{DnsEntry, Observed, Owned};
 use super::present::{delete_vpc_association, is_our_name, leave, retire_group};
+use super::zones::retire;
 use super::{estate, network_name, service_name};
+use crate::id::HostedZoneId;
 use crate::plan::{BlockCode, Plan};
 use crate::spec::Spec;
 
@@ -28,15 +30,20 @@ fn record(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) -> bool {
     let foreign = foreign.and_then(|service| service.dns_entry.as_ref());
     let current = observed.estate.hosted_zone.iter().zip(&observed.record);
     let former = observed.former_records.iter().map(|(zone, record)| (zone, record));
+    // Only a record that points to a service of ours is ours; somebody else's service may have our name.
+    let is_ours = |alias: &DnsEntry| Some(alias) != foreign && is_our_name(spec, alias);
+    let zones = &observed.estate.private_zones;
+    let of_others = |zone: &HostedZoneId| zones.iter().all(|one| one.id != *zone);
     let mut gone = true;
-    for (zone, record) in current.chain(former) {
-        // Only a record that points to a service of ours is ours; somebody else's service may have our name.
-        let is_ours = |alias: &&DnsEntry| Some(*alias) != foreign && is_our_name(spec, alias);
-        if let Some(alias) = record.alias.as_ref().filter(is_ours) {
+    for (zone, record) in current.chain(former).filter(|(zone, _)| of_others(zone)) {
+        if let Some(alias) = record.alias.as_ref().filter(|alias| is_ours(alias)) {
             gone = false;
             let (hosted_zone_id, name) = (zone.clone(), spec.service.domain_name.clone());
             plan.step(Action::DeleteRecord { hosted_zone_id, name, target: alias.clone() }, GONE);
         }
+    }
+    for zone in zones {
+        gone &= retire(spec, zone, &is_ours, GONE, plan);
     }
     gone
 }

@@ -137,6 +137,22 @@ pub enum Action {
         tags: BTreeMap<String, String>,
         token: String,
     },
+    CreatePrivateZone {
+        name: HostName,
+        /// Its first VPC: a private zone is never without one.
+        vpc_id: VpcId,
+        /// Whose it is.
+        comment: String,
+        token: String,
+    },
+    AssociateZone {
+        hosted_zone_id: HostedZoneId,
+        vpc_id: VpcId,
+    },
+    DisassociateZone {
+        hosted_zone_id: HostedZoneId,
+        vpc_id: VpcId,
+    },
     UpsertRecord {
         hosted_zone_id: HostedZoneId,
         name: HostName,
@@ -158,6 +174,10 @@ pub enum Action {
         hosted_zone_id: HostedZoneId,
         name: HostName,
         target: DnsEntry,
+    },
+    DeletePrivateZone {
+        hosted_zone_id: HostedZoneId,
+        name: String,
     },
     DeleteServiceAssociation {
         association_id: String,
@@ -230,12 +250,18 @@ impl fmt::Display for Action {
                 write!(f, "~ Listener {name} -> {}", list.join(" "))
             }
             Self::AssociateService { .. } => write!(f, "+ ServiceAssociation"),
+            Self::CreatePrivateZone { name, vpc_id, .. } => write!(f, "+ HostedZone {name} (private, in {vpc_id})"),
+            Self::AssociateZone { hosted_zone_id, vpc_id } => write!(f, "+ ZoneAssociation {hosted_zone_id} {vpc_id}"),
+            Self::DisassociateZone { hosted_zone_id, vpc_id } => {
+                write!(f, "- ZoneAssociation {hosted_zone_id} {vpc_id}")
+            }
             Self::UpsertRecord { name, target, .. } => write!(f, "+ Record {name} -> {}", target.domain_name),
             Self::AuthorizeIngress { security_group_id, source, port, .. } => {
                 write!(f, "+ Ingress {security_group_id} tcp {port} from {source}")
             }
             Self::Tag { what, .. } => write!(f, "~ Tags {what}"),
             Self::DeleteRecord { name, hosted_zone_id, .. } => write!(f, "- Record {name} in {hosted_zone_id}"),
+            Self::DeletePrivateZone { hosted_zone_id, name } => write!(f, "- HostedZone {name} ({hosted_zone_id})"),
             Self::DeleteServiceAssociation { association_id } => write!(f, "- ServiceAssociation {association_id}"),
             Self::DeleteListener { listener_id, .. } => write!(f, "- Listener {listener_id}"),
             Self::DeleteService { name, .. } => write!(f, "- Service {name}"),

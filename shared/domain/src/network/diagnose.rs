@@ -103,11 +103,18 @@ impl Look<'_> {
     /// The name has to resolve where the clients are.
     fn zone(&self, all: &mut Vec<Finding>) {
         let (Some(zone), Some(id)) = (&self.checkup.zone, &self.observed.estate.hosted_zone) else {
-            let problem = match &self.spec.service.dns {
-                Dns::HostedZoneId(id) => format!("hosted zone {id} does not exist"),
-                Dns::HostedZoneName(name) => format!("the consumers' VPCs have not one private hosted zone {name}"),
+            let theirs = "create it or correct service.dns";
+            let (problem, remedy) = match &self.spec.service.dns {
+                Dns::HostedZoneId(id) => (format!("hosted zone {id} does not exist"), theirs),
+                Dns::HostedZoneName(name) => {
+                    (format!("the consumers' VPCs have not one private hosted zone {name}"), theirs)
+                }
+                Dns::PrivateZone { name } => (
+                    format!("the stack's own private hosted zone {name} does not exist"),
+                    "have provision look (mode apply); it makes the zone, or says what is in its way",
+                ),
             };
-            return found(all, "name-does-not-resolve", problem, "create it or correct service.dns");
+            return found(all, "name-does-not-resolve", problem, remedy);
         };
         let name = self.spec.service.domain_name.as_str();
         if name != zone.name && !name.ends_with(&format!(".{}", zone.name)) {
@@ -120,10 +127,13 @@ impl Look<'_> {
         for vpc in self.consumers().filter(|vpc| !zone.vpc_ids.iter().any(|one| one == vpc.as_str())) {
             let problem =
                 format!("private zone {id} is not associated with consumer {vpc}: names do not resolve there");
-            let remedy = format!(
-                "aws route53 associate-vpc-with-hosted-zone --hosted-zone-id {id} --vpc VPCRegion=REGION,VPCId={vpc}; for a \
-                 VPC of another account, run create-vpc-association-authorization in the zone's account before"
-            );
+            let remedy = match &self.spec.service.dns {
+                Dns::PrivateZone { .. } => "have provision look (mode apply); it associates the zone".to_owned(),
+                Dns::HostedZoneId(_) | Dns::HostedZoneName(_) => format!(
+                    "aws route53 associate-vpc-with-hosted-zone --hosted-zone-id {id} --vpc VPCRegion=REGION,VPCId={vpc}; \
+                     for a VPC of another account, run create-vpc-association-authorization in the zone's account before"
+                ),
+            };
             found(all, "zone-not-in-consumer-vpc", problem, remedy);
         }
     }

@@ -4,9 +4,9 @@
 //! selected is registered whatever the spec says of drift.
 
 use super::action::Action;
-use super::observed::{Observed, Owned};
+use super::observed::{Observed, Owned, SeenService};
 use crate::plan::{BlockCode, Plan, Step};
-use crate::spec::{Drift, Spec, State};
+use crate::spec::{Drift, Manage, Spec, State};
 use crate::tag;
 
 /// The steps of the plan that undo what others did.
@@ -52,6 +52,18 @@ pub(super) fn forget(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) 
     }
 }
 
+/// Whether the service says that nothing was left to do under this very spec. Then nothing is left of former specs, and
+/// nobody has to look for it.
+pub fn is_settled(spec: &Spec, service: Option<&SeenService>) -> bool {
+    let owned = service.map(|service| &service.owned);
+    owned.is_some_and(|owned| owned.ours && owned.spec_hash.as_deref() == Some(spec.hash()))
+}
+
+/// Whether something of ours may be left that this spec does not name: rules in other security groups, other zones.
+pub fn may_have_leftovers(spec: &Spec, service: Option<&SeenService>) -> bool {
+    spec.manage == Manage::Stack && (spec.state == State::Absent || !is_settled(spec, service))
+}
+
 /// Whether nothing was left to do under this very spec at some time.
 fn was_settled(spec: &Spec, observed: &Observed) -> bool {
     observed.owned().any(|owned| owned.ours && owned.spec_hash.as_deref() == Some(spec.hash()))
@@ -80,9 +92,13 @@ fn undoes(action: &Action) -> bool {
         | Action::CreateListener { .. }
         | Action::UpdateListener { .. }
         | Action::AssociateService { .. }
+        | Action::CreatePrivateZone { .. }
+        | Action::AssociateZone { .. }
+        | Action::DisassociateZone { .. }
         | Action::UpsertRecord { .. }
         | Action::AuthorizeIngress { .. }
         | Action::DeleteRecord { .. }
+        | Action::DeletePrivateZone { .. }
         | Action::DeleteServiceAssociation { .. }
         | Action::DeleteListener { .. }
         | Action::DeleteService { .. }

@@ -36,6 +36,8 @@ fn zone(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) {
         return;
     }
     let because = match &spec.service.dns {
+        // It is made when its record can be written.
+        Dns::PrivateZone { .. } => return,
         Dns::HostedZoneId(id) => format!("service.dns.hostedZoneId {id} does not exist; create it or correct the spec"),
         Dns::HostedZoneName(name) if estate.other_zones.is_empty() => format!(
             "service.dns.hostedZoneName {name}: no private hosted zone of that name is associated with a consumer's VPC; \

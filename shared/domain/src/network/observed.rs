@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use time::OffsetDateTime;
 
+use super::zones::SeenPrivateZone;
 use crate::id::{HostedZoneId, InstanceId, SecurityGroupId, SubnetId, VpcId};
 use crate::record::SightingRecord;
 
@@ -299,6 +300,11 @@ pub struct Estate {
     pub hosted_zone: Option<HostedZoneId>,
     /// All that it may mean by a name, when they are several.
     pub other_zones: Vec<HostedZoneId>,
+    /// The private hosted zones of the stack's own, by whatever name; looked for when
+    /// [`may_have_zones`](super::may_have_zones).
+    pub private_zones: Vec<SeenPrivateZone>,
+    /// Private zones of the wanted name that are not the stack's, in VPCs that its own is to be associated with.
+    pub zones_in_the_way: Vec<(VpcId, HostedZoneId)>,
 }
 
 /// A VPC.

@@ -9,6 +9,7 @@ mod replace;
 mod service;
 mod service_network;
 mod targets;
+mod zone;
 
 use super::action::Action;
 use super::estate;

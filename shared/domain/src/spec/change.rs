@@ -105,6 +105,11 @@ pub const CHANGES: &[FieldChange] = &[
     ),
     row("/service/dns/hostedZoneName", InPlace, "as a changed hostedZoneId, should it lead to another zone"),
     row(
+        "/service/dns/privateZone/name",
+        InPlace,
+        "as a changed hostedZoneId; the zone is made first and the former one, if it is the stack's own, deleted last. Where one zone's name is within the other's, new lookups in the VPC that comes first by its id may fail for as long as the narrower zone is without the record, and resolvers may remember that for 15 minutes",
+    ),
+    row(
         "/targets/port",
         Replaced,
         "target group: a new one beside the old one, clients moved by weight, no gap; targets serve both ports meanwhile",

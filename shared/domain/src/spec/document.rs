@@ -140,6 +140,15 @@ const SERVICE: Shape = Shape::Object(&[
                     HOST,
                     "the name of the one private hosted zone that the consumers' VPCs have of it",
                 ),
+                optional(
+                    "privateZone",
+                    Shape::Object(&[needed(
+                        "name",
+                        HOST,
+                        "the zone's name: the domain name, or a domain that it is in",
+                    )]),
+                    "a private hosted zone of the stack's own: made, kept in the consumers' VPCs, deleted with the stack",
+                ),
             ],
             refused: |_| None,
         },
@@ -356,7 +365,8 @@ pub(super) fn schema() -> Value {
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     // What `rules::presence` says, in the schema's words.
     schema["if"] = json!({"properties": {"manage": {"const": "rotation"}}, "required": ["manage"]});
-    schema["then"] = json!({"required": ["lattice"]});
+    let no_zone = json!({"properties": {"dns": {"not": {"required": ["privateZone"]}}}});
+    schema["then"] = json!({"required": ["lattice"], "properties": {"service": no_zone}});
     schema["else"] = json!({"not": {"required": ["lattice"]}});
     let network = &mut schema["properties"]["network"];
     network["if"] = json!({"required": ["serviceNetworkId"]});

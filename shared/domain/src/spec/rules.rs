@@ -36,6 +36,10 @@ fn presence(document: &Value, report: &mut Report<'_>) {
         let remedy = "remove it, or write \"manage\": \"rotation\"";
         report("/lattice", "is only for an estate that somebody else manages".to_owned(), remedy);
     }
+    if is_rotation && document.pointer("/service/dns/privateZone").is_some() {
+        let problem = "is only for a stack whose estate is Espalier's (manage `stack`)".to_owned();
+        report("/service/dns/privateZone", problem, "name the hostedZoneId in which its owner publishes the service");
+    }
     let Some(network) = document["network"].as_object() else { return };
     let there = network.get("consumers").map(|consumers| consumers.as_array().map(Vec::len));
     if !network.contains_key("serviceNetworkId") && matches!(there, None | Some(Some(0))) {
@@ -58,15 +62,19 @@ fn names(document: &Value, allowed: &AllowedDomains, report: &mut Report<'_>) {
     }
     let pointed = domain.into_iter().map(|name| ("/service/domainName".to_owned(), name));
     let indexed = listed.iter().enumerate().map(|(index, name)| (format!("/certificate/dnsNames/{index}"), *name));
-    if let (Some(domain), Some(zone)) =
-        (domain, document.pointer("/service/dns/hostedZoneName").and_then(Value::as_str))
-        && domain != zone
-        && !domain.ends_with(&format!(".{zone}"))
-    {
-        let problem = format!("the domain name {domain:?} is not in {zone:?}");
-        report("/service/dns/hostedZoneName", problem, "name the zone that the domain name belongs to");
+    for path in ["/service/dns/hostedZoneName", "/service/dns/privateZone/name"] {
+        if let (Some(domain), Some(zone)) = (domain, document.pointer(path).and_then(Value::as_str))
+            && domain != zone
+            && !domain.ends_with(&format!(".{zone}"))
+        {
+            let problem = format!("the domain name {domain:?} is not in {zone:?}");
+            report(path, problem, "name the zone that the domain name belongs to");
+        }
     }
-    for (path, name) in pointed.chain(indexed) {
+    // A zone hides everything else of its name from the VPCs that it is associated with.
+    let own_zone = "/service/dns/privateZone/name";
+    let own_zone = document.pointer(own_zone).and_then(Value::as_str).map(|name| (own_zone.to_owned(), name));
+    for (path, name) in pointed.chain(own_zone).chain(indexed) {
         if HostName::parse(name).is_ok_and(|name| !allowed.allows(&name)) {
             let problem = format!("{name:?} is outside the control plane's AllowedDomains");
             report(&path, problem, "use a name below an allowed domain, or have the control plane's owner allow it");

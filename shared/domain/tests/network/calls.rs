@@ -101,6 +101,10 @@ impl World {
             | Action::DeleteRecord { .. }
             | Action::AuthorizeIngress { .. }
             | Action::RevokeIngress { .. } => self.estate_call(action),
+            Action::CreatePrivateZone { .. }
+            | Action::AssociateZone { .. }
+            | Action::DisassociateZone { .. }
+            | Action::DeletePrivateZone { .. } => self.zone_call(action),
             Action::CompleteLifecycleAction { group, hook, instance } => self.complete(group, hook, instance.as_str()),
             Action::Tag { arn, tags, .. } => self.tag(arn, tags),
             Action::DeleteServiceAssociation { association_id } => {
@@ -265,6 +269,9 @@ impl World {
             Action::UpsertRecord { hosted_zone_id, target, .. } => {
                 let ours = self.services.iter().any(|one| is_some_ones(&one.tags) && dns_entry(one) == *target);
                 refuse(!ours, "points nowhere")?;
+                let is_gone = hosted_zone_id.as_str().starts_with("ZOWN")
+                    && self.zones.iter().all(|zone| zone.id != *hosted_zone_id);
+                refuse(is_gone, "no such zone")?;
                 let named = self.services.iter().any(|one| tag::zones(&one.tags).contains(hosted_zone_id));
                 assert!(named, "a record in {hosted_zone_id}, of which nobody will know");
                 self.write_record(hosted_zone_id, Some(SeenRecord { alias: Some(target.clone()) }));

@@ -38,6 +38,7 @@ fn other(field: &str) -> Value {
         "/service/accessLogs/destinationArn" => json!("arn:aws:s3:::access-logs"),
         "/service/dns/hostedZoneName" => json!("example.com"),
         "/service/dns/hostedZoneId" => json!("Z0FFFFFFFFFFFF"),
+        "/service/dns/privateZone/name" => json!("example.com"),
         "/targets/rulesPerGroup" => json!(100),
         "/targets/securityGroupId" | "/prober/securityGroupId" => json!(OTHER_GROUP),
         "/targets/select/instanceIds" => json!([ONE]),
@@ -118,6 +119,7 @@ fn changed(field: &str) -> Value {
                 "dnsNames": document["certificate"]["dnsNames"]});
         }
         "/service/dns/hostedZoneName" => document["service"]["dns"] = json!({}),
+        "/service/dns/privateZone/name" => document["service"]["dns"] = json!({"privateZone": {}}),
         "/service/accessLogs/destinationArn" => document["service"]["accessLogs"] = json!({}),
         "/rollout/wavePercent" => drop(document["rollout"].as_object_mut().unwrap().remove("waveSize")),
         _ => {}

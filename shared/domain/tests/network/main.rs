@@ -11,10 +11,12 @@ mod drift;
 mod fleet;
 mod given;
 mod histories;
+mod private_zone;
 mod shape;
 mod strangers;
 mod tables;
 mod world;
+mod zones;
 
 use espalier_domain::network::{plan, render};
 use espalier_domain::spec::{self, AllowedDomains, Spec};

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use espalier_domain::id::HostedZoneId;
+
 use super::world::{Listener, World};
+use super::zones::Zone;
 
 /// A small generator of its own (xorshift64*), so that a seed in a failure is all it takes to see it again.
 pub(crate) struct Dice(pub(crate) u64);
@@ -24,13 +27,21 @@ pub(crate) fn shape(world: &World) -> BTreeSet<String> {
     all.extend(world.networks.iter().map(|one| format!("{} {:?}", one.of, one.tags)));
     all.extend(world.vpcs.iter().map(|one| format!("{:?} {:?} {:?}", one.of.1, one.of.2, one.status)));
     all.extend(world.groups.iter().map(|one| format!("{:?} {:?} {:?}", one.of, one.status, one.tags)));
-    all.extend(world.services.iter().map(|one| format!("{:?} {:?} {:?}", one.of, one.status, one.tags)));
+    let mut services: Vec<_> =
+        world.services.iter().map(|one| format!("{:?} {:?} {:?}", one.of, one.status, one.tags)).collect();
+    for zone in &world.zones {
+        services.iter_mut().for_each(|one| *one = one.replace(zone.id.as_str(), &zone.name));
+    }
+    all.extend(services);
     let kinds = |one: &Listener| one.forwards.iter().map(|(id, weight)| (name(id), *weight)).collect::<Vec<_>>();
     all.extend(world.listeners.iter().map(|one| format!("{} {:?}", one.of.port, kinds(&one.of))));
     all.extend(world.associations.iter().map(|one| format!("{:?}", one.status)));
     all.extend(world.logs.iter().map(|one| format!("logs to {}", one.of.1)));
     all.extend(world.estate.ingress.iter().map(|one| format!("{:?} {:?}", one.source, one.ports)));
-    all.extend(world.other_records.keys().map(|zone| format!("record in {zone}")));
+    let is_own = |zone: &HostedZoneId| zone.as_str().starts_with("ZOWN");
+    all.extend(world.other_records.keys().filter(|zone| !is_own(zone)).map(|zone| format!("record in {zone}")));
+    let holds = |zone: &Zone| world.record_in(&zone.id).is_some();
+    all.extend(world.zones.iter().map(|one| format!("zone {} {:?} record {}", one.name, one.vpcs, holds(one))));
     all.insert(format!("serves {}, record {}", world.serves(), world.record.is_some()));
     all
 }

@@ -7,13 +7,15 @@ use espalier_domain::id::{Generation, HostedZoneId, InstanceId, SecurityGroupId,
 use espalier_domain::network::{
     Action, DnsEntry, Estate, IngressSource, Observed, Owned, SeenAccessLog, SeenFailure, SeenGroup, SeenIngress,
     SeenInstance, SeenListener, SeenNetwork, SeenRecord, SeenService, SeenServiceAssociation, SeenSubnet, SeenTarget,
-    SeenTargetGroup, SeenVpc, SeenVpcAssociation, Status, TargetStatus,
+    SeenTargetGroup, SeenVpc, SeenVpcAssociation, Status, TargetStatus, may_have_leftovers,
 };
 use espalier_domain::record::SightingRecord;
-use espalier_domain::spec::Spec;
+use espalier_domain::spec::{Dns, Spec, State};
 use espalier_domain::tag;
 use espalier_domain::verdict::{Fault, Verdict};
 use time::OffsetDateTime;
+
+use super::zones::Zone;
 
 pub(crate) const PREFIX_LIST: &str = "pl-0a1b2c3d";
 pub(crate) const IPV6_PREFIX_LIST: &str = "pl-0a1b2c36";
@@ -95,6 +97,10 @@ pub(crate) struct World {
     /// In other zones.
     pub(crate) other_records: BTreeMap<HostedZoneId, SeenRecord>,
     pub(crate) home: HostedZoneId,
+    /// Private zones, whoever's.
+    pub(crate) zones: Vec<Zone>,
+    /// VPCs of other accounts.
+    pub(crate) abroad: BTreeSet<VpcId>,
     pub(crate) estate: Estate,
     tokens: BTreeMap<String, String>,
     /// When the last client was sent to each group.
@@ -139,6 +145,8 @@ impl World {
             scaling_groups: BTreeSet::new(),
             hosted_zone: Some(home(spec)),
             other_zones: Vec::new(),
+            private_zones: Vec::new(),
+            zones_in_the_way: Vec::new(),
         };
         Self {
             now: 1_795_000_000,
@@ -153,6 +161,8 @@ impl World {
             record: None,
             other_records: BTreeMap::new(),
             home: home(spec),
+            zones: Vec::new(),
+            abroad: BTreeSet::new(),
             estate,
             tokens: BTreeMap::new(),
             last_clients: BTreeMap::new(),
@@ -228,6 +238,8 @@ impl World {
             Some(given) => service.id == given.service_id.as_str(),
             None => service.of.name == spec.stack.as_str(),
         });
+        let zones = self.seen_zones(spec);
+        let zone = if matches!(spec.service.dns, Dns::PrivateZone { .. }) { zones.current } else { self.zone_of(spec) };
         let network_id = network.map(|network| &network.id);
         let service_id = service.map(|service| &service.id);
         let wanted = espalier_domain::network::target_group_name(spec);
@@ -261,16 +273,7 @@ impl World {
                 })
                 .map(|one| self.seen_group(one, owned(&one.id, &one.tags)))
                 .collect(),
-            service: service.map(|one| SeenService {
-                owned: owned(&one.id, &one.tags),
-                status: one.status.clone(),
-                custom_domain_name: Some(one.of.domain.clone()),
-                idle_timeout_seconds: Some(one.of.idle),
-                is_iam: one.of.is_iam,
-                auth_policy: one.of.policy.clone().filter(|_| spec.service.auth_policy.is_some()),
-                dns_entry: (one.status == Status::Active).then(|| dns_entry(one)),
-                record_zones: tag::zones(&one.tags),
-            }),
+            service: self.seen_service(spec),
             listeners: self
                 .listeners
                 .iter()
@@ -286,7 +289,11 @@ impl World {
             service_associations: self
                 .associations
                 .iter()
-                .filter(|one| Some(&one.of.0) == network_id || Some(&one.of.1) == service_id)
+                .filter(|one| {
+                    // A network's other services matter when it is to go.
+                    let is_to_go = spec.state == State::Absent && given_network.is_none();
+                    (is_to_go && Some(&one.of.0) == network_id) || Some(&one.of.1) == service_id
+                })
                 .map(|one| SeenServiceAssociation {
                     owned: owned(&one.id, &one.tags),
                     network_id: one.of.0.clone(),
@@ -300,15 +307,42 @@ impl World {
                 .filter(|one| Some(&one.of.0) == service_id)
                 .map(|one| SeenAccessLog { owned: owned(&one.id, &one.tags), destination: one.of.1.clone() })
                 .collect(),
-            record: self.zone_of(spec).and_then(|zone| self.record_in(&zone)),
+            record: zone.as_ref().and_then(|zone| self.record_in(zone)),
             former_records: service.map_or(Vec::new(), |one| {
                 let zones = tag::zones(&one.tags).into_iter();
-                let former = zones.filter(|zone| Some(zone) != self.zone_of(spec).as_ref());
+                let former = zones.filter(|one| Some(one) != zone.as_ref());
                 former.filter_map(|zone| Some((zone.clone(), self.record_in(&zone)?))).collect()
             }),
             sightings: self.sightings(),
-            estate: Estate { hosted_zone: self.zone_of(spec), ..self.estate.clone() },
+            estate: Estate {
+                hosted_zone: zone,
+                private_zones: zones.ours,
+                zones_in_the_way: zones.in_the_way,
+                former_ingress: if may_have_leftovers(spec, self.seen_service(spec).as_ref()) {
+                    self.estate.former_ingress.clone()
+                } else {
+                    Vec::new()
+                },
+                ..self.estate.clone()
+            },
         }
+    }
+
+    pub(crate) fn seen_service(&self, spec: &Spec) -> Option<SeenService> {
+        let one = self.services.iter().find(|service| match &spec.lattice {
+            Some(given) => service.id == given.service_id.as_str(),
+            None => service.of.name == spec.stack.as_str(),
+        })?;
+        Some(SeenService {
+            owned: owned(spec, &one.id, &one.tags),
+            status: one.status.clone(),
+            custom_domain_name: Some(one.of.domain.clone()),
+            idle_timeout_seconds: Some(one.of.idle),
+            is_iam: one.of.is_iam,
+            auth_policy: one.of.policy.clone().filter(|_| spec.service.auth_policy.is_some()),
+            dns_entry: (one.status == Status::Active).then(|| dns_entry(one)),
+            record_zones: tag::zones(&one.tags),
+        })
     }
 
     /// By a name it is the zone of the first spec, unless there is none or there are several.
@@ -391,7 +425,7 @@ impl World {
         };
         is_there
             && service.of.admits()
-            && self.vpcs.iter().any(|one| matches!(one.status, Status::Active | Status::Updating))
+            && self.vpcs.iter().any(|one| matches!(one.status, Status::Active | Status::Updating | Status::UpdateFailed(_)))
             && live.peek().is_some()
             // Every group that clients are sent to has somebody for them.
             && live.all(|group| {
@@ -419,7 +453,9 @@ impl World {
         let tagged = things.into_iter().flatten().filter(|(_, tags)| tag::is_ours(&spec.stack, tags));
         let former = self.estate.former_ingress.iter().map(|(_, rule)| rule);
         let rules = self.estate.ingress.iter().chain(former).map(|rule| rule.rule_id.clone());
-        tagged.map(|(id, _)| id).chain(rules).collect()
+        let comment = tag::zone_comment(&spec.stack);
+        let zones = self.zones.iter().filter(|zone| zone.comment == comment).map(|zone| zone.id.to_string());
+        tagged.map(|(id, _)| id).chain(rules).chain(zones).collect()
     }
 
     /// A token repeated with the same parameters has no second effect; with others it is refused (1.6).

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::task::Poll;
 
+use espalier_domain::id::{HostedZoneId, VpcId};
 use espalier_domain::network::{SeenGroup, Status, plan};
 use espalier_domain::plan::{BlockCode, OutcomeKind};
 use espalier_domain::spec::{self, AllowedDomains, Spec, State};
@@ -20,10 +21,14 @@ use super::shape::{Dice, shape};
 use super::stage::{Scene, Stage};
 use super::trouble::{Fault, Met};
 use super::world::{Group, Service, Tags, Thing, World, groups, rule};
+use super::zones::Zone;
 
 const ONE: &str = "i-0a1b2c3d4e5f60711";
 const TWO: &str = "i-0a1b2c3d4e5f60712";
 const THREE: &str = "i-0a1b2c3d4e5f60713";
+
+/// Somebody else's private zone, of the name that ours has, in a VPC of theirs.
+const THEIR_ZONE: &str = "ZTHEIRS";
 
 const LOG_GROUP: &str = "arn:aws:logs:eu-west-1:111122223333:log-group:access";
 
@@ -56,6 +61,11 @@ fn goals() -> Vec<Spec> {
         spec(|it| it["service"]["accessLogs"] = json!({"destinationArn": LOG_GROUP})),
         spec(|it| it["service"]["port"] = json!(8443)),
         spec(|it| it["service"]["dns"]["hostedZoneId"] = json!("Z0FFFFFFFFFFFF")),
+        spec(|it| it["service"]["dns"] = json!({"privateZone": {"name": "api-service.example.com"}})),
+        spec(|it| {
+            it["service"]["dns"] = json!({"privateZone": {"name": "example.com"}});
+            it["network"]["consumers"].as_array_mut().unwrap().remove(1);
+        }),
         spec(|it| it["network"]["consumers"][1]["securityGroupIds"] = json!([others])),
         spec(|it| {
             it["targets"]["port"] = json!(9443);
@@ -226,7 +236,7 @@ impl Life {
             return;
         }
         scene.meet(Fault::Meddled);
-        let pick = scene.dice.roll(10);
+        let pick = scene.dice.roll(12);
         let world = &mut scene.world;
         let ours = |tags: &Tags| !tags.is_empty();
         match pick {
@@ -238,6 +248,15 @@ impl Life {
             5 => world.vpcs.retain(|one| !ours(&one.tags)),
             6 => world.associations.retain(|one| !ours(&one.tags)),
             8 => world.logs.clear(),
+            // With a zone go its records; a private zone keeps one VPC.
+            9 => {
+                world.zones.retain(|zone| zone.id.as_str() == THEIR_ZONE);
+                world.other_records.retain(|zone, _| !zone.as_str().starts_with("ZOWN"));
+            }
+            10 => {
+                let ours = world.zones.iter_mut().filter(|zone| zone.id.as_str() != THEIR_ZONE);
+                ours.for_each(|zone| drop(zone.vpcs.len().gt(&1).then(|| zone.vpcs.pop_last())));
+            }
             7 => {
                 world.services.iter_mut().for_each(|one| drop(one.tags.remove(espalier_domain::tag::SPEC_HASH)));
             }
@@ -268,6 +287,13 @@ fn strangers(world: &mut World) {
     let of = Service::new("theirs", "their.example.com");
     world.services.push(stranger("svc-0stranger", of));
     world.associations.push(stranger("snsa-0stranger", ("sn-0stranger".into(), "svc-0stranger".into())));
+    world.zones.push(Zone {
+        id: HostedZoneId::parse(THEIR_ZONE).unwrap(),
+        name: "api-service.example.com".into(),
+        comment: "theirs".into(),
+        vpcs: [VpcId::parse("vpc-0fffffffffffffff1").unwrap()].into(),
+        theirs: Some("a record theirs.api-service.example.com".into()),
+    });
     let group = espalier_domain::id::SecurityGroupId::parse("sg-0fffffffffffffff1").unwrap();
     let source = espalier_domain::network::IngressSource::Group(group);
     world.estate.other_ingress.push(rule("sgr-0stranger".into(), source, 22));

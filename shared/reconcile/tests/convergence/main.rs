@@ -24,6 +24,9 @@ mod shape;
 #[allow(dead_code, reason = "the planner's tests use more of it")]
 #[path = "../../../domain/tests/network/world.rs"]
 mod world;
+#[allow(dead_code, reason = "the planner's tests use more of it")]
+#[path = "../../../domain/tests/network/zones.rs"]
+mod zones;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use espalier_domain::network::{Action, Observed, Status, plan};
 use espalier_domain::plan::Plan;
-use espalier_domain::spec::{Spec, State};
+use espalier_domain::spec::{Dns, Spec, State};
 use espalier_reconcile::{Clock, World as Reconciled};
 use time::OffsetDateTime;
 
@@ -84,7 +84,8 @@ impl Scene {
     fn keep_serving(&mut self, spec: &Spec, what: &str) {
         // From a VPC the spec wants: what it no longer lists may go.
         let wanted = |vpc: &_| spec.network.consumers.iter().any(|consumer| consumer.vpc_id == *vpc);
-        let takes = |status: &Status| matches!(status, Status::Active | Status::Updating);
+        // What an update that failed has left is what was in force before.
+        let takes = |status: &Status| matches!(status, Status::Active | Status::Updating | Status::UpdateFailed(_));
         let has_clients = self.world.vpcs.iter().any(|one| takes(&one.status) && wanted(&one.of.1));
         let serves = self.world.serves() && has_clients;
         let must = self.serves && spec.state == State::Present;
@@ -108,7 +109,7 @@ impl Scene {
 
     /// Each list may be some seconds behind, and they need not agree.
     fn lag(&mut self, seen: &mut Arc<Observed>) {
-        for list in 0..7 {
+        for list in 0..8 {
             if !self.strikes(Fault::Lagging, 20) {
                 continue;
             }
@@ -126,6 +127,12 @@ impl Scene {
                 }
                 4 => seen.service_associations = old.service_associations,
                 5 => seen.estate.ingress = std::mem::take(&mut old.estate.ingress),
+                6 => {
+                    (seen.record, seen.former_records) = (old.record, old.former_records);
+                    seen.estate.hosted_zone = old.estate.hosted_zone;
+                    seen.estate.private_zones = std::mem::take(&mut old.estate.private_zones);
+                    seen.estate.zones_in_the_way = std::mem::take(&mut old.estate.zones_in_the_way);
+                }
                 _ => {
                     // Target groups of now with the targets of then.
                     for group in &mut seen.target_groups {
@@ -180,7 +187,7 @@ impl Scene {
         if deletes && self.strikes(Fault::DeletionFailed, 8) {
             self.world.bad_deletions = 1;
         }
-        if matches!(action, Action::UpdateVpcAssociation { .. }) && self.strikes(Fault::UpdateFailed, 3) {
+        if matches!(action, Action::UpdateVpcAssociation { .. }) && self.strikes(Fault::UpdateFailed, 2) {
             self.world.bad_updates = 1;
         }
     }
@@ -213,6 +220,12 @@ impl Scene {
             Action::DeleteServiceAssociation { association_id }
             | Action::DeleteVpcAssociation { association_id, .. } => association_id,
             Action::DeleteTargetGroup { target_group_id, .. } => target_group_id,
+            Action::DeletePrivateZone { name, .. } => {
+                let wanted = matches!(&spec.service.dns, Dns::PrivateZone { name: wanted } if wanted.as_str() == name);
+                let alike = self.world.zones.iter().filter(|zone| zone.name == *name && zone.theirs.is_none());
+                assert!(!wanted || alike.count() > 1, "{action} deletes the wanted zone");
+                return;
+            }
             Action::DeleteServiceNetwork { .. } => panic!("{action} while the stack is wanted"),
             _ => return,
         };

@@ -147,7 +147,7 @@ impl<'a> Look<'a> {
             plan.step(Action::DeleteServiceAssociation { association_id }, because);
         });
         if ready {
-            self.record(service, plan);
+            self.name(service, plan);
         }
     }
 
@@ -163,41 +163,54 @@ impl<'a> Look<'a> {
         other.filter(|other| !is_leaving(&other.status)).map(|other| other.network_id.as_str())
     }
 
-    fn record(&self, service: &SeenService, plan: &mut Plan<Action>) {
+    /// The service's name in DNS.
+    fn name(&self, service: &SeenService, plan: &mut Plan<Action>) {
         let Some(target) = &service.dns_entry else {
             plan.wait("the service's generated domain name", SOON_S);
             return;
         };
+        if self.private_zone(plan) && self.record(service, target, plan) && self.zone_in_place(plan) {
+            self.former_records(service, plan);
+            self.former_zones(plan);
+        }
+    }
+
+    /// Whether the record is there and leads to the service.
+    fn record(&self, service: &SeenService, target: &DnsEntry, plan: &mut Plan<Action>) -> bool {
         let name = &self.spec.service.domain_name;
         let because = match &self.observed.record {
             None => "missing".to_owned(),
             Some(seen) => match &seen.alias {
-                Some(alias) if alias == target => return self.former_records(service, plan),
+                Some(alias) if alias == target => return true,
                 Some(alias) if is_our_name(self.spec, alias) => "it points to a former service of ours".to_owned(),
                 Some(_) | None => {
                     plan.block(
                         BlockCode::Foreign,
                         format!("an A record {name} exists and does not point to this stack's service; remove it"),
                     );
-                    return;
+                    return false;
                 }
             },
         };
         // Without a zone nothing is planned at all.
-        let Some(hosted_zone_id) = self.observed.estate.hosted_zone.clone() else { return };
+        let Some(hosted_zone_id) = self.observed.estate.hosted_zone.clone() else { return false };
         if !service.record_zones.contains(&hosted_zone_id) {
             let mut zones = service.record_zones.clone();
             zones.insert(hosted_zone_id);
-            return self.remember_zones(service, &zones, "before a record is written in another zone", plan);
+            self.remember_zones(service, &zones, "before a record is written in another zone", plan);
+            return false;
         }
         plan.step(Action::UpsertRecord { hosted_zone_id, name: name.clone(), target: target.clone() }, because);
+        false
     }
 
     /// Records of ours in zones of former specs: they go when the one in the zone of now is there.
     fn former_records(&self, service: &SeenService, plan: &mut Plan<Action>) {
         let Some(zone) = &self.observed.estate.hosted_zone else { return };
         let mut are_gone = true;
-        for (former, seen) in &self.observed.former_records {
+        // What is in a zone of the stack's own goes with the zone.
+        let of_others = |zone: &HostedZoneId| self.observed.estate.private_zones.iter().all(|one| one.id != *zone);
+        for (former, seen) in self.observed.former_records.iter().filter(|(zone, _)| of_others(zone)) {
             let Some(target) = seen.alias.clone().filter(|alias| is_our_name(self.spec, alias)) else { continue };
             are_gone = false;
             let (hosted_zone_id, name) = (former.clone(), self.spec.service.domain_name.clone());
