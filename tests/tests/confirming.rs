@@ -82,6 +82,9 @@ fn what_is_confirmed_stays() {
             let said = armed(&host, 2, &second);
             assert_eq!((said.code(), said.status), ("armed", Some(0)), "{driver}: {said:?}");
             assert_eq!(stands(&host), at("2", "1", &second, true));
+            let [key, ..] = second.parts();
+            let mut secret = key.lines().filter(|line| line.len() > 20);
+            assert!(!secret.any(|line| said.output.contains(line)), "{said:?}");
         }
         let waiting = fs::read_to_string(host.at("waiting")).unwrap();
         let line = format!("Expire api-service sh {}/installer\n", host.base().display());

@@ -39,8 +39,20 @@ pub(super) async fn told(tale: &mut Tale, options: &Options, report: &mut Report
     let proved = unnoticed(tale, options, report, vanished(tale, &phase)).await;
     tale.spec["rollout"] = former;
     tale.put_spec(true).await?;
-    phase.done(&proved?);
+    let proved = proved?;
+    taken(tale, &phase).await?;
+    phase.done(&proved);
     Ok(())
+}
+
+/// The changed spec's own event has `provision` look, which leaves nothing to do.
+async fn taken(tale: &Tale, phase: &Phase) -> Result<(), StoryError> {
+    let taken = until(LIMIT, Duration::from_millis(500), async || {
+        phase.progress("waiting for provision");
+        Ok::<_, StoryError>((tale.would_do("provision", None).await?["outcome"] == "converged").then_some(()))
+    });
+    taken.await?.ok_or_else(|| StoryError::Unmet("provision does not come to rest".to_owned()))?;
+    settled(tale, phase).await
 }
 
 async fn vanished(tale: &Tale, phase: &Phase) -> Result<&'static str, StoryError> {
