@@ -53,7 +53,7 @@ impl Dns {
         let socket = Arc::new(UdpSocket::bind(address).await.map_err(failed)?);
         let address = socket.local_addr().map_err(failed)?;
         let queries = Arc::new(AtomicU64::new(0));
-        let zones = zones::Source::new(route53);
+        let zones = Arc::new(zones::Source::new(route53));
         let world = Arc::new(Seen { zones, lattice, fabric });
         let task = tokio::spawn(serve(socket, world, queries.clone()));
         Ok(Self { address, queries, task })
@@ -79,7 +79,7 @@ impl Drop for Dns {
 /// What answers rest on.
 #[derive(Debug)]
 struct Seen {
-    zones: zones::Source,
+    zones: Arc<zones::Source>,
     lattice: Lattice,
     fabric: Fabric,
 }

@@ -1,6 +1,6 @@
 //! Route 53's hosted zones: read over its REST API, looked up in memory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
