@@ -132,6 +132,7 @@ impl Gate {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "a plain thread: there is no runtime to block")]
 fn work(client: &Client, host: &str, server: SocketAddr, tally: &Mutex<LoadReport>, gate: &Gate) {
     while gate.pass() {
         let begun_ns = now_ns();
