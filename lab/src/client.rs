@@ -235,14 +235,14 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 async fn ask(stream: &mut TlsStream<TcpStream>, host: &str, path: &str) -> Result<(u16, String), ClientError> {
-    stream.write_all(request(host, path).as_bytes()).await.map_err(broken)?;
+    stream.write_all(request(host, path).as_bytes()).await.map_err(|error| broken(&error))?;
     let mut answer = Vec::new();
     let mut rest = stream.take(RESPONSE_BYTES_MAX);
     let end = rest.read_to_end(&mut answer).await;
     whole(end, &answer)
 }
 
-fn broken(error: std::io::Error) -> ClientError {
+fn broken(error: &std::io::Error) -> ClientError {
     ClientError::Http(error.to_string())
 }
 
@@ -256,7 +256,7 @@ fn whole(end: std::io::Result<usize>, answer: &[u8]) -> Result<(u16, String), Cl
         Ok(_) => {}
         // A server that closes without a TLS goodbye has still answered, when the answer is whole.
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof && !answer.is_empty() => {}
-        Err(error) => return Err(broken(error)),
+        Err(error) => return Err(broken(&error)),
     }
     parse(answer).ok_or_else(|| ClientError::Http(String::from_utf8_lossy(answer).chars().take(80).collect()))
 }

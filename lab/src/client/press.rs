@@ -132,6 +132,7 @@ impl Gate {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "a plain thread: there is no runtime to block")]
 fn work(client: &Client, host: &str, server: SocketAddr, tally: &Mutex<LoadReport>, gate: &Gate) {
     while gate.pass() {
         let begun_ns = now_ns();
@@ -156,7 +157,9 @@ impl Client {
         let handshake = started.elapsed();
         let super::Leaf { serial, fingerprint, not_after } = self.leaves.first_of(tls.peer_certificates())?;
         let mut stream = rustls::Stream::new(&mut tls, &mut tcp);
-        stream.write_all(request(host, "/").as_bytes()).map_err(|error| late(error, "answer", broken))?;
+        stream
+            .write_all(request(host, "/").as_bytes())
+            .map_err(|error| late(error, "answer", |error| broken(&error)))?;
         let mut answer = Vec::new();
         let end = stream.take(RESPONSE_BYTES_MAX).read_to_end(&mut answer);
         let (status, body) = whole(end, &answer)?;

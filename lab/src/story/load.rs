@@ -140,6 +140,7 @@ struct Reloads {
 }
 
 impl Reloads {
+    #[allow(clippy::disallowed_methods, reason = "a plain thread: there is no runtime to block")]
     fn watch(mut hosts: Vec<Told>, pace: Arc<Pace>, press: Arc<Press>) -> Self {
         let reloads = Self { seen: Arc::default(), over: Arc::default() };
         let (told, over) = (Arc::clone(&reloads.seen), Arc::clone(&reloads.over));

@@ -1,5 +1,7 @@
 //! A real disk that is full: a small file system of memory below the host's certificates, in a mount namespace of its own.
 
+#![allow(clippy::print_stderr, reason = "what is not run is said")]
+
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
