@@ -8,6 +8,9 @@ mod calls;
 #[allow(dead_code, clippy::wildcard_enum_match_arm, reason = "the planner's tests use all of it")]
 #[path = "../tests/network/world.rs"]
 mod world;
+#[allow(dead_code, clippy::wildcard_enum_match_arm, reason = "the planner's tests use all of it")]
+#[path = "../tests/network/zones.rs"]
+mod zones;
 
 use std::hint::black_box;
 
