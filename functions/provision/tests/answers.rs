@@ -147,9 +147,25 @@ async fn a_sweep_looks_at_every_stack_whatever_becomes_of_one() {
 #[tokio::test]
 async fn hints_that_concern_no_network_touch_nothing() {
     let wire = account(vec![("payments", document("payments"))]).await;
-    let event = json!({ "source": "aws.acm", "detail-type": "ACM Certificate Available", "detail": {} });
+    let event = json!({ "source": "aws.health", "detail-type": "AWS Health Event", "detail": { "service": "ACM" } });
     assert_eq!(ask(&wire, event).await.unwrap().outcome.outcome, OutcomeKind::Converged);
     assert!(wire.asked().is_empty());
+}
+
+/// A validation record may be gone: whoever had a certificate requested is looked at, and nobody else.
+#[tokio::test]
+async fn a_renewal_that_is_stuck_is_looked_at_where_a_certificate_was_requested() {
+    let mut asking = document("payroll");
+    asking["certificate"] = json!({ "issuer": { "kind": "acm", "request": { "hostedZoneId": "Z0PUBLIC" } },
+        "dnsNames": ["pay.example.com"], "renewBeforeHours": 336 });
+    let event = json!({ "source": "aws.acm", "detail-type": "ACM Certificate Renewal Action Required", "detail": {} });
+    let wire = account(vec![("payments", document("payments"))]).await;
+    assert_eq!(ask(&wire, event.clone()).await.unwrap().outcome.outcome, OutcomeKind::Converged);
+    assert_eq!(wire.asked(), ["GetParametersByPath"]);
+    let wire = account(vec![("payments", document("payments")), ("payroll", asking)]).await;
+    // The account lets nobody look.
+    let error = ask(&wire, event).await.unwrap_err();
+    assert!(error.text.contains("payroll: look: ") && !error.text.contains("payments"), "{}", error.text);
 }
 
 #[tokio::test]

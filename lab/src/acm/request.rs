@@ -348,7 +348,7 @@ mod tests {
         let acm = Acm::start(EventRouter::new("http://127.0.0.1:9"), directory.path().join("acm")).await.unwrap();
         let now = OffsetDateTime::now_utc();
         let arn = |at| acm.request(&wish(), at).ok().unwrap()["CertificateArn"].clone();
-        let first = arn(now - Duration::minutes(61));
+        let first = arn(now - Duration::minutes(63));
         let later = arn(now - Duration::minutes(2));
         assert!(first != later && arn(now - Duration::minutes(1)) == later, "a token is forgotten after an hour");
         let shown = acm.call("DescribeCertificate", &json!({"CertificateArn": later})).ok().unwrap();
