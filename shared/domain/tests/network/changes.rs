@@ -39,6 +39,7 @@ fn other(field: &str) -> Value {
         "/service/dns/hostedZoneName" => json!("example.com"),
         "/service/dns/hostedZoneId" => json!("Z0FFFFFFFFFFFF"),
         "/targets/rulesPerGroup" => json!(100),
+        "/targets/targetsPerGroup" => json!(2),
         "/targets/securityGroupId" | "/prober/securityGroupId" => json!(OTHER_GROUP),
         "/targets/select/instanceIds" => json!([ONE]),
         "/targets/select/tag/key" => json!("role"),

@@ -12,6 +12,7 @@ mod fleet;
 mod given;
 mod histories;
 mod shape;
+mod sharing;
 mod strangers;
 mod tables;
 mod world;
