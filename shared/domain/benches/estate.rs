@@ -1,4 +1,5 @@
-//! Planning the network: how long a look at a converged estate takes to be judged, with 1,000 targets, and for 50 services.
+//! Planning the network: how long a look at a converged estate takes to be judged, with 1,000 targets,
+//! with 3,000 in three target groups, and for 50 services.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a benchmark")]
 
 // The simulated AWS of the planner's tests makes what is looked at.
@@ -44,7 +45,7 @@ fn converged(stack: usize, targets: usize) -> (Spec, Observed) {
 fn plans(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("estate");
     group.sample_size(20);
-    for (services, targets) in [(1, 1_000), (50, 2), (50, 1_000)] {
+    for (services, targets) in [(1, 1_000), (1, 3_000), (50, 2), (50, 1_000)] {
         let estates: Vec<_> = (0..services).map(|stack| converged(stack, targets)).collect();
         let name = format!("{services} services of {targets} targets");
         group.bench_with_input(BenchmarkId::from_parameter(name), &estates, |bench, estates| {

@@ -90,6 +90,29 @@ pub fn listener_name(stack: &StackName, port: u16) -> String {
 /// The target group's name. It holds a hash of everything that cannot be changed in place, so that a change makes a
 /// new group beside the old one. At most 31 characters: the console takes 32, the API 128 (documents disagree).
 pub fn target_group_name(spec: &Spec) -> String {
-    let port = spec.targets.port.to_string();
-    format!("{}-{}", spec.stack, short_hash(&["INSTANCE", "TCP", &port, spec.network.vpc_id.as_str()], 6))
+    let (port, limit) = (spec.targets.port.to_string(), spec.targets.targets_per_group.to_string());
+    let mut fixed = vec!["INSTANCE", "TCP", &port, spec.network.vpc_id.as_str()];
+    // Another limit places everybody anew; with the usual one a group keeps the name it has always had.
+    if spec.targets.targets_per_group != TARGETS_PER_GROUP {
+        fixed.push(&limit);
+    }
+    format!("{}-{}", spec.stack, short_hash(&fixed, 6))
+}
+
+/// What a target group takes unless the spec says otherwise (VPC Lattice user guide, quotas).
+const TARGETS_PER_GROUP: u32 = 1_000;
+
+/// Target groups of one fleet, at most. A service may have ten (VPC Lattice user guide, quotas), and a replacement has as
+/// many beside those that it replaces.
+pub const GROUPS: usize = 5;
+
+/// Targets of one stack, at most: what one item of the ledger remembers of them, some 120 bytes each, within the 400 KB that
+/// DynamoDB allows (quotas, item size).
+pub const TARGETS: usize = 3_000;
+
+/// The names of the target groups among which a fleet is shared out, in the order in which they are filled: the first is
+/// [`target_group_name`], of at most 31 characters, and the others have one letter more.
+pub fn target_group_names(spec: &Spec) -> [String; GROUPS] {
+    let first = target_group_name(spec);
+    ["", "b", "c", "d", "e"].map(|letter| format!("{first}{letter}"))
 }

@@ -210,6 +210,9 @@ pub struct Targets {
     /// How many inbound rules that group may have, where the account's quota was raised.
     #[serde(default = "sixty")]
     pub rules_per_group: u32,
+    /// How many targets one target group takes, where the account's quota differs or the fleet is to be spread.
+    #[serde(default = "thousand")]
+    pub targets_per_group: u32,
     /// Which instances.
     pub select: Select,
     /// A target that fails its verification is taken out of service only while so many others stay.
@@ -603,6 +606,11 @@ fn five() -> u32 {
 
 fn sixty() -> u32 {
     60
+}
+
+/// Targets in one target group (VPC Lattice user guide, quotas).
+fn thousand() -> u32 {
+    1_000
 }
 
 fn six() -> u32 {

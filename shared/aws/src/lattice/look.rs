@@ -13,7 +13,7 @@ use aws_smithy_types::DateTime;
 use espalier_domain::id::{SecurityGroupId, StackName, VpcId};
 use espalier_domain::network::{
     DnsEntry, Owned, SeenFailure, SeenListener, SeenNetwork, SeenService, SeenServiceAssociation, SeenTarget,
-    SeenTargetGroup, SeenVpcAssociation, Status, TargetStatus, network_name, service_name, target_group_name,
+    SeenTargetGroup, SeenVpcAssociation, Status, TargetStatus, network_name, service_name, target_group_names,
 };
 use espalier_domain::spec::{HealthCheckOn, HealthCheckProtocol, HealthCheckVersion, Spec, State};
 use espalier_domain::tag;
@@ -108,7 +108,7 @@ impl Lattice {
     }
 
     pub(super) async fn target_groups(&self, spec: &Spec) -> Result<Vec<SeenTargetGroup>, AwsError> {
-        let wanted = target_group_name(spec);
+        let wanted = target_group_names(spec);
         // Every group we ever made for the stack has this prefix; only then are its tags worth a call.
         let prefix = format!("{}-", spec.stack);
         let list = self.client.list_target_groups().max_results(PAGE).into_paginator().items().send();
@@ -122,14 +122,14 @@ impl Lattice {
     async fn target_group(
         &self,
         stack: &StackName,
-        wanted: &str,
+        wanted: &[String],
         summary: TargetGroupSummary,
     ) -> Result<Option<SeenTargetGroup>, AwsError> {
         let id = present(GROUPS, "a target group's id", summary.id)?;
         let arn = present(GROUPS, "a target group's ARN", summary.arn)?;
         let name = present(GROUPS, "a target group's name", summary.name)?;
         let Some(owned) = self.owned(stack, id, arn).await? else { return Ok(None) };
-        if owned.ours || name == wanted { self.group_detail(owned).await } else { Ok(None) }
+        if owned.ours || wanted.contains(&name) { self.group_detail(owned).await } else { Ok(None) }
     }
 
     /// A target group with its targets; `None` if it is gone.

@@ -6,7 +6,7 @@ mod table;
 
 use super::estate::wanted_ingress;
 use super::observed::{Observed, SeenTargetGroup, Status, TargetStatus};
-use super::target_group_name;
+use super::target_group_names;
 use crate::id::VpcId;
 use crate::spec::{Dns, Spec};
 pub use table::{Answer, PITFALLS, Pitfall, page};
@@ -208,15 +208,17 @@ impl Look<'_> {
     }
 
     fn targets(&self, all: &mut Vec<Finding>) {
-        let Some(group) = self.group() else { return };
-        let is_there = |status: TargetStatus| group.targets.iter().any(|target| target.status == status);
-        if group.targets.is_empty() {
-            let problem = format!("target group {} has no targets", group.name);
+        let groups: Vec<&SeenTargetGroup> = self.groups().collect();
+        let Some(first) = groups.first() else { return };
+        let targets = || groups.iter().flat_map(|group| &group.targets);
+        let is_there = |status: TargetStatus| targets().any(|target| target.status == status);
+        if targets().next().is_none() {
+            let problem = format!("target group {} has no targets", first.name);
             let remedy =
                 "start or tag an instance that targets.select selects; its owner opts in with the tag espalier:stack";
             found(all, "no-targets", problem, remedy);
         } else if !is_there(TargetStatus::Healthy) && !is_there(TargetStatus::Unavailable) {
-            let problem = format!("no target of {} takes clients", group.name);
+            let problem = format!("no target of {} takes clients", first.name);
             found(
                 all,
                 "no-healthy-target",
@@ -224,7 +226,7 @@ impl Look<'_> {
                 "see each target's status below, and whether a listener forwards to it",
             );
         }
-        for target in group.targets.iter().filter(|target| target.status == TargetStatus::Unhealthy) {
+        for target in targets().filter(|target| target.status == TargetStatus::Unhealthy) {
             let problem = format!("{} port {} fails its health check", target.id, target.port);
             let remedy = "have it answer as healthCheck says, on a port that the targets' group opens to VPC Lattice; with all \
                           targets unhealthy VPC Lattice sends to all of them";
@@ -252,9 +254,9 @@ impl Look<'_> {
         }
     }
 
-    fn group(&self) -> Option<&SeenTargetGroup> {
-        let name = target_group_name(self.spec);
-        self.observed.target_groups.iter().find(|group| group.name == name)
+    fn groups(&self) -> impl Iterator<Item = &SeenTargetGroup> {
+        let names = target_group_names(self.spec);
+        self.observed.target_groups.iter().filter(move |group| names.contains(&group.name))
     }
 
     fn consumers(&self) -> impl Iterator<Item = &VpcId> {

@@ -1,10 +1,12 @@
 //! Drift: what differs from a spec under which nothing was left to do once.
 //!
 //! The spec did not change, so somebody else changed what is ours. A fleet that grows and shrinks is no drift: who is
-//! selected is registered whatever the spec says of drift.
+//! selected is registered whatever the spec says of drift, and when it takes several target groups, these come and go with
+//! it, and so do their shares of the clients.
 
 use super::action::Action;
 use super::observed::{Observed, Owned, SeenService};
+use super::target_group_names;
 use crate::plan::{BlockCode, Plan, Step};
 use crate::spec::{Drift, Manage, Spec, State};
 use crate::tag;
@@ -14,7 +16,7 @@ pub fn drifted<'a>(spec: &Spec, observed: &Observed, plan: &'a Plan<Action>) -> 
     if spec.state == State::Absent || !was_settled(spec, observed) {
         return Vec::new();
     }
-    plan.steps.iter().filter(|step| undoes(&step.action)).collect()
+    plan.steps.iter().filter(|step| undoes(spec, observed, &step.action)).collect()
 }
 
 /// With `drift: report`, takes such steps out of the plan and says what they would have done.
@@ -25,7 +27,7 @@ pub(super) fn hold_back(spec: &Spec, observed: &Observed, plan: &mut Plan<Action
         Drift::Report => {}
     }
     let (held, kept): (Vec<_>, Vec<_>) =
-        std::mem::take(&mut plan.steps).into_iter().partition(|step| undoes(&step.action));
+        std::mem::take(&mut plan.steps).into_iter().partition(|step| undoes(spec, observed, &step.action));
     plan.steps = kept;
     for Step { action, because } in held {
         let remedy = "undo it, write it into the spec, or set drift to repair";
@@ -36,7 +38,7 @@ pub(super) fn hold_back(spec: &Spec, observed: &Observed, plan: &mut Plan<Action
 /// Before the first step that another spec wants, forgets that nothing was left to do under the former one: should the
 /// former come back half way, what is undone then is no drift.
 pub(super) fn forget(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
-    if !plan.steps.iter().any(|step| undoes(&step.action)) {
+    if !plan.steps.iter().any(|step| undoes(spec, observed, &step.action)) {
         return;
     }
     let is_stale = |hash: &str| hash != spec.hash() && hash != tag::CHANGING;
@@ -69,8 +71,25 @@ fn was_settled(spec: &Spec, observed: &Observed) -> bool {
     observed.owned().any(|owned| owned.ours && owned.spec_hash.as_deref() == Some(spec.hash()))
 }
 
-fn undoes(action: &Action) -> bool {
+fn undoes(spec: &Spec, observed: &Observed, action: &Action) -> bool {
+    let names = target_group_names(spec);
+    let shares = |name: &str| names.iter().any(|one| one == name);
+    let others = |name: &str| {
+        let mut groups = observed.target_groups.iter();
+        shares(name) && groups.any(|group| group.owned.ours && group.name != name && shares(&group.name))
+    };
     match action {
+        Action::CreateTargetGroup { want, .. } => !others(&want.name),
+        Action::DeleteTargetGroup { name, .. } => !others(name),
+        Action::UpdateListener { listener_id, forwards, .. } => {
+            let listener = observed.listeners.iter().find(|one| one.owned.id == *listener_id);
+            let before = listener.into_iter().flat_map(|one| &one.forwards);
+            let is_shared = |id: &str| {
+                let mut groups = observed.target_groups.iter();
+                groups.any(|group| group.owned.id == id && group.owned.ours && others(&group.name))
+            };
+            !before.chain(forwards).all(|(id, _)| is_shared(id))
+        }
         // The fleet, and our own memory.
         Action::RegisterTargets { .. }
         | Action::DeregisterTargets { .. }
@@ -79,7 +98,6 @@ fn undoes(action: &Action) -> bool {
         Action::CreateServiceNetwork { .. }
         | Action::AssociateVpc { .. }
         | Action::UpdateVpcAssociation { .. }
-        | Action::CreateTargetGroup { .. }
         | Action::UpdateHealthCheck { .. }
         | Action::CreateService { .. }
         | Action::UpdateIdleTimeout { .. }
@@ -90,7 +108,6 @@ fn undoes(action: &Action) -> bool {
         | Action::RequireAuth { .. }
         | Action::DropAuth { .. }
         | Action::CreateListener { .. }
-        | Action::UpdateListener { .. }
         | Action::AssociateService { .. }
         | Action::CreatePrivateZone { .. }
         | Action::AssociateZone { .. }
@@ -102,7 +119,6 @@ fn undoes(action: &Action) -> bool {
         | Action::DeleteServiceAssociation { .. }
         | Action::DeleteListener { .. }
         | Action::DeleteService { .. }
-        | Action::DeleteTargetGroup { .. }
         | Action::DeleteVpcAssociation { .. }
         | Action::DeleteServiceNetwork { .. }
         | Action::RevokeIngress { .. } => true,

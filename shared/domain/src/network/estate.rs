@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::action::{Action, IngressSource};
 use super::observed::{Estate, Life, SeenIngress, SeenInstance};
+use super::{GROUPS, TARGETS};
 use crate::id::{HostedZoneId, InstanceId, SecurityGroupId, VpcId};
 use crate::plan::{BlockCode, Plan};
 use crate::spec::{Dns, HealthCheck, Select, Spec};
@@ -11,9 +12,6 @@ use crate::tag;
 
 /// Zones in which VPC Lattice does not run (VPC Lattice user guide, quotas).
 const UNSUPPORTED_ZONES: [&str; 6] = ["use1-az3", "usw1-az2", "apne1-az3", "euw1-az4", "cac1-az3", "ilc1-az2"];
-
-/// Targets in one target group (VPC Lattice user guide, quotas).
-const TARGETS_PER_GROUP: usize = 1000;
 
 /// Blocks for everything the spec refers to that is missing or unfit. Whether anything may be built upon it.
 pub(super) fn check(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) -> bool {
@@ -141,14 +139,17 @@ pub(super) fn eligible(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) ->
             Some((code, because)) => plan.block(code, because),
         }
     }
-    if eligible.len() > TARGETS_PER_GROUP {
+    let per_group = spec.targets.targets_per_group;
+    let most = usize::try_from(per_group).unwrap_or(usize::MAX).saturating_mul(GROUPS).min(TARGETS);
+    if eligible.len() > most {
         let because = format!(
-            "targets.select: {} instances are selected; a target group takes {TARGETS_PER_GROUP}, and this version uses \
-             one: select fewer",
+            "targets.select: {} instances are selected; a stack takes {most}: {GROUPS} target groups of {per_group}, half of \
+             the ten that a service may have, since a replacement needs as many again, and never more than {TARGETS}: select \
+             fewer",
             eligible.len()
         );
         plan.block(BlockCode::Quota, because);
-        eligible = eligible.into_iter().take(TARGETS_PER_GROUP).collect();
+        eligible = eligible.into_iter().take(most).collect();
     }
     if eligible.is_empty() && plan.blocks.is_empty() {
         plan.block(BlockCode::NoTargets, "targets.select: no running instance is selected; start or tag one");

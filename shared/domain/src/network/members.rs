@@ -1,10 +1,10 @@
 //! What is written down of a look, for `rotate`: the stack's targets, and which of its sightings were known then.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::estate::is_out_of_service;
 use super::observed::{Observed, SeenTargetGroup, TargetStatus};
-use super::target_group_name;
+use super::{TARGETS, target_group_names};
 use crate::record::{Member, MembershipRecord};
 use crate::rotation::proof::{Proof, proof};
 use crate::spec::{Manage, Spec, State};
@@ -12,9 +12,9 @@ use crate::spec::{Manage, Spec, State};
 /// The running instances the spec selects, as they were seen.
 pub fn members(spec: &Spec, observed: &Observed) -> MembershipRecord {
     let port = spec.targets.port;
-    let wanted = target_group_name(spec);
+    let wanted = target_group_names(spec);
     let counts = |group: &&SeenTargetGroup| match spec.manage {
-        Manage::Stack => group.name == wanted && group.owned.ours,
+        Manage::Stack => wanted.contains(&group.name) && group.owned.ours,
         // Somebody else registers, in groups of any name.
         Manage::Rotation | Manage::Nothing => true,
     };
@@ -32,7 +32,9 @@ pub fn members(spec: &Spec, observed: &Observed) -> MembershipRecord {
         };
         (instance.id.clone(), member)
     });
-    MembershipRecord { members: members.collect() }
+    // All that is written down is one item of the ledger; who is beyond is not registered either, and told.
+    let members: BTreeMap<_, _> = members.collect();
+    MembershipRecord { members: members.into_iter().take(TARGETS).collect() }
 }
 
 /// The members that nothing was seen of, as far as it counts: `rotate` has to be told.

@@ -2,6 +2,7 @@
 
 mod access_logs;
 mod auth;
+mod family;
 mod fleet;
 mod life;
 mod lifecycle;
@@ -13,12 +14,15 @@ mod zone;
 
 use super::action::Action;
 use super::estate;
-use super::observed::{Observed, Owned, SeenTargetGroup};
+use super::observed::{Observed, Owned};
 use super::roster::Roster;
+use super::target_group_names;
 use crate::plan::{BlockCode, Plan};
 use crate::spec::Spec;
 use crate::tag;
 use crate::token::token;
+
+use family::Family;
 
 pub(super) use auth::{network_policy, service_policy};
 pub(super) use life::leave;
@@ -33,7 +37,7 @@ struct Look<'a> {
 }
 
 pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
-    let look = Look { spec, observed, roster: Roster::of(observed) };
+    let look = Look { spec, observed, roster: Roster::of(observed, &target_group_names(spec)) };
     let fleet = look.fleet(&estate::eligible(spec, &observed.estate, plan));
     if !estate::check(spec, &observed.estate, plan) {
         return;
@@ -46,17 +50,15 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
     if let Some(network) = network {
         look.vpc_associations(network, plan);
     }
-    let group = look.target_group(plan);
-    if let Some(group) = group {
-        look.targets(group, &fleet, plan);
-        look.lifecycle(group, &fleet, plan);
+    let family = look.family(&fleet, plan);
+    if !family.groups.is_empty() {
+        look.targets(&family, &fleet, plan);
+        look.lifecycle(&fleet, plan);
     }
     let service = look.service(plan);
     if let Some(service) = service {
         look.access_logs(service, plan);
-        if let Some(group) = group {
-            look.listener(service, group, &fleet, is_admitted, plan);
-        }
+        look.listener(service, &family, &fleet, is_admitted, plan);
         let is_in_force = look.auth(service, plan);
         if let Some(network) = network
             && (is_in_force || look.is_associated(network, service))
@@ -64,15 +66,15 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
             look.service_association(network, service, plan);
         }
     }
-    look.stale_groups(plan);
-    if look.has_moved(group, plan) {
+    look.stale_groups(&family, plan);
+    if look.has_moved(&family, plan) {
         estate::revoke(spec, &observed.estate, plan);
     }
     if plan.is_converged() {
-        look.settle(group, plan);
+        look.settle(&family, plan);
     }
     // Last: what is awaited here keeps nothing else from being settled.
-    fleet.wait(|id| group.is_some_and(|group| look.status(group, id.as_str()).is_some()), plan);
+    fleet.wait(|id| !family.groups.is_empty() && look.place(id.as_str()).is_some(), plan);
 }
 
 impl<'a> Look<'a> {
@@ -103,11 +105,12 @@ impl<'a> Look<'a> {
 
     /// Writes down that nothing is left to do under this spec: in several places, so that it is still known when
     /// somebody takes one of them away.
-    fn settle(&self, group: Option<&SeenTargetGroup>, plan: &mut Plan<Action>) {
+    fn settle(&self, family: &Family<'_>, plan: &mut Plan<Action>) {
         let network = self.observed.network.as_ref().map(|network| ("service network", &network.owned));
         let service = self.observed.service.as_ref().map(|service| ("service", &service.owned));
-        let group = group.map(|group| ("target group", &group.owned));
-        for (what, owned) in [network, group, service].into_iter().flatten().filter(|(_, owned)| owned.ours) {
+        let groups = family.groups.iter().map(|group| ("target group", &group.owned));
+        let all = network.into_iter().chain(groups).chain(service);
+        for (what, owned) in all.filter(|(_, owned)| owned.ours) {
             if owned.spec_hash.as_deref() != Some(self.spec.hash()) {
                 let tags = tag::settled(&self.spec.stack, self.spec.hash());
                 let action = Action::Tag { arn: owned.arn.clone(), what: what.to_owned(), tags };
@@ -117,10 +120,9 @@ impl<'a> Look<'a> {
     }
 
     /// Whether nothing is served any more in a way the spec no longer describes, and nothing is under way.
-    fn has_moved(&self, group: Option<&SeenTargetGroup>, plan: &Plan<Action>) -> bool {
-        let only_one = |group: &SeenTargetGroup| {
-            self.observed.target_groups.iter().all(|other| !other.owned.ours || other.name == group.name)
-        };
-        plan.steps.is_empty() && plan.waits.is_empty() && group.is_some_and(only_one)
+    fn has_moved(&self, family: &Family<'_>, plan: &Plan<Action>) -> bool {
+        let mut groups = self.observed.target_groups.iter();
+        let is_alone = groups.all(|other| !other.owned.ours || family.names.contains(&other.name));
+        plan.steps.is_empty() && plan.waits.is_empty() && !family.groups.is_empty() && is_alone
     }
 }

@@ -121,6 +121,11 @@ pub const CHANGES: &[FieldChange] = &[
     ),
     row("/targets/rulesPerGroup", InPlace, "counted with at the next look"),
     row(
+        "/targets/targetsPerGroup",
+        Replaced,
+        "target groups: new ones beside the old ones, in which everybody is placed anew; clients moved by weight, no gap",
+    ),
+    row(
         "/targets/select/instanceIds",
         InPlace,
         "who is new is registered once it is proven, then who is left out is deregistered; the last target stays",

@@ -164,6 +164,11 @@ const TARGETS: Shape = Shape::Object(&[
         Shape::Number(60..=1000),
         "how many inbound rules a security group may have, where the account's quota was raised; 60 if left out",
     ),
+    optional(
+        "targetsPerGroup",
+        Shape::Number(1..=10_000),
+        "how many targets a target group takes; 1000, the quota that an account begins with, if left out",
+    ),
     needed(
         "select",
         Shape::OneOf {

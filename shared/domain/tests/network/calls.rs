@@ -165,6 +165,7 @@ impl World {
                 let one = find(&mut self.groups, target_group_id)?;
                 refuse(one.status != Status::Active, "1.4: not active")?;
                 let vpc: &VpcId = &one.of.vpc;
+                refuse(one.of.targets.len() + targets.len() > 1_000, "1.8: 1,000 targets per group")?;
                 for target in targets {
                     let fits =
                         instances.iter().any(|i| i.id == *target && i.is_running && i.vpc_id.as_ref() == Some(vpc));

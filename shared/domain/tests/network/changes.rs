@@ -40,6 +40,7 @@ fn other(field: &str) -> Value {
         "/service/dns/hostedZoneId" => json!("Z0FFFFFFFFFFFF"),
         "/service/dns/privateZone/name" => json!("example.com"),
         "/targets/rulesPerGroup" => json!(100),
+        "/targets/targetsPerGroup" => json!(2),
         "/targets/securityGroupId" | "/prober/securityGroupId" => json!(OTHER_GROUP),
         "/targets/select/instanceIds" => json!([ONE]),
         "/targets/select/tag/key" => json!("role"),

@@ -312,17 +312,3 @@ fn a_stopped_instance_is_named_and_not_registered() {
     golden("stopped-instance", &run(&mut world, &spec, Keep::Nothing));
     assert_eq!(world.groups[0].of.targets.len(), 1);
 }
-
-#[test]
-fn a_thousand_targets_are_registered_a_hundred_at_a_time() {
-    let spec = spec(|_| {});
-    let ids: Vec<String> = (0..1001).map(|n| format!("i-{n:017x}")).collect();
-    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    let mut world = World::new(&spec, &ids);
-    let text = run(&mut world, &spec, Keep::Nothing);
-    assert_eq!(text.matches("+ Targets").count(), 10, "pages of 100");
-    assert_eq!(world.groups[0].of.targets.len(), 1000);
-    let quota = "! Quota: targets.select: 1001 instances are selected; a target group takes 1000, and this version uses one: \
-                 select fewer\n";
-    assert!(text.ends_with(quota), "{text}");
-}

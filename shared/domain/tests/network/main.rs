@@ -13,6 +13,7 @@ mod given;
 mod histories;
 mod private_zone;
 mod shape;
+mod sharing;
 mod strangers;
 mod tables;
 mod world;

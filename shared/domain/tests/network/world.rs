@@ -242,7 +242,7 @@ impl World {
         let zone = if matches!(spec.service.dns, Dns::PrivateZone { .. }) { zones.current } else { self.zone_of(spec) };
         let network_id = network.map(|network| &network.id);
         let service_id = service.map(|service| &service.id);
-        let wanted = espalier_domain::network::target_group_name(spec);
+        let wanted = espalier_domain::network::target_group_names(spec);
         let consumers: BTreeSet<&VpcId> = spec.network.consumers.iter().map(|one| &one.vpc_id).collect();
         let owned = |id: &str, tags: &Tags| owned(spec, id, tags);
         Observed {
@@ -269,7 +269,7 @@ impl World {
                 .iter()
                 .filter(|one| match &spec.lattice {
                     Some(given) => given.target_group_ids.iter().any(|id| id.as_str() == one.id),
-                    None => one.of.name == wanted || tag::is_ours(&spec.stack, &one.tags),
+                    None => wanted.contains(&one.of.name) || tag::is_ours(&spec.stack, &one.tags),
                 })
                 .map(|one| self.seen_group(one, owned(&one.id, &one.tags)))
                 .collect(),

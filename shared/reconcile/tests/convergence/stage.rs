@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 
 use super::shape::Dice;
 use super::trouble::{Fault, Met, Trouble, answer};
-use super::world::World;
+use super::world::{Group, Thing, World};
 
 /// A list shows what was true so many seconds ago, at most.
 const LAG_S: i64 = 5;
@@ -206,11 +206,16 @@ impl Scene {
         if spec.state != State::Present {
             return;
         }
-        let wanted = espalier_domain::network::target_group_name(spec);
+        let names = espalier_domain::network::target_group_names(spec);
+        let shares = |one: &&Thing<Group>| names.contains(&one.of.name);
+        let family = self.world.groups.iter().filter(shares);
+        let is_only = family.clone().count() == 1;
         let well = |id: &str| {
             let services = self.world.services.iter().map(|one| (&one.id, &one.status));
             let joined = self.world.associations.iter().map(|one| (&one.id, &one.status));
-            let groups = self.world.groups.iter().filter(|one| one.of.name == wanted).map(|one| (&one.id, &one.status));
+            // Of several that share a fleet, an empty one may go.
+            let used = family.clone().filter(|one| is_only || !one.of.targets.is_empty());
+            let groups = used.map(|one| (&one.id, &one.status));
             let is_consumer = |vpc: &_| spec.network.consumers.iter().any(|consumer| consumer.vpc_id == *vpc);
             let vpcs = self.world.vpcs.iter().filter(|one| is_consumer(&one.of.1)).map(|one| (&one.id, &one.status));
             services.chain(joined).chain(groups).chain(vpcs).any(|(one, status)| one == id && *status == Status::Active)

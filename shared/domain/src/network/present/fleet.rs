@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Look;
 use crate::id::InstanceId;
 use crate::network::action::Action;
-use crate::network::observed::{Observed, SeenTargetGroup, TargetStatus};
+use crate::network::observed::{Observed, TargetStatus};
 use crate::plan::Plan;
 use crate::rotation::proof::{Proof, proof};
 
@@ -64,13 +64,24 @@ impl Fleet {
         self.proven.contains(&id) || self.undecided.contains(&id) || self.failing.contains_key(&id)
     }
 
+    /// All of them.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &InstanceId> {
+        self.proven.iter().chain(&self.undecided).chain(self.failing.keys())
+    }
+
+    /// Who is to get clients, and can as far as anybody knows.
+    pub(super) fn serves(&self, id: &str) -> bool {
+        let Ok(id) = InstanceId::parse(id) else { return false };
+        self.proven.contains(&id) || self.undecided.contains(&id)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.proven.is_empty() && self.undecided.is_empty() && self.failing.is_empty()
     }
 
-    /// Who has to be registered in the wanted group before clients move there: the proven, and whoever serves them now.
-    pub(super) fn moving(&self, observed: &Observed, wanted: &SeenTargetGroup) -> BTreeSet<InstanceId> {
-        let others = observed.target_groups.iter().filter(|group| group.owned.ours && group.name != wanted.name);
+    /// Who has to be registered in the wanted groups before clients move there: the proven, and whoever serves them now.
+    pub(super) fn moving(&self, observed: &Observed, wanted: &[String]) -> BTreeSet<InstanceId> {
+        let others = observed.target_groups.iter().filter(|group| group.owned.ours && !wanted.contains(&group.name));
         let targets = others.flat_map(|group| &group.targets);
         let serving = targets.filter(|target| target.status != TargetStatus::Draining);
         let serving: BTreeSet<&str> = serving.map(|target| target.id.as_str()).collect();

@@ -8,15 +8,15 @@ use super::Look;
 use super::fleet::Fleet;
 use crate::id::InstanceId;
 use crate::network::action::Action;
-use crate::network::observed::{Life, SeenHook, SeenTargetGroup};
+use crate::network::observed::{Life, SeenHook};
 use crate::plan::{BlockCode, Plan};
 
 impl Look<'_> {
-    pub(super) fn lifecycle(&self, wanted: &SeenTargetGroup, fleet: &Fleet, plan: &mut Plan<Action>) {
+    pub(super) fn lifecycle(&self, fleet: &Fleet, plan: &mut Plan<Action>) {
         for instance in &self.observed.estate.instances {
             let Some(scaling) = &instance.scaling else { continue };
             let (is_for_launch, because) = match scaling.life {
-                Life::ComingWaits if self.is_in_service(wanted, fleet, &instance.id) => {
+                Life::ComingWaits if self.is_in_service(fleet, &instance.id) => {
                     (true, "it serves a certificate for the service's name and is registered")
                 }
                 Life::GoingWaits if self.roster.is_out(instance.id.as_str()) => {
@@ -56,7 +56,7 @@ impl Look<'_> {
         }
     }
 
-    fn is_in_service(&self, wanted: &SeenTargetGroup, fleet: &Fleet, id: &InstanceId) -> bool {
-        fleet.proven.contains(id) && self.are_registered(wanted, &[id.clone()].into())
+    fn is_in_service(&self, fleet: &Fleet, id: &InstanceId) -> bool {
+        fleet.proven.contains(id) && self.are_registered(&[id.clone()].into())
     }
 }

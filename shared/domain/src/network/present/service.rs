@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Look;
+use super::family::Family;
 use super::fleet::Fleet;
 use super::life::{is_leaving, settled};
 use super::replace::CONNECTION_S;
@@ -67,12 +68,15 @@ impl<'a> Look<'a> {
     pub(super) fn listener(
         &self,
         service: &SeenService,
-        group: &SeenTargetGroup,
+        family: &Family<'a>,
         fleet: &Fleet,
         is_admitted: bool,
         plan: &mut Plan<Action>,
     ) {
         let port = self.spec.service.port;
+        let shares = &family.shares;
+        // It begins with the fullest group; the others come into use one after another.
+        let Some((group, _)) = shares.iter().rev().max_by_key(|(_, share)| *share) else { return };
         let service_id = service.owned.id.clone();
         let Some(seen) = self.observed.listeners.iter().find(|listener| listener.port == port) else {
             let token = self.token("Listener", &format!("{service_id}/{port}"));
@@ -87,10 +91,10 @@ impl<'a> Look<'a> {
             return;
         }
         // Clients go only where VPC Lattice is let in: a rule may be refused for good (quota).
-        let moving = fleet.moving(self.observed, group);
-        let is_ready = is_admitted && !moving.is_empty() && self.are_registered(group, &moving);
-        self.forwards(service_id, seen, group, is_ready, plan);
-        self.former_listeners(service, seen, group, is_ready, plan);
+        let moving = fleet.moving(self.observed, &family.names);
+        let is_ready = is_admitted && !moving.is_empty() && self.are_registered(&moving);
+        self.forwards(service_id, seen, shares, is_ready, plan);
+        self.former_listeners(service, seen, shares, is_ready, plan);
     }
 
     /// Listeners of ours on other ports: left behind by a change. Clients get as long to come to the new one as a
@@ -100,16 +104,15 @@ impl<'a> Look<'a> {
         &self,
         service: &SeenService,
         current: &SeenListener,
-        group: &SeenTargetGroup,
+        shares: &[(&SeenTargetGroup, u32)],
         is_ready: bool,
         plan: &mut Plan<Action>,
     ) {
         let left_s = CONNECTION_S.saturating_sub(self.since_s(current.changed_at));
         let (port, service_id) = (current.port, &service.owned.id);
         for former in self.observed.listeners.iter().filter(|one| one.owned.ours && one.port != port) {
-            let is_led_there = matches!(&former.forwards[..], [(id, 1..)] if *id == group.owned.id);
-            if !is_led_there {
-                self.forwards(service_id.clone(), former, group, is_ready, plan);
+            if !self.is_led_there(former, shares) {
+                self.forwards(service_id.clone(), former, shares, is_ready, plan);
             } else if left_s > 0 {
                 plan.wait(format!("clients of port {} to come to port {port}; then it closes", former.port), left_s);
             } else {

@@ -1,15 +1,16 @@
-//! The target group, its targets, and groups that a change has left behind.
+//! A target group, the fleet's targets, and groups that a change has left behind.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Look;
+use super::family::Family;
 use super::fleet::Fleet;
 use super::life::{leave, settled};
 use crate::id::InstanceId;
 use crate::network::action::{Action, TargetGroupWant};
 use crate::network::estate::is_out_of_service;
-use crate::network::observed::{Life, SeenTargetGroup, TargetStatus};
-use crate::network::{SOON_S, target_group_name};
+use crate::network::observed::{Life, SeenTarget, SeenTargetGroup, TargetStatus};
+use crate::network::{SOON_S, target_group_names};
 use crate::plan::Plan;
 use crate::spec::{HealthCheck, HealthCheckOn};
 
@@ -17,8 +18,9 @@ use crate::spec::{HealthCheck, HealthCheckOn};
 const TARGETS_PER_CALL: usize = 100;
 
 impl<'a> Look<'a> {
-    pub(super) fn target_group(&self, plan: &mut Plan<Action>) -> Option<&'a SeenTargetGroup> {
-        let name = target_group_name(self.spec);
+    /// The target group of that name, if it can be used.
+    pub(super) fn target_group(&self, name: &str, plan: &mut Plan<Action>) -> Option<&'a SeenTargetGroup> {
+        let name = name.to_owned();
         let health_check = match &self.spec.health_check {
             HealthCheck::Off => None,
             HealthCheck::On(check) => Some(check.clone()),
@@ -48,12 +50,12 @@ impl<'a> Look<'a> {
         ready.then_some(seen)
     }
 
-    pub(super) fn targets(&self, group: &SeenTargetGroup, fleet: &Fleet, plan: &mut Plan<Action>) {
+    pub(super) fn targets(&self, family: &Family<'a>, fleet: &Fleet, plan: &mut Plan<Action>) {
         let port = self.spec.targets.port;
         let mut missing = Vec::new();
         for id in &fleet.proven {
-            match self.status(group, id.as_str()) {
-                None => missing.push(id.clone()),
+            match self.place(id.as_str()) {
+                None => missing.push(id),
                 Some(TargetStatus::Draining) => plan.wait(format!("{id} to finish draining"), SOON_S),
                 Some(TargetStatus::Initial) => plan.wait(format!("{id} to be registered"), SOON_S),
                 Some(
@@ -61,17 +63,49 @@ impl<'a> Look<'a> {
                 ) => {}
             }
         }
-        for targets in missing.chunks(TARGETS_PER_CALL) {
-            let because = format!("{} seen serving a valid certificate and not registered", targets.len());
-            let (target_group_id, name) = (group.owned.id.clone(), group.name.clone());
-            let targets = targets.to_vec();
-            plan.step(Action::RegisterTargets { target_group_id, name, targets, port }, because);
+        for (group, targets) in self.placement(family, &missing) {
+            for targets in targets.chunks(TARGETS_PER_CALL) {
+                let because = format!("{} seen serving a valid certificate and not registered", targets.len());
+                let (target_group_id, name) = (group.owned.id.clone(), group.name.clone());
+                let targets = targets.iter().copied().cloned().collect();
+                plan.step(Action::RegisterTargets { target_group_id, name, targets, port }, because);
+            }
         }
-        let leaving = self.leaving(group, fleet);
-        deregister(group, |id, at| leaving.contains(&(id, at)), "registered and not (or no longer) wanted", plan);
-        for (id, faults) in self.drained(group, fleet) {
+        let drained = self.drained(fleet);
+        for group in &family.groups {
+            self.part(group, family, fleet, &drained, plan);
+        }
+    }
+
+    /// Takes out of a group whoever is not to be in it.
+    fn part(
+        &self,
+        group: &SeenTargetGroup,
+        family: &Family<'a>,
+        fleet: &Fleet,
+        drained: &BTreeMap<&str, &str>,
+        plan: &mut Plan<Action>,
+    ) {
+        let port = self.spec.targets.port;
+        let mut leaving = self.leaving(group, fleet);
+        let doubled = group.targets.iter().filter(|one| one.port == port && family.is_double(group, &one.id));
+        leaving.extend(doubled.map(|one| (one.id.as_str(), one.port)));
+        let here = group.targets.iter().filter(|one| one.port == port && one.status != TargetStatus::Draining);
+        let failing = here.filter_map(|one| Some((one.id.as_str(), *drained.get(one.id.as_str())?)));
+        let failing: BTreeMap<&str, &str> = failing.collect();
+        let goes = |id: &str, at: u16| leaving.contains(&(id, at)) || (at == port && failing.contains_key(id));
+        let is_held = self.is_held(group, family, goes);
+        let may_go = |id: &str| match is_held {
+            Held::No => true,
+            // Its time is short, and nobody is sent there any more.
+            Held::Connected => self.is_taken_away(id),
+            Held::Used => false,
+        };
+        let unwanted = |id: &str, at: u16| leaving.contains(&(id, at)) && may_go(id);
+        deregister(group, unwanted, "registered and not (or no longer) wanted", plan);
+        for (id, faults) in failing.into_iter().filter(|(id, _)| may_go(id)) {
             let (target_group_id, name) = (group.owned.id.clone(), group.name.clone());
-            let targets = vec![(id.to_string(), port)];
+            let targets = vec![(id.to_owned(), port)];
             let because = format!("it fails clients ({faults})");
             plan.step(Action::DeregisterTargets { target_group_id, name, targets }, because);
         }
@@ -80,8 +114,26 @@ impl<'a> Look<'a> {
         }
     }
 
-    pub(super) fn status(&self, group: &SeenTargetGroup, id: &str) -> Option<TargetStatus> {
-        self.roster.status(group, id, self.spec.targets.port)
+    /// Whether its Auto Scaling group ends it, whatever we do.
+    fn is_taken_away(&self, id: &str) -> bool {
+        let scaling = self.roster.instance(id).and_then(|instance| instance.scaling.as_ref());
+        scaling.is_some_and(|scaling| matches!(scaling.life, Life::Going | Life::GoingWaits))
+    }
+
+    /// Whether a group that nobody stays in has to be kept for the clients that it was sent: it leaves the listener first,
+    /// as a group that is replaced does. Of a fleet in one group the last one stays in any case.
+    fn is_held(&self, group: &SeenTargetGroup, family: &Family<'a>, goes: impl Fn(&str, u16) -> bool) -> Held {
+        let stays = |one: &SeenTarget| one.status != TargetStatus::Draining && !goes(&one.id, one.port);
+        let has_others = family.shares.iter().any(|(other, _)| other.owned.id != group.owned.id);
+        if !has_others || group.targets.iter().any(stays) {
+            return Held::No;
+        }
+        let forwards = self.observed.listeners.iter().flat_map(|listener| &listener.forwards);
+        match forwards.filter(|(id, _)| *id == group.owned.id).map(|(_, weight)| *weight).max() {
+            None => Held::No,
+            Some(0) => Held::Connected,
+            Some(1..) => Held::Used,
+        }
     }
 
     /// Who is registered and not to be. Make before break: what serves stays until everything wanted is there, and the
@@ -90,8 +142,8 @@ impl<'a> Look<'a> {
     fn leaving<'g>(&self, group: &'g SeenTargetGroup, fleet: &Fleet) -> BTreeSet<(&'g str, u16)> {
         let port = self.spec.targets.port;
         let expected: BTreeSet<InstanceId> = fleet.proven.union(&fleet.undecided).cloned().collect();
-        let is_complete = !expected.is_empty() && self.are_registered(group, &expected);
-        let others = fleet.proven.iter().filter(|id| self.status(group, id.as_str()).is_some_and(is_steady)).count();
+        let is_complete = !expected.is_empty() && self.are_registered(&expected);
+        let others = fleet.proven.iter().filter(|id| self.place(id.as_str()).is_some_and(is_steady)).count();
         let enough = others >= usize::try_from(self.spec.targets.minimum_in_service.max(1)).unwrap_or(usize::MAX);
         let may_leave = |id: &str| match self.roster.instance(id) {
             Some(instance) if !instance.is_running => !fleet.is_empty(),
@@ -103,14 +155,14 @@ impl<'a> Look<'a> {
     }
 
     /// Who is registered and fails clients, as many as can be spared.
-    fn drained<'f>(&self, group: &SeenTargetGroup, fleet: &'f Fleet) -> Vec<(&'f InstanceId, &'f str)> {
-        let registered = |id: &InstanceId| self.status(group, id.as_str()).is_some_and(|s| s != TargetStatus::Draining);
-        let steady = |id: &&InstanceId| self.status(group, id.as_str()).is_some_and(is_steady);
+    fn drained<'f>(&self, fleet: &'f Fleet) -> BTreeMap<&'f str, &'f str> {
+        let registered = |id: &InstanceId| self.place(id.as_str()).is_some_and(|s| s != TargetStatus::Draining);
+        let steady = |id: &&InstanceId| self.place(id.as_str()).is_some_and(is_steady);
         let failing: Vec<_> = fleet.failing.iter().filter(|(id, _)| registered(id)).collect();
         let staying = fleet.proven.iter().chain(&fleet.undecided).filter(steady).count();
         let minimum = usize::try_from(self.spec.targets.minimum_in_service).unwrap_or(usize::MAX);
         let spared = (staying + failing.len()).saturating_sub(minimum);
-        failing.into_iter().take(spared).map(|(id, faults)| (id, faults.as_str())).collect()
+        failing.into_iter().take(spared).map(|(id, faults)| (id.as_str(), faults.as_str())).collect()
     }
 
     /// Whether somebody waits for a draining target of the group to be gone: its Auto Scaling group, to terminate it.
@@ -122,27 +174,41 @@ impl<'a> Look<'a> {
         })
     }
 
-    /// Whether every eligible target is registered in the group, and registration has come to its end.
-    pub(super) fn are_registered(&self, group: &SeenTargetGroup, eligible: &BTreeSet<InstanceId>) -> bool {
-        eligible.iter().all(|id| self.status(group, id.as_str()).is_some_and(is_steady))
+    /// Whether every eligible target is registered in one of the wanted groups, and registration has come to its end.
+    pub(super) fn are_registered(&self, eligible: &BTreeSet<InstanceId>) -> bool {
+        eligible.iter().all(|id| self.place(id.as_str()).is_some_and(is_steady))
     }
 
-    /// Groups of ours with another name than the wanted one: left behind by a change that cannot be made in place.
-    pub(super) fn stale_groups(&self, plan: &mut Plan<Action>) {
-        let wanted = target_group_name(self.spec);
-        let stale = self.observed.target_groups.iter().filter(|group| group.owned.ours && group.name != wanted);
+    /// Groups of ours with another name than the wanted ones: left behind by a change that cannot be made in place, or by
+    /// a fleet that has become smaller.
+    pub(super) fn stale_groups(&self, family: &Family<'_>, plan: &mut Plan<Action>) {
+        let is_stale = |group: &&SeenTargetGroup| group.owned.ours && !family.names.contains(&group.name);
+        let own = target_group_names(self.spec);
+        let stale = self.observed.target_groups.iter().filter(is_stale);
         for group in stale {
             let used =
                 self.observed.listeners.iter().any(|one| one.forwards.iter().any(|(id, _)| *id == group.owned.id));
             if !used {
-                retire_group(group, "replaced by another target group", plan);
+                let is_own = own.contains(&group.name);
+                let because = if is_own { "the others have room for all" } else { "replaced by another target group" };
+                retire_group(group, because, plan);
             }
         }
     }
 }
 
+/// What keeps the last targets in a group.
+enum Held {
+    /// Nothing.
+    No,
+    /// Clients may still be connected to them.
+    Connected,
+    /// Clients are still sent to them.
+    Used,
+}
+
 /// Whether registration has come to its end, and deregistration has not begun.
-fn is_steady(status: TargetStatus) -> bool {
+pub(super) fn is_steady(status: TargetStatus) -> bool {
     match status {
         TargetStatus::Initial | TargetStatus::Draining => false,
         TargetStatus::Healthy | TargetStatus::Unhealthy | TargetStatus::Unused | TargetStatus::Unavailable => true,
