@@ -27,7 +27,7 @@ fn modules() -> Vec<(&'static str, Vec<&'static [&'static str]>)> {
 
 /// Declared, and called by AWS on the caller's behalf: the module and the action (KMS user guide, how Parameter Store
 /// encrypts; Service Authorization Reference, VPC Lattice's dependent actions and EC2's tags at creation).
-const ON_BEHALF: [(&str, &str); 13] = [
+const ON_BEHALF: [(&str, &str); 14] = [
     ("shared/aws/src/parameters", "kms:Encrypt"),
     ("shared/aws/src/parameters", "kms:GenerateDataKey"),
     ("shared/aws/src/acm", "acm:AddTagsToCertificate"),
