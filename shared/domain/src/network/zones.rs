@@ -7,7 +7,7 @@ use super::drift::may_have_leftovers;
 use super::observed::{DnsEntry, SeenRecord, SeenService};
 use crate::id::{HostedZoneId, VpcId};
 use crate::plan::{BlockCode, Plan};
-use crate::spec::{Dns, Manage, Spec};
+use crate::spec::{Dns, Manage, Spec, State};
 
 /// A private hosted zone whose comment says that it is the stack's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +50,9 @@ fn wanted_name(spec: &Spec) -> Option<&str> {
     }
 }
 
-/// Gives up a zone of ours: first our record in it, then the zone, unless somebody else has something in it. Whether our
-/// record is gone.
+/// Gives up a zone of ours: first our record in it, then the zone, unless somebody else has something in it. While it has to
+/// stay for that and the stack stands, our record stays, too: without it the zone would hide the name. Whether our record is
+/// gone.
 pub(super) fn retire(
     spec: &Spec,
     zone: &SeenPrivateZone,
@@ -60,14 +61,15 @@ pub(super) fn retire(
     plan: &mut Plan<Action>,
 ) -> bool {
     let (hosted_zone_id, name) = (zone.id.clone(), zone.name.clone());
-    let alias = zone.record.as_ref().and_then(|record| record.alias.clone());
-    if let Some(target) = alias.filter(|alias| is_ours(alias)) {
+    let alias = zone.record.as_ref().and_then(|record| record.alias.clone()).filter(|alias| is_ours(alias));
+    let theirs = zone.record.as_ref().filter(|_| alias.is_none());
+    let theirs = theirs.map(|_| format!("a record {}", spec.service.domain_name)).or_else(|| zone.stranger.clone());
+    if let Some(target) = alias.filter(|_| theirs.is_none() || spec.state == State::Absent) {
         let name = spec.service.domain_name.clone();
         plan.step(Action::DeleteRecord { hosted_zone_id, name, target }, because);
         return false;
     }
-    let theirs = zone.record.as_ref().map(|_| format!("a record {}", spec.service.domain_name));
-    match theirs.or_else(|| zone.stranger.clone()) {
+    match theirs {
         Some(what) => plan.block(
             BlockCode::Foreign,
             format!(

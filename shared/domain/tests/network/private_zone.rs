@@ -126,6 +126,21 @@ fn a_zone_that_holds_something_else_stays_until_that_is_gone() {
     assert_eq!(world.leftovers(&absent()), Vec::<String>::new());
 }
 
+/// Without the record it would hide the name from the VPC that it cannot leave.
+#[test]
+fn a_former_zone_that_has_to_stay_keeps_the_record() {
+    let (plain, wanted) = (spec(|_| {}), spec(own(NARROW)));
+    let mut world = settled(&plain, &[ONE]);
+    run(&mut world, &wanted, Keep::Serving);
+    world.zones[0].theirs = Some("a record www.api-service.example.com (A 10.0.0.1)".into());
+    let text = run(&mut world, &plain, Keep::Serving);
+    assert!(text.lines().last().unwrap().starts_with("! Foreign: hosted zone api-service.example.com"), "{text}");
+    assert!(vpcs(&plain).iter().all(|vpc| world.resolves_in(vpc)), "{text}");
+    world.zones[0].theirs = None;
+    assert!(run(&mut world, &plain, Keep::Serving).ends_with("converged\n"));
+    assert!(world.zones.is_empty() && vpcs(&plain).iter().all(|vpc| world.resolves_in(vpc)));
+}
+
 #[test]
 fn from_zone_to_zone_nothing_is_left_wherever_it_was_cut_off() {
     let specs = [spec(|_| {}), spec(own(NARROW)), spec(own(WIDE))];

@@ -52,7 +52,8 @@ impl<'a> Look<'a> {
         let because = "the record is in another zone now";
         let is_ours = |alias: &_| is_our_name(self.spec, alias);
         for zone in former {
-            let mut further = zone.vpc_ids.iter().skip(1).filter(|_| zone.record.is_some()).peekable();
+            let goes = zone.record.is_some() && zone.stranger.is_none();
+            let mut further = zone.vpc_ids.iter().skip(1).filter(|_| goes).peekable();
             if further.peek().is_none() {
                 retire(self.spec, zone, &is_ours, because, plan);
             }
