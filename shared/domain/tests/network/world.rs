@@ -425,7 +425,8 @@ impl World {
         };
         is_there
             && service.of.admits()
-            && self.vpcs.iter().any(|one| matches!(one.status, Status::Active | Status::Updating | Status::UpdateFailed(_)))
+            // After a failed update the former groups are in force.
+            && self.vpcs.iter().any(|one| takes(&one.status))
             && live.peek().is_some()
             // Every group that clients are sent to has somebody for them.
             && live.all(|group| {
@@ -551,4 +552,9 @@ fn settle<T>(things: &mut Vec<Thing<T>>, arrived: &impl Fn(&str) -> bool) {
 /// Why something failed, in VPC Lattice's words.
 pub(crate) fn failure(message: &str) -> SeenFailure {
     SeenFailure { code: Some("InternalError".into()), message: Some(message.into()) }
+}
+
+/// Whether clients come through an association in this state. One whose update failed is as it was before.
+pub(crate) fn takes(status: &Status) -> bool {
+    matches!(status, Status::Active | Status::Updating | Status::UpdateFailed(_))
 }

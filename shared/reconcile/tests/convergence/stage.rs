@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 
 use super::shape::Dice;
 use super::trouble::{Fault, Met, Trouble, answer};
-use super::world::{Group, Thing, World};
+use super::world::{Group, Thing, World, takes};
 
 /// A list shows what was true so many seconds ago, at most.
 const LAG_S: i64 = 5;
@@ -84,8 +84,6 @@ impl Scene {
     fn keep_serving(&mut self, spec: &Spec, what: &str) {
         // From a VPC the spec wants: what it no longer lists may go.
         let wanted = |vpc: &_| spec.network.consumers.iter().any(|consumer| consumer.vpc_id == *vpc);
-        // What an update that failed has left is what was in force before.
-        let takes = |status: &Status| matches!(status, Status::Active | Status::Updating | Status::UpdateFailed(_));
         let has_clients = self.world.vpcs.iter().any(|one| takes(&one.status) && wanted(&one.of.1));
         let serves = self.world.serves() && has_clients;
         let must = self.serves && spec.state == State::Present;
