@@ -2,8 +2,9 @@
 //! rollout is halted.
 
 use espalier_domain::id::Generation;
-use espalier_domain::plan::Plan;
+use espalier_domain::plan::{BlockCode, Plan};
 use espalier_domain::rotation::phase::{Phase, phase};
+use espalier_domain::rotation::policy::Wave;
 use espalier_domain::rotation::rollout::Rollout;
 use espalier_domain::spec::Confirm;
 use espalier_domain::work::{DeliverItem, DeliveryAction, WorkItem};
@@ -163,4 +164,22 @@ fn a_renewal_by_age_that_its_canary_halts_lets_nobodys_leaf_run_out() {
         world.now += Duration::hours(6);
         converge(&mut world);
     }
+}
+
+/// What was proven on a target and is gone is put back: that is nothing new.
+#[test]
+fn a_halted_rollout_puts_back_what_was_proven() {
+    let mut world = World::new(3);
+    world.policy.wave = Wave::Targets(1);
+    converge(&mut world);
+    world.host(2).ill = Ill::CannotFetch;
+    world.acm = Some(acm("0b:02", START + Duration::days(198)));
+    let end = world.run();
+    assert!(end.blocks.iter().any(|block| block.code == BlockCode::Halted), "{end:?}");
+    assert_eq!(world.hosts[&instance(1)].serves, Some(Generation(2)));
+    world.host(1).serves = Some(Generation(1));
+    world.now += Duration::minutes(1);
+    world.look_since = Some(world.now);
+    world.run();
+    assert_eq!(world.hosts[&instance(1)].serves, Some(Generation(2)), "{}", world.trace);
 }
