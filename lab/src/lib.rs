@@ -19,6 +19,7 @@ pub mod leak;
 pub mod process;
 pub mod report;
 pub mod setup;
+pub mod simulate;
 pub mod ssm;
 pub mod story;
 pub mod target;

@@ -1,10 +1,12 @@
 //! `cargo lab`: Espalier's whole story on one machine, without root, containers or an AWS account.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum as _};
+use espalier_domain::failure::chain;
 use espalier_lab::chaos::Seeds;
+use espalier_lab::simulate::Simulate;
 use espalier_lab::story::{Options, Scenario, Server};
 use espalier_lab::ui::Ui;
 use espalier_lab::{story, target};
@@ -18,7 +20,7 @@ use espalier_lab::{story, target};
 #[command(name = "cargo lab", bin_name = "cargo lab", version)]
 struct Cli {
     #[command(subcommand)]
-    hidden: Option<Hidden>,
+    command: Option<Command>,
 
     /// End with one line of JSON on standard output (progress goes to standard error in any case)
     #[arg(long)]
@@ -93,7 +95,10 @@ fn choice(text: &str) -> Result<Choice, String> {
 }
 
 #[derive(Subcommand)]
-enum Hidden {
+enum Command {
+    /// Live a fleet's life on a virtual clock instead, thousands of times: the real rotation planner in a seeded world in
+    /// which everything goes wrong that can, its promises looked at after every step
+    Simulate(Simulate),
     /// The lab's own TLS server, started by the lab on each of its targets
     #[command(hide = true)]
     TargetServer {
@@ -117,14 +122,10 @@ fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> ExitCode {
     let ui = Ui::default();
-    if let Some(Hidden::TargetServer { config }) = cli.hidden {
-        return match target::serve_file(&config).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                ui.line(&format!("target server: {error}"));
-                ExitCode::FAILURE
-            }
-        };
+    match cli.command {
+        Some(Command::TargetServer { config }) => return serve(&config, &ui).await,
+        Some(Command::Simulate(simulate)) => return live(&simulate, &ui),
+        None => {}
     }
     let scenarios = scenarios(&cli);
     let options = Options {
@@ -145,6 +146,29 @@ async fn run(cli: Cli) -> ExitCode {
         print(&report.json());
     }
     if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn serve(config: &Path, ui: &Ui) -> ExitCode {
+    match target::serve_file(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            ui.line(&format!("target server: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn live(simulate: &Simulate, ui: &Ui) -> ExitCode {
+    match simulate.run() {
+        Ok(lives) => {
+            ui.line(&lives.told());
+            if lives.grief.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            ui.line(&chain(&error));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// What was asked for by name; else by its own option; else the recipe.

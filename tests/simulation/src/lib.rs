@@ -8,6 +8,7 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "most kinds of trouble concern few places")]
 
 mod dice;
+mod fleet;
 mod host;
 mod installing;
 mod ledger;
@@ -19,6 +20,7 @@ pub mod trouble;
 mod working;
 mod world;
 
+pub use fleet::{Fleet, NotSimulated};
 use oracle::Broken;
 use tally::Tally;
 use time::Duration;
@@ -42,13 +44,13 @@ pub struct Grief {
 ///
 /// # Errors
 /// A promise was broken.
-pub fn live(seed: u64, days: u32) -> Result<Tally, Box<Grief>> {
-    let mut world = World::new(seed, false);
+pub fn live(fleet: &Fleet, seed: u64, days: u32) -> Result<Tally, Box<Grief>> {
+    let mut world = World::new(fleet, seed, false);
     match world.whole_life(days) {
         Ok(()) => Ok(world.tally),
         Err(broken) => {
             // The same again, told this time.
-            let mut world = World::new(seed, true);
+            let mut world = World::new(fleet, seed, true);
             let _same = world.whole_life(days);
             Err(Box::new(Grief { seed, broken, story: world.story.unwrap_or_default() }))
         }
@@ -56,8 +58,8 @@ pub fn live(seed: u64, days: u32) -> Result<Tally, Box<Grief>> {
 }
 
 /// Lives a life and tells it.
-pub fn tell(seed: u64, days: u32) -> (Vec<String>, Result<(), Broken>) {
-    let mut world = World::new(seed, true);
+pub fn tell(fleet: &Fleet, seed: u64, days: u32) -> (Vec<String>, Result<(), Broken>) {
+    let mut world = World::new(fleet, seed, true);
     let result = world.whole_life(days);
     (world.story.unwrap_or_default(), result)
 }

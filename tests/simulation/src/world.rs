@@ -14,6 +14,7 @@ use time::macros::datetime;
 use time::{Duration, OffsetDateTime};
 
 use crate::dice::Dice;
+use crate::fleet::Fleet;
 use crate::host::Host;
 use crate::installing::Command;
 use crate::ledger::Ledger;
@@ -23,7 +24,7 @@ use crate::trouble::{self, Trouble};
 
 pub(crate) const START: OffsetDateTime = datetime!(2026-11-21 00:00 UTC);
 pub(crate) const SERVER: &str = "pay.example.com";
-const ACM: &str = "arn:aws:acm:eu-west-1:000000000000:certificate/61f50cd4-45b9-4259-b049-d0a53682fa4b";
+pub(crate) const ACM: &str = "arn:aws:acm:eu-west-1:000000000000:certificate/61f50cd4-45b9-4259-b049-d0a53682fa4b";
 
 /// Something that is to happen.
 #[derive(Debug, Clone)]
@@ -151,10 +152,13 @@ pub(crate) fn policy(dice: &mut Dice) -> Policy {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, story: bool) -> Self {
+    pub(crate) fn new(fleet: &Fleet, seed: u64, story: bool) -> Self {
         let mut dice = Dice::new(seed);
-        let policy = policy(&mut dice);
-        let hosts = 1 + dice.roll(5);
+        let drawn = (policy(&mut dice), 1 + dice.roll(5));
+        let (policy, hosts) = match fleet {
+            Fleet::Drawn => drawn,
+            Fleet::Given { policy, targets } => ((**policy).clone(), *targets),
+        };
         let id = |n: u32| InstanceId::parse(format!("i-{n:08x}")).expect("an instance id");
         let ledger = Ledger { authorities: vec![authority(1, START + Duration::days(1825))], ..Ledger::default() };
         let mut world = Self {
@@ -379,7 +383,7 @@ impl World {
         self.troubles = 0;
         self.gone_until = self.now;
         self.well_since = self.now;
-        self.policy.calendar.freezes.clear();
+        self.policy.calendar = Calendar::default();
         self.frozen.clear();
         for index in 0..self.hosts.len() {
             let (now, was_down) = (self.now, !self.hosts[index].runs);

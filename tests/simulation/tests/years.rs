@@ -12,9 +12,11 @@
 
 use std::sync::Mutex;
 
+use espalier_domain::rotation::policy::Policy;
+use espalier_domain::spec::{self, AllowedDomains};
 use espalier_simulation::tally::{FAULTS, PHASES, Tally};
 use espalier_simulation::trouble::Trouble;
-use espalier_simulation::{live, tell};
+use espalier_simulation::{Fleet, NotSimulated, live, tell};
 
 /// How many fleets a plain run lives.
 const WORLDS: u64 = 1_000;
@@ -35,7 +37,7 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn no_promise_is_broken_whatever_happens() {
     if let Some(seed) = number("ESPALIER_SEED") {
-        let (story, result) = tell(seed, DAYS);
+        let (story, result) = tell(&Fleet::Drawn, seed, DAYS);
         eprintln!("{}", story.join("\n"));
         assert_eq!(result, Ok(()), "seed {seed}");
         return;
@@ -47,7 +49,7 @@ fn no_promise_is_broken_whatever_happens() {
             let (tally, grief) = (&tally, &grief);
             scope.spawn(move || {
                 for seed in (1..=worlds).filter(|seed| seed % 2 == lane) {
-                    match live(seed, DAYS) {
+                    match live(&Fleet::Drawn, seed, DAYS) {
                         Ok(met) => tally.lock().unwrap().add(&met),
                         Err(found) => grief.lock().unwrap().push(found),
                     }
@@ -81,9 +83,24 @@ fn no_promise_is_broken_whatever_happens() {
 /// One fleet for long: what adds up over the years would be seen here.
 #[test]
 fn a_fleet_lives_for_two_years() {
-    let tally = live(2026, 2 * 365).unwrap_or_else(|grief| panic!("{:?}", grief.broken));
+    let tally = live(&Fleet::Drawn, 2026, 2 * 365).unwrap_or_else(|grief| panic!("{:?}", grief.broken));
     eprintln!("two years: {} plans, {} leaves, {} commands", tally.plans, tally.leaves, tally.commands);
     assert!(tally.leaves > 30);
+}
+
+/// The recipe's own policy, on a fleet of six.
+#[test]
+fn the_recipes_policy_keeps_its_promises() {
+    let recipe = include_str!("../../../examples/recipe.json");
+    let allowed = AllowedDomains::parse("example.com").unwrap();
+    let policy = Policy::from_spec(&spec::parse(recipe, &allowed).unwrap(), &allowed);
+    assert_eq!(Fleet::given(policy.clone(), 0).unwrap_err(), NotSimulated::Targets(0));
+    let observing = Policy { observes: true, ..policy.clone() };
+    assert_eq!(Fleet::given(observing, 6).unwrap_err(), NotSimulated::Observes);
+    let fleet = Fleet::given(policy, 6).unwrap();
+    for seed in 1..=20 {
+        live(&fleet, seed, DAYS).unwrap_or_else(|grief| panic!("seed {seed}: {:?}", grief.broken));
+    }
 }
 
 /// Nothing that can be met is missing.

@@ -1,0 +1,224 @@
+//! `cargo lab simulate`: a fleet's life on a virtual clock, as often as somebody likes, also under a spec of their own.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use clap::Args;
+use espalier_domain::rotation::policy::Policy;
+use espalier_domain::spec::{self, AllowedDomains, SpecErrors};
+use espalier_simulation::tally::Tally;
+use espalier_simulation::{Fleet, Grief, NotSimulated, live};
+
+/// So much of a life that came to grief is told.
+const TOLD: usize = 60;
+
+/// What is simulated.
+#[derive(Debug, Args)]
+pub struct Simulate {
+    /// How many lives, from the first seed on
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    seeds: u64,
+
+    /// The first seed: a life is its seed
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    first: u64,
+
+    /// How long each life is, in days
+    #[arg(long, value_name = "DAYS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=3_650))]
+    days: u32,
+
+    /// The policy of this spec, in place of one that the seed draws
+    #[arg(long, value_name = "FILE", requires = "allowed_domains")]
+    spec: Option<PathBuf>,
+
+    /// How many targets the spec's fleet has
+    #[arg(long, value_name = "N", default_value_t = 6, requires = "spec")]
+    targets: u32,
+
+    /// The control plane's AllowedDomains, separated by commas
+    #[arg(long, env = "ESPALIER_ALLOWED_DOMAINS", value_parser = AllowedDomains::parse)]
+    allowed_domains: Option<AllowedDomains>,
+}
+
+/// Why nothing was simulated.
+#[derive(Debug, thiserror::Error)]
+pub enum SimulateError {
+    /// The file cannot be read.
+    #[error("{} cannot be read", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is no spec.
+    #[error("{} is no spec: {}", path.display(), listed(.mistakes))]
+    Spec {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        mistakes: SpecErrors,
+    },
+    /// It is one that the simulation does not know.
+    #[error("{}", path.display())]
+    Unknown {
+        /// Which.
+        path: PathBuf,
+        /// What of it.
+        #[source]
+        source: NotSimulated,
+    },
+}
+
+fn listed(mistakes: &SpecErrors) -> String {
+    mistakes.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Lives {
+    /// What was met in lives that ended well.
+    pub tally: Tally,
+    /// The first life that did not.
+    pub grief: Option<Box<Grief>>,
+    count: u64,
+    days: u32,
+    seconds: f64,
+}
+
+impl Simulate {
+    /// Lives the lives, on every core.
+    ///
+    /// # Errors
+    /// The spec cannot be read, or not be simulated.
+    pub fn run(&self) -> Result<Lives, SimulateError> {
+        let fleet = self.fleet()?;
+        let begun = Instant::now();
+        let (next, end) = (AtomicU64::new(self.first), self.first.saturating_add(self.seeds));
+        let (tally, grief) = (Mutex::new(Tally::default()), Mutex::new(None::<Box<Grief>>));
+        let lived = AtomicU64::new(0);
+        thread::scope(|scope| {
+            for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+                scope.spawn(|| {
+                    loop {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= end || held(&grief).is_some() {
+                            return;
+                        }
+                        match live(&fleet, seed, self.days) {
+                            Ok(met) => held(&tally).add(&met),
+                            Err(found) => {
+                                let mut first = held(&grief);
+                                if first.as_ref().is_none_or(|one| found.seed < one.seed) {
+                                    *first = Some(found);
+                                }
+                            }
+                        }
+                        lived.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        let (tally, grief) = (std::mem::take(&mut *held(&tally)), held(&grief).take());
+        let seconds = begun.elapsed().as_secs_f64();
+        Ok(Lives { tally, grief, count: lived.into_inner(), days: self.days, seconds })
+    }
+
+    fn fleet(&self) -> Result<Fleet, SimulateError> {
+        let (Some(path), Some(allowed)) = (&self.spec, &self.allowed_domains) else { return Ok(Fleet::Drawn) };
+        let policy = read(path, allowed)?;
+        Fleet::given(policy, self.targets).map_err(|source| SimulateError::Unknown { path: path.clone(), source })
+    }
+}
+
+fn held<T>(lock: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn read(path: &Path, allowed: &AllowedDomains) -> Result<Policy, SimulateError> {
+    let text = fs::read_to_string(path).map_err(|source| SimulateError::File { path: path.to_owned(), source })?;
+    let spec =
+        spec::parse(&text, allowed).map_err(|mistakes| SimulateError::Spec { path: path.to_owned(), mistakes })?;
+    Ok(Policy::from_spec(&spec, allowed))
+}
+
+impl Lives {
+    /// For a person.
+    pub fn told(&self) -> String {
+        let mut text = String::new();
+        if let Some(grief) = &self.grief {
+            let last = grief.story.len().saturating_sub(TOLD);
+            for line in &grief.story[last..] {
+                let _infallible = writeln!(text, "{line}");
+            }
+            let (seed, broken) = (grief.seed, &grief.broken);
+            let _infallible = write!(
+                text,
+                "\n✗ seed {seed}: {}: {}\n  `--seeds 1 --first {seed}` with the same options lives it again",
+                broken.promise, broken.what
+            );
+            return text;
+        }
+        let Tally { plans, leaves, commands, hours, troubles, .. } = &self.tally;
+        let met: u32 = troubles.values().sum();
+        let _infallible = write!(
+            text,
+            "✓ {} lives of {} days, {:.0} years in {:.1} s: {plans} plans, {leaves} leaves, {commands} commands\n  \
+             {met} misfortunes of {} kinds, and no promise was broken",
+            self.count,
+            self.days,
+            f64::from(u32::try_from(*hours).unwrap_or(u32::MAX)) / 8_766.0,
+            self.seconds,
+            troubles.len(),
+        );
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECIPE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/recipe.json");
+
+    fn simulate(spec: Option<&str>, targets: u32) -> Simulate {
+        let allowed_domains = AllowedDomains::parse("example.com").ok();
+        Simulate { seeds: 6, first: 1, days: 2, spec: spec.map(PathBuf::from), targets, allowed_domains }
+    }
+
+    #[test]
+    fn lives_are_counted_and_told() {
+        for spec in [None, Some(RECIPE)] {
+            let lives = simulate(spec, 4).run().unwrap();
+            assert!(lives.grief.is_none() && lives.tally.plans > 0);
+            assert!(lives.told().contains("6 lives of 2 days"), "{}", lives.told());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_simulated_is_refused_with_its_reason() {
+        let chain = |error: SimulateError| {
+            format!("{error} {}", std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default())
+        };
+        assert!(chain(simulate(Some("nowhere.json"), 4).run().unwrap_err()).contains("cannot be read"));
+        assert!(chain(simulate(Some(RECIPE), 0).run().unwrap_err()).contains("1 to 200"));
+        let acm = RECIPE.replace("recipe.json", "acm.json");
+        assert!(chain(simulate(Some(&acm), 4).run().unwrap_err()).contains("ACM"));
+    }
+
+    #[test]
+    fn a_life_that_came_to_grief_says_how_to_live_it_again() {
+        let broken = espalier_simulation::oracle::Broken { promise: "never backwards", what: "i-1".into() };
+        let grief = Grief { seed: 7, broken, story: vec!["it began".into()] };
+        let lives = Lives { tally: Tally::default(), grief: Some(Box::new(grief)), count: 1, days: 8, seconds: 0.1 };
+        let told = lives.told();
+        assert!(told.contains("it began") && told.contains("--first 7"), "{told}");
+    }
+}
