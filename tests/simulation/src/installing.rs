@@ -213,9 +213,10 @@ impl World {
         let Some(generation) = self.commands.get(&command).map(|command| command.generation) else { return };
         let fingerprint = self.ledger.generation(generation).map_or("", |record| record.fingerprint.as_str());
         let line = format!(
-            "{{\"espalier\":1,\"code\":\"{}\",\"stack\":\"payments\",\"generation\":{generation},\
+            "{{\"espalier\":1,\"code\":\"{}\",\"stack\":\"{}\",\"generation\":{generation},\
              \"fingerprint\":\"{fingerprint}\",\"serial\":\"0\",\"detail\":\"\"}}\n",
-            code.as_str()
+            code.as_str(),
+            self.policy.stack
         );
         let babbles = self.hosts[index].ill == Ill::Babbles;
         let output = if babbles { format!("{line}and then some\n") } else { line };
