@@ -42,7 +42,14 @@ ARNS = {
     "AWS::SQS::Queue": "arn:aws:sqs:eu-west-1:123456789012:queue",
     "AWS::Serverless::Function": "arn:aws:lambda:eu-west-1:123456789012:function:x",
 }
-PARAMETERS = {"HostedZoneArns": ["arn:aws:route53:::hostedzone/Z0000000000000"], "AuthoritySecretName": "espalier-authority"}
+ZONES = ["arn:aws:route53:::hostedzone/Z0000000000000"]
+PARAMETERS = {
+    "HostedZoneArns": ZONES,
+    "ValidationZoneArns": ZONES,
+    "AuthoritySecretName": "espalier-authority",
+    "CertificateRegion": "eu-central-1",
+    "ControlPlaneRegion": "eu-west-1",
+}
 
 
 def main(paths):
@@ -71,9 +78,10 @@ def checkov(path):
         yield f"checkov said nothing: {answer.stderr[-400:]}"
         return
     report = json.loads(answer.stdout)
-    if not report.get("results", {}).get("passed_checks") and not report.get("summary", {}).get("passed"):
-        yield "checkov passed nothing: it did not read the template"
-    for one in report["results"]["failed_checks"]:
+    # Without a resource that it has a check for, it prints the summary alone.
+    if report.get("summary", report)["parsing_errors"]:
+        yield "checkov cannot read it"
+    for one in report.get("results", {}).get("failed_checks", []):
         yield f"checkov {one['check_id']} {one['resource']}: {one['check_name']}"
 
 
@@ -98,7 +106,7 @@ def policies(template, excused):
 
 
 def value(template, node):
-    """The node with references put in their place."""
+    """The node with references put in their place, and with everything that is optional."""
     if isinstance(node, list):
         return [value(template, one) for one in node]
     if not isinstance(node, dict):
@@ -109,6 +117,8 @@ def value(template, node):
             return KNOWN.get(inner) or PARAMETERS.get(inner) or attribute(template, inner)
         if key == "Fn::GetAtt":
             return attribute(template, inner if isinstance(inner, str) else inner[0])
+        if key == "Fn::If":
+            return value(template, inner[1])
         if key == "Fn::Sub":
             return re.sub(r"\$\{(.*?)\}", lambda match: substituted(template, match[1]), inner)
     return {key: value(template, inner) for key, inner in node.items()}
