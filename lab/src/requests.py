@@ -53,7 +53,16 @@ class Api:
                 path = re.sub(r"\{(\w+)\+?\}", wildcard, template.rstrip("/"))
                 # What the query has to say for it to be this operation: S3 tells many apart so.
                 fixed = dict(parse_qsl(fixed, keep_blank_values=True))
-                self.routes.append((operation, http["method"], re.compile(path + "/?"), fixed))
+                demanded = self.demanded(operation)
+                self.routes.append((operation, http["method"], re.compile(path + "/?"), fixed, demanded))
+
+    def demanded(self, operation):
+        """What has to stand in its query or in a header: by this alone S3 tells a part of an upload, or a copy, from a whole one.
+        Headers are not looked at: who needs one comes last."""
+        shape = self.model.operation_model(operation).input_shape
+        required = shape.required_members if shape else ()
+        members = (shape.members[name].serialization | {"member": name} for name in required)
+        return {one.get("name", one["member"]) for one in members if one.get("location") in ("querystring", "header")}
 
     def read(self, request):
         """The operation, the input as the model describes it, and what the model does not know."""
@@ -71,14 +80,16 @@ class Api:
         path, _, query = request["path"].partition("?")
         query = parse_qsl(query, keep_blank_values=True)
         found = []
-        for name, method, route, fixed in self.routes:
+        for name, method, route, fixed, demanded in self.routes:
             match = route.fullmatch(path) if method == request["method"] else None
             if match and fixed.items() <= dict(query).items():
-                found.append((name, match, fixed))
+                lacking = demanded - dict(query).keys()
+                words = len(fixed) + len(demanded - lacking)
+                found.append(((-words, len(lacking), len(match.groupdict())), name, match, fixed))
         if not found:
             raise KeyError(f"no operation for {request['method']}")
-        # The one with the most fixed words, in its query and in its path.
-        name, match, fixed = min(found, key=lambda one: (-len(one[2]), len(one[1].groupdict())))
+        # The one with the most words, in its query and in its path, and with the fewest that are missing.
+        _, name, match, fixed = min(found, key=lambda one: one[0])
         operation = self.model.operation_model(name)
         shape, value, unknown = operation.input_shape, {}, []
         places = {}
