@@ -4,16 +4,13 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::Instant;
 
 use clap::Args;
 use espalier_domain::rotation::policy::Policy;
 use espalier_domain::spec::{self, AllowedDomains, SpecErrors};
 use espalier_simulation::tally::Tally;
-use espalier_simulation::{Fleet, Grief, NotSimulated, live};
+use espalier_simulation::{Fleet, Grief, Lives, NotSimulated, live_all};
 
 /// So much of a life that came to grief is told.
 const TOLD: usize = 60;
@@ -83,11 +80,11 @@ fn listed(mistakes: &SpecErrors) -> String {
 
 /// What came of it.
 #[derive(Debug)]
-pub struct Lives {
+pub struct Outcome {
     /// What was met in lives that ended well.
     pub tally: Tally,
     /// The first life that did not.
-    pub grief: Option<Box<Grief>>,
+    pub grief: Option<Grief>,
     count: u64,
     days: u32,
     seconds: f64,
@@ -98,37 +95,13 @@ impl Simulate {
     ///
     /// # Errors
     /// The spec cannot be read, or not be simulated.
-    pub fn run(&self) -> Result<Lives, SimulateError> {
+    pub fn run(&self) -> Result<Outcome, SimulateError> {
         let fleet = self.fleet()?;
         let begun = Instant::now();
-        let (next, end) = (AtomicU64::new(self.first), self.first.saturating_add(self.seeds));
-        let (tally, grief) = (Mutex::new(Tally::default()), Mutex::new(None::<Box<Grief>>));
-        let lived = AtomicU64::new(0);
-        thread::scope(|scope| {
-            for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-                scope.spawn(|| {
-                    loop {
-                        let seed = next.fetch_add(1, Ordering::Relaxed);
-                        if seed >= end || held(&grief).is_some() {
-                            return;
-                        }
-                        match live(&fleet, seed, self.days) {
-                            Ok(met) => held(&tally).add(&met),
-                            Err(found) => {
-                                let mut first = held(&grief);
-                                if first.as_ref().is_none_or(|one| found.seed < one.seed) {
-                                    *first = Some(found);
-                                }
-                            }
-                        }
-                        lived.fetch_add(1, Ordering::Relaxed);
-                    }
-                });
-            }
-        });
-        let (tally, grief) = (std::mem::take(&mut *held(&tally)), held(&grief).take());
-        let seconds = begun.elapsed().as_secs_f64();
-        Ok(Lives { tally, grief, count: lived.into_inner(), days: self.days, seconds })
+        let seeds = self.first..self.first.saturating_add(self.seeds);
+        let Lives { tally, grief, count } = live_all(&fleet, seeds, self.days, 1);
+        let grief = grief.into_iter().next();
+        Ok(Outcome { tally, grief, count, days: self.days, seconds: begun.elapsed().as_secs_f64() })
     }
 
     fn fleet(&self) -> Result<Fleet, SimulateError> {
@@ -138,10 +111,6 @@ impl Simulate {
     }
 }
 
-fn held<T>(lock: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
 fn read(path: &Path, allowed: &AllowedDomains) -> Result<Policy, SimulateError> {
     let text = fs::read_to_string(path).map_err(|source| SimulateError::File { path: path.to_owned(), source })?;
     let spec =
@@ -149,7 +118,7 @@ fn read(path: &Path, allowed: &AllowedDomains) -> Result<Policy, SimulateError> 
     Ok(Policy::from_spec(&spec, allowed))
 }
 
-impl Lives {
+impl Outcome {
     /// For a person.
     pub fn told(&self) -> String {
         let mut text = String::new();
@@ -217,7 +186,7 @@ mod tests {
     fn a_life_that_came_to_grief_says_how_to_live_it_again() {
         let broken = espalier_simulation::oracle::Broken { promise: "never backwards", what: "i-1".into() };
         let grief = Grief { seed: 7, broken, story: vec!["it began".into()] };
-        let lives = Lives { tally: Tally::default(), grief: Some(Box::new(grief)), count: 1, days: 8, seconds: 0.1 };
+        let lives = Outcome { tally: Tally::default(), grief: Some(grief), count: 1, days: 8, seconds: 0.1 };
         let told = lives.told();
         assert!(told.contains("it began") && told.contains("--first 7"), "{told}");
     }

@@ -53,14 +53,14 @@ PARAMETERS = {
 
 
 def main(paths):
-    problems = list(guard_can_fail())
+    problems = [*guard_can_fail(), *checkov(paths)]
     excused = set()
     for path in paths:
         template, matches = cfnlint.decode.decode(path)
         if matches:
             problems.append(f"{path}: {matches}")
             continue
-        problems += [f"{path}: {finding}" for finding in (*checkov(path), *policies(template, excused), *broken_rules(template))]
+        problems += [f"{path}: {finding}" for finding in (*policies(template, excused), *broken_rules(template))]
     problems += [f"excuse without a finding: {EXCUSED[one][:3]}" for one in range(len(EXCUSED)) if one not in excused]
     for problem in problems:
         print(problem)
@@ -71,8 +71,8 @@ def main(paths):
 # ------------------------------------------------------------------------------------------------------- checkov --
 
 
-def checkov(path):
-    command = ["checkov", "-f", path, "--framework", "cloudformation", "--skip-download", "--quiet", "-o", "json"]
+def checkov(paths):
+    command = ["checkov", "-f", *paths, "--framework", "cloudformation", "--skip-download", "--quiet", "-o", "json"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if not answer.stdout.strip():
         yield f"checkov said nothing: {answer.stderr[-400:]}"
@@ -80,9 +80,9 @@ def checkov(path):
     report = json.loads(answer.stdout)
     # Without a resource that it has a check for, it prints the summary alone.
     if report.get("summary", report)["parsing_errors"]:
-        yield "checkov cannot read it"
+        yield f"checkov cannot read one of {paths}"
     for one in report.get("results", {}).get("failed_checks", []):
-        yield f"checkov {one['check_id']} {one['resource']}: {one['check_name']}"
+        yield f"{one['file_path']}: checkov {one['check_id']} {one['resource']}: {one['check_name']}"
 
 
 # ---------------------------------------------------------------------------------------------------- parliament --

@@ -20,6 +20,11 @@ pub mod trouble;
 mod working;
 mod world;
 
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
 pub use fleet::{Fleet, NotSimulated};
 use oracle::Broken;
 use tally::Tally;
@@ -55,6 +60,45 @@ pub fn live(fleet: &Fleet, seed: u64, days: u32) -> Result<Tally, Box<Grief>> {
             Err(Box::new(Grief { seed, broken, story: world.story.unwrap_or_default() }))
         }
     }
+}
+
+/// What many lives came to.
+#[derive(Debug, Default)]
+pub struct Lives {
+    /// What was met in those that ended well.
+    pub tally: Tally,
+    /// Those that did not, by their seeds.
+    pub grief: Vec<Grief>,
+    /// How many were lived.
+    pub count: u64,
+}
+
+/// Lives a life for each seed, on every core, until so many have come to grief.
+pub fn live_all(fleet: &Fleet, seeds: Range<u64>, days: u32, most: usize) -> Lives {
+    let (next, all) = (AtomicU64::new(seeds.start), Mutex::new(Lives::default()));
+    let lives = || all.lock().unwrap_or_else(PoisonError::into_inner);
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end || lives().grief.len() >= most {
+                        return;
+                    }
+                    let lived = live(fleet, seed, days);
+                    let mut lives = lives();
+                    lives.count += 1;
+                    match lived {
+                        Ok(met) => lives.tally.add(&met),
+                        Err(found) => lives.grief.push(*found),
+                    }
+                }
+            });
+        }
+    });
+    let mut lives = all.into_inner().unwrap_or_else(PoisonError::into_inner);
+    lives.grief.sort_by_key(|grief| grief.seed);
+    lives
 }
 
 /// Lives a life and tells it.

@@ -10,13 +10,11 @@
 )]
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "the seed comes from the environment")]
 
-use std::sync::Mutex;
-
 use espalier_domain::rotation::policy::Policy;
 use espalier_domain::spec::{self, AllowedDomains};
 use espalier_simulation::tally::{FAULTS, PHASES, Tally};
 use espalier_simulation::trouble::Trouble;
-use espalier_simulation::{Fleet, NotSimulated, live, tell};
+use espalier_simulation::{Fleet, Lives, NotSimulated, live, live_all, tell};
 
 /// How many fleets a plain run lives.
 const WORLDS: u64 = 1_000;
@@ -43,25 +41,7 @@ fn no_promise_is_broken_whatever_happens() {
         return;
     }
     let worlds = number("ESPALIER_WORLDS").unwrap_or(WORLDS);
-    let (tally, grief) = (Mutex::new(Tally::default()), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for lane in 0..2 {
-            let (tally, grief) = (&tally, &grief);
-            scope.spawn(move || {
-                for seed in (1..=worlds).filter(|seed| seed % 2 == lane) {
-                    match live(&Fleet::Drawn, seed, DAYS) {
-                        Ok(met) => tally.lock().unwrap().add(&met),
-                        Err(found) => grief.lock().unwrap().push(found),
-                    }
-                    if grief.lock().unwrap().len() > SHOWN {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    let mut grief = grief.into_inner().unwrap();
-    grief.sort_by_key(|grief| grief.seed);
+    let Lives { tally, grief, .. } = live_all(&Fleet::Drawn, 1..worlds + 1, DAYS, SHOWN + 1);
     for one in &grief {
         eprintln!("seed {}: {}", one.seed, one.broken.promise);
     }
@@ -73,7 +53,6 @@ fn no_promise_is_broken_whatever_happens() {
             first.broken.promise, first.broken.what
         );
     }
-    let tally = tally.into_inner().unwrap();
     eprintln!("{tally:?}");
     if worlds >= WORLDS {
         complete(&tally);

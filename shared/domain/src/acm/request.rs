@@ -20,8 +20,9 @@ use crate::token::short_hash;
 /// How long until ACM has made up its validation records: "several seconds" (API reference, `RequestCertificate`).
 const RECORDS_POLL_S: u32 = 2;
 
-/// When to look again for a certificate whose records are there. ACM's own event brings it sooner.
-const ISSUANCE_POLL_S: u32 = 300;
+/// When to look again, in seconds, for a certificate whose records are there: ACM takes minutes, and says so by an event.
+/// Longer than an execution of the rotation waits.
+pub const ISSUANCE_POLL_S: u32 = 300;
 
 /// What is wanted of ACM.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 
 use time::OffsetDateTime;
 
+use crate::acm::request::ISSUANCE_POLL_S;
 use crate::acm::{Act, Meaning};
 use crate::id::{InstanceId, Scope};
 use crate::plan::{BlockCode, Plan};
@@ -19,7 +20,7 @@ use crate::rotation::evidence::{Evidence, TargetEvidence};
 use crate::rotation::hold::{Hold, may_mint_later};
 use crate::rotation::membership;
 use crate::rotation::phase::{self, Phase, is_short, phase};
-use crate::rotation::policy::{ARRIVAL_POLL_S, COMMAND_POLL_S, LOOK_AGAIN, REQUEST_POLL_S, REVERIFY};
+use crate::rotation::policy::{ARRIVAL_POLL_S, COMMAND_POLL_S, LOOK_AGAIN, REVERIFY};
 use crate::rotation::rollout::{Rollout, renew_at};
 use crate::work::{DeliveryAction, ExportItem, MintItem, PAGE, Through, VerifyItem, VerifyTarget, WorkItem};
 
@@ -53,7 +54,7 @@ pub fn plan(evidence: &Evidence) -> Plan<WorkItem> {
     let minting = mint(&mut plan, &rollout, &looks, acm.as_ref(), halted, hold.as_ref());
     if let Some(acm) = acm {
         if acm.act == Act::Await {
-            plan.wait("the certificate that was requested of ACM", REQUEST_POLL_S);
+            plan.wait("the certificate that was requested of ACM", ISSUANCE_POLL_S);
         }
         plan.blocks.extend(acm.tell);
     }

@@ -213,10 +213,6 @@ pub const REVERIFY: Duration = Duration::hours(6);
 /// How soon to look at commands on their way.
 pub const COMMAND_POLL_S: u32 = 2;
 
-/// When to look whether a certificate that was requested is issued, in seconds: ACM takes minutes after its validation
-/// records are there, and says so by an event. Longer than an execution waits.
-pub const REQUEST_POLL_S: u32 = 300;
-
 /// How long an instance that was just started may take until its agent has registered.
 pub const ARRIVAL: Duration = Duration::minutes(10);
 

@@ -108,23 +108,29 @@ fn hand_out(
         let key = (candidate.attempt, candidate.because, confirmed);
         commands.entry(key).or_default().push(candidate.target.target.clone());
     }
-    for ((attempt, because, confirmed), mut targets) in commands {
-        targets.sort();
-        for page in targets.chunks(PAGE) {
-            let item = DeliverItem {
-                stack: policy.stack.clone(),
-                epoch: evidence.epoch_number(),
-                action: DeliveryAction::Install,
-                scope: newest.scope.clone(),
-                generation: newest.generation,
-                targets: page.to_vec(),
-                attempt,
-                window_s: window,
-                confirm_s: if confirmed { policy.confirm_s } else { 0 },
-                margin_hours: if confirmed { policy.safety_margin_hours } else { 0 },
-            };
-            plan.step(WorkItem::Deliver(item), format!("{stage}; {because}"));
-        }
+    for ((attempt, because, confirmed), targets) in commands {
+        let item = DeliverItem {
+            stack: policy.stack.clone(),
+            epoch: evidence.epoch_number(),
+            action: DeliveryAction::Install,
+            scope: newest.scope.clone(),
+            generation: newest.generation,
+            targets,
+            attempt,
+            window_s: window,
+            confirm_s: if confirmed { policy.confirm_s } else { 0 },
+            margin_hours: if confirmed { policy.safety_margin_hours } else { 0 },
+        };
+        by_the_page(plan, item, &format!("{stage}; {because}"));
+    }
+}
+
+/// A step for each page of the item's targets.
+fn by_the_page(plan: &mut Plan<WorkItem>, mut item: DeliverItem, because: &str) {
+    let mut targets = std::mem::take(&mut item.targets);
+    targets.sort();
+    for page in targets.chunks(PAGE) {
+        plan.step(WorkItem::Deliver(DeliverItem { targets: page.to_vec(), ..item.clone() }), because);
     }
 }
 
@@ -138,23 +144,20 @@ pub(super) fn confirm(plan: &mut Plan<WorkItem>, evidence: &Evidence, newest: &G
             commands.entry((generation, attempt)).or_default().push(look.target.target.clone());
         }
     }
-    for ((generation, attempt), mut targets) in commands {
-        targets.sort();
-        for page in targets.chunks(PAGE) {
-            let item = DeliverItem {
-                stack: evidence.policy.stack.clone(),
-                epoch: evidence.epoch_number(),
-                action: DeliveryAction::Confirm,
-                scope: newest.scope.clone(),
-                generation,
-                targets: page.to_vec(),
-                attempt,
-                window_s: 0,
-                confirm_s: 0,
-                margin_hours: 0,
-            };
-            plan.step(WorkItem::Deliver(item), "it was seen, and is to stay");
-        }
+    for ((generation, attempt), targets) in commands {
+        let item = DeliverItem {
+            stack: evidence.policy.stack.clone(),
+            epoch: evidence.epoch_number(),
+            action: DeliveryAction::Confirm,
+            scope: newest.scope.clone(),
+            generation,
+            targets,
+            attempt,
+            window_s: 0,
+            confirm_s: 0,
+            margin_hours: 0,
+        };
+        by_the_page(plan, item, "it was seen, and is to stay");
     }
 }
 
