@@ -23,9 +23,9 @@ const WINDOW: Duration = Duration::from_millis(100);
 /// How often a host's announcements are looked for.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Connections kept under way around a reload, for each client: with eight clients that is 192, so that every queue of the
-/// server holds some, and about two hundred are begun within the window by a machine that is busy with other things, too.
-const PRESSING: usize = 24;
+/// Connections kept under way around a reload, for each client: with eight clients that is 208, all begun within the window,
+/// so that every queue of the server holds some.
+const PRESSING: usize = 26;
 
 /// A crowd waits for itself: this long, before what is only slow counts as failed.
 const CROWDED: Duration = Duration::from_secs(20);

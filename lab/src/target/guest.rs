@@ -52,8 +52,8 @@ impl Guest {
         let listen = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let host_conf = home.join("host.conf");
         let guest = Self { listen, host_conf, certificates, server: None, home };
-        // A little before a reload, so that the lab's clients are at full speed when it comes, and when it comes.
-        let soon_and_now = "echo \"soon $(date +%s%N)\" >>reloads\nsleep 0.1\necho \"now $(date +%s%N)\" >>reloads\n";
+        // A little before a reload, and when it comes: in between the crowd begins, so that its first connections are around it.
+        let soon_and_now = "echo \"soon $(date +%s%N)\" >>reloads\nsleep 0.05\necho \"now $(date +%s%N)\" >>reloads\n";
         script(&guest.announce(), &format!("cd '{}'\n{soon_and_now}", guest.home.display()))?;
         match kind {
             Kind::Lab => guest.lab(identity, stack),

@@ -11,17 +11,18 @@ impl Guest {
     pub(super) fn haproxy(self, identity: &str, stack: &str) -> io::Result<Self> {
         installed(HAPROXY, "haproxy")?;
         fs::write(self.home.join("haproxy.cfg"), self.haproxy_configuration(identity, stack))?;
-        let start = kept(&format!("{HAPROXY} -W -p haproxy.pid -f haproxy.cfg"));
+        let start = format!(": >started\n{}", kept(&format!("{HAPROXY} -W -p haproxy.pid -f haproxy.cfg")));
         let announce = self.announce().display().to_string();
         self.restarted_by("haproxy.pid", &start)?;
         // A master whose new configuration is bad lives on with its old worker. One that is starting its next worker has
-        // emptied its file and not yet written it again (systemd need not ask the file, so this is ours to wait for).
+        // removed its file and not yet written it again (systemd need not ask the file, so this is ours to wait for): a
+        // second master would share the port, and answer with what it was started with for good.
         let control = self.control(&format!(
             "-c) exec {HAPROXY} -c -q -f haproxy.cfg ;;\n\
              reload)\n\
              pid='' tries=0\n\
-             while [ -e haproxy.pid ] && [ -z \"$pid\" ] && [ $tries -lt 50 ]; do\n\
-             pid=$(head -n 1 haproxy.pid 2>/dev/null)\n\
+             while [ -e started ] && [ -z \"$pid\" ] && [ $tries -lt 50 ]; do\n\
+             pid=$(head -n 1 haproxy.pid 2>/dev/null) || true\n\
              [ -n \"$pid\" ] || sleep 0.1\ntries=$((tries + 1))\ndone\n\
              if [ -n \"$pid\" ] && kill -0 \"$pid\" 2>/dev/null; then\n\
              '{announce}'\nexec kill -USR2 \"$pid\"\nfi\n\
