@@ -6,6 +6,7 @@ use comfy_table::{Table, presets};
 use espalier_domain::id::StackName;
 use espalier_domain::plan::{Outcome, OutcomeKind};
 use espalier_domain::rotation::status::{Leaf, Progress, Status, TargetStatus};
+use espalier_domain::spoken::{ago, count, ends, span};
 use time::{Duration, OffsetDateTime};
 
 use crate::answer::Answer;
@@ -129,7 +130,7 @@ pub(crate) fn check(stack: &StackName, answer: &Answer, min_slack: u32) -> Strin
     if answer.outcome.blocks.is_empty() {
         let least = answer.forecast.as_ref().and_then(|forecast| forecast.min_slack_s);
         let least = least.map(|seconds| format!(": {}", span(Duration::seconds(seconds)))).unwrap_or_default();
-        return format!("{stack}: at least {} of slack{least}\n", count_days(min_slack));
+        return format!("{stack}: at least {} of slack{least}\n", count(min_slack as usize, "day"));
     }
     let lines: Vec<String> = answer.outcome.blocks.iter().map(|block| format!("{stack}: {block}\n")).collect();
     lines.concat()
@@ -154,35 +155,4 @@ pub(crate) fn diagnosis(answer: &Answer) -> String {
         text.push_str(&format!("  {note}\n"));
     }
     text
-}
-
-fn ends(at: OffsetDateTime, now: OffsetDateTime) -> String {
-    if at > now { format!("ends in {}", span(at - now)) } else { format!("ended {}", ago(at, now)) }
-}
-
-fn ago(at: OffsetDateTime, now: OffsetDateTime) -> String {
-    // Another machine's clock may be ahead of ours.
-    format!("{} ago", span((now - at).max(Duration::ZERO)))
-}
-
-/// The two largest units that matter.
-fn span(span: Duration) -> String {
-    let sign = if span.is_negative() { "-" } else { "" };
-    let seconds = span.whole_seconds().unsigned_abs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-    let text = match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, _) => format!("{minutes} min"),
-        (0, ..) => format!("{hours} h {minutes} min"),
-        _ => format!("{days} d {hours} h"),
-    };
-    format!("{sign}{text}")
-}
-
-fn count(number: usize, thing: &str) -> String {
-    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
-}
-
-fn count_days(days: u32) -> String {
-    format!("{days} day{}", if days == 1 { "" } else { "s" })
 }

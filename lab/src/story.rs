@@ -330,7 +330,7 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
         Some(directory) => directory.clone(),
         None => setup::build(&workspace, &[ours, &[setup::COMMAND]].concat(), &phase).await?,
     };
-    phase.done(if sam.is_some() { "left to `sam build`" } else { "six Lambda binaries built, and the command" });
+    phase.done(if sam.is_some() { "left to `sam build`" } else { "the Lambda binaries built, and the command" });
 
     let phase = ui.phase("world");
     let mut world = World::start(options, tools).await?;

@@ -17,8 +17,8 @@ use time::OffsetDateTime;
 use crate::answer::{self, Reader};
 use crate::concern::{self, Concern, Filter};
 use crate::forecast::{Answer, Forecast};
-use crate::gather::{Hands, Look, Sources};
 use crate::{start, unused};
+use espalier_aws::evidence::{Hands, Look, Sources};
 
 /// Answers a hint. One stack's failure keeps no other from being looked at; the first failure is the answer, so that
 /// the hint is delivered again.

@@ -7,23 +7,17 @@
 mod answer;
 mod concern;
 mod forecast;
-mod gather;
 mod hint;
 mod pass;
 mod start;
 mod unused;
 
-use espalier_aws::acm::Certificates;
-use espalier_aws::command::Commands;
-use espalier_aws::inventory::Inventory;
-use espalier_aws::ledger::Ledger;
-use espalier_aws::specs::Specs;
+use espalier_aws::evidence::Sources;
 use espalier_aws::states::StateMachine;
 use espalier_domain::spec::AllowedDomains;
 use espalier_edge::{EdgeError, Env, Function, Invocation, Trigger, serve};
 
 use forecast::Answer;
-use gather::Sources;
 
 struct Rotate {
     sources: Sources,
@@ -40,14 +34,7 @@ impl Function for Rotate {
         let allowed = env.parsed("ESPALIER_ALLOWED_DOMAINS", AllowedDomains::parse)?;
         let machine = env.required("ESPALIER_STATE_MACHINE_ARN")?;
         let sdk = espalier_aws::sdk().await;
-        let sources = Sources {
-            specs: Specs::new(&sdk),
-            allowed,
-            ledger: Ledger::new(&sdk, table),
-            inventory: Inventory::new(&sdk),
-            commands: Commands::new(&sdk),
-            certificates: Certificates::new(&sdk),
-        };
+        let sources = Sources::new(&sdk, table, allowed);
         Ok(Self { sources, machine: StateMachine::new(&sdk, machine) })
     }
 

@@ -8,7 +8,7 @@ use espalier_edge::EdgeError;
 use time::OffsetDateTime;
 
 use crate::answer::{self, Reader};
-use crate::gather::{Hands, Look, Sources};
+use espalier_aws::evidence::{Hands, Look, Sources};
 
 /// Answers a pass.
 pub(crate) async fn handle(sources: &Sources, pass: &Pass, now: OffsetDateTime) -> Result<RotateOutcome, EdgeError> {

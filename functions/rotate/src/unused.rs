@@ -12,7 +12,7 @@ use espalier_edge::metric::{self, Unit};
 use time::OffsetDateTime;
 
 use crate::concern::Filter;
-use crate::gather::Sources;
+use espalier_aws::evidence::Sources;
 
 /// Certificates of one event that are asked about: a notice of AWS Health may name hundreds, ACM answers ten a second, and
 /// its own events name each of them alone.

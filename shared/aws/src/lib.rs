@@ -9,6 +9,7 @@ pub mod acm;
 pub mod bus;
 pub mod command;
 pub mod error;
+pub mod evidence;
 pub mod inventory;
 pub mod lattice;
 pub mod ledger;

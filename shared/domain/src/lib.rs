@@ -12,6 +12,7 @@ pub mod plan;
 pub mod record;
 pub mod rotation;
 pub mod spec;
+pub mod spoken;
 pub mod tag;
 pub mod token;
 pub mod verdict;

@@ -39,6 +39,8 @@ pub trait Function: Sized + Send + Sync + 'static {
 pub struct Invocation {
     /// Lambda's request id.
     pub request_id: String,
+    /// The ARN by which the function was called.
+    pub function_arn: String,
     /// When Lambda ends the invocation.
     pub deadline: OffsetDateTime,
 }
@@ -48,7 +50,8 @@ impl Invocation {
     pub fn of(context: &Context) -> Self {
         let nanos = i128::from(context.deadline) * 1_000_000;
         let deadline = OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        Self { request_id: context.request_id.clone(), deadline }
+        let (request_id, function_arn) = (context.request_id.clone(), context.invoked_function_arn.clone());
+        Self { request_id, function_arn, deadline }
     }
 
     /// How long is left at `now`; nothing when the deadline has passed.

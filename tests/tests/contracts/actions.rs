@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use espalier_aws::{acm, bus, command, inventory, lattice, ledger, parameters, route53, secrets, specs, states};
+use espalier_aws::{acm, bus, command, evidence, lattice, ledger, parameters, route53, secrets, specs, states};
 use espalier_edge::actions as lambda;
 use espalier_tests::{Template, product_sources, statements};
 use regex::Regex;
@@ -29,18 +29,7 @@ fn declared() -> BTreeMap<&'static str, Vec<(&'static str, &'static [&'static st
                 ("", espalier_aws_autoscaling::ACTIONS),
             ],
         ),
-        (
-            "rotate",
-            vec![
-                ("specs", specs::ACTIONS),
-                ("ledger", ledger::READ),
-                ("ledger", ledger::WRITE),
-                ("inventory", inventory::ACTIONS),
-                ("command", command::READ),
-                ("acm", acm::ACTIONS),
-                ("states", states::ACTIONS),
-            ],
-        ),
+        ("rotate", looking_and(&[("specs", specs::ACTIONS), ("ledger", ledger::WRITE), ("states", states::ACTIONS)])),
         (
             "mint",
             vec![
@@ -67,7 +56,13 @@ fn declared() -> BTreeMap<&'static str, Vec<(&'static str, &'static [&'static st
         ),
         ("distribute", vec![("ledger", ledger::READ), ("ledger", ledger::WRITE), ("command", command::SEND)]),
         ("verify", vec![]),
+        ("fleet", looking_and(&[])),
     ])
+}
+
+/// What a look at a stack's evidence calls, and more.
+fn looking_and(more: &[(&'static str, &'static [&'static str])]) -> Vec<(&'static str, &'static [&'static str])> {
+    evidence::ACTIONS.into_iter().map(|actions| ("evidence", actions)).chain(more.iter().copied()).collect()
 }
 
 /// What Lambda needs of the role, whatever the code does.
@@ -165,7 +160,7 @@ fn no_role_is_wider_than_a_sentence_in_the_template_explains() {
             );
         }
     }
-    assert_eq!(roles, 7, "one for each function and one for the state machine");
+    assert_eq!(roles, 8, "one for each function and one for the state machine");
 }
 
 #[test]

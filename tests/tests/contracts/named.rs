@@ -30,7 +30,7 @@ fn the_map_names_the_functions_that_are_deployed() {
     let template = Template::read("template.yaml");
     let deployed: BTreeSet<String> = template.functions().map(|(id, _)| id.to_lowercase()).collect();
     let text = read("ARCHITECTURE.md");
-    let table = text.split("The functions, and why they are six:").nth(1).unwrap().split("\n\n").nth(1).unwrap();
+    let table = text.split("The functions, each with a role of its own:").nth(1).unwrap().split("\n\n").nth(1).unwrap();
     let row = Regex::new(r"(?m)^\| `(\w+)` \|").unwrap();
     let named: BTreeSet<String> = row.captures_iter(table).map(|found| found[1].to_owned()).collect();
     assert_eq!(named, deployed);
@@ -138,7 +138,9 @@ fn the_alarms_watch_every_function_the_state_machine_and_the_dead_letters() {
         let of = value["Ref"].as_str().or(value["Fn::GetAtt"][0].as_str()).unwrap_or_default();
         watched.insert(of.to_owned());
     }
-    let mut needed: BTreeSet<String> = template.functions().map(|(id, _)| id.to_owned()).collect();
+    // A view that fails is seen by whoever looks at it; nobody is called for that.
+    let acting = template.functions().map(|(id, _)| id.to_owned()).filter(|id| id != "Fleet");
+    let mut needed: BTreeSet<String> = acting.collect();
     needed.extend(["Rotation".to_owned(), "DeadLetters".to_owned()]);
     let unwatched: Vec<_> = needed.difference(&watched).collect();
     assert!(unwatched.is_empty(), "no alarm watches {unwatched:?}");

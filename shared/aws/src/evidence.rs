@@ -1,14 +1,10 @@
-//! Gathers everything a decision may look at, anew for each look.
+//! Gathers everything a decision about a stack's certificates may look at, anew for each look.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use espalier_aws::acm::Certificates;
-use espalier_aws::command::Commands;
-use espalier_aws::inventory::{Inventory, Node, Nodes, OPT_IN_TAG};
-use espalier_aws::ledger::{EpochSeen, Ledger};
-use espalier_aws::specs::Specs;
+use aws_config::SdkConfig;
 use espalier_domain::acm::{AcmEvidence, request};
-use espalier_domain::failure::chain;
+use espalier_domain::failure::{Failure, Word, chain};
 use espalier_domain::id::{InstanceId, Scope, StackName};
 use espalier_domain::plan::{Block, BlockCode};
 use espalier_domain::record::{AttemptRecord, GenerationRecord, MembershipRecord, SightingRecord};
@@ -16,9 +12,19 @@ use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
 use espalier_domain::rotation::policy::Policy;
 use espalier_domain::rotation::settle::{CommandSeen, settle};
 use espalier_domain::spec::{self, AllowedDomains, Select, Spec, State};
-use espalier_edge::EdgeError;
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
+
+use crate::acm::Certificates;
+use crate::command::Commands;
+use crate::error::AwsError;
+use crate::inventory::{Inventory, Node, Nodes, OPT_IN_TAG};
+use crate::ledger::{EpochSeen, Ledger, LedgerError};
+use crate::specs::Specs;
+use crate::{acm, command, inventory, ledger, specs};
+
+/// What a look calls, service by service. With [`Hands::Writing`] also [`ledger::WRITE`].
+pub const ACTIONS: [&[&str]; 5] = [specs::ACTIONS, ledger::READ, inventory::ACTIONS, command::READ, acm::ACTIONS];
 
 /// A command that has not been seen to end by then will not be asked about any more: the planner has long given its
 /// attempts up, and Run Command forgets.
@@ -26,27 +32,53 @@ const ASKED_WITHIN: Duration = Duration::hours(1);
 
 /// Where evidence comes from.
 #[derive(Debug)]
-pub(crate) struct Sources {
-    pub(crate) specs: Specs,
-    pub(crate) allowed: AllowedDomains,
-    pub(crate) ledger: Ledger,
-    pub(crate) inventory: Inventory,
-    pub(crate) commands: Commands,
-    pub(crate) certificates: Certificates,
+pub struct Sources {
+    /// Every stack's spec.
+    pub specs: Specs,
+    /// What may be certified at all.
+    pub allowed: AllowedDomains,
+    /// Generations, attempts, sightings.
+    pub ledger: Ledger,
+    /// Whom Systems Manager knows.
+    pub inventory: Inventory,
+    /// How deliveries fare.
+    pub commands: Commands,
+    /// What ACM says.
+    pub certificates: Certificates,
 }
 
 /// Whether what is learnt on the way may be written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hands {
+pub enum Hands {
     /// Settled attempts go to the ledger.
     Writing,
     /// Nothing is changed anywhere (`"mode": "plan"`).
     Tied,
 }
 
+/// Why nothing can be said about a stack.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// A service cannot be asked.
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+    /// The ledger cannot be read or written.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+impl Failure for LookError {
+    fn word(&self) -> Word {
+        match self {
+            Self::Aws(error) => error.word(),
+            Self::Ledger(error) => error.word(),
+        }
+    }
+}
+
 /// What a look at a stack found.
 #[derive(Debug)]
-pub(crate) enum Look {
+pub enum Look {
     /// Evidence to plan with, and the epoch as it was read *before* the rest.
     Evidence(Box<Evidence>, Option<EpochSeen>),
     /// There is nothing to rotate: the stack is to be absent.
@@ -56,14 +88,29 @@ pub(crate) enum Look {
 }
 
 impl Sources {
+    /// Where everything is read from.
+    pub fn new(sdk: &SdkConfig, table: &str, allowed: AllowedDomains) -> Self {
+        Self {
+            specs: Specs::new(sdk),
+            allowed,
+            ledger: Ledger::new(sdk, table),
+            inventory: Inventory::new(sdk),
+            commands: Commands::new(sdk),
+            certificates: Certificates::new(sdk),
+        }
+    }
+
     /// Looks at a stack. `inline` is a spec to plan with in place of the stored one.
-    pub(crate) async fn look(
+    ///
+    /// # Errors
+    /// When a service or the ledger cannot be asked. ACM that does not answer is told as absent evidence.
+    pub async fn look(
         &self,
         stack: &StackName,
         inline: Option<&Value>,
         hands: Hands,
         now: OffsetDateTime,
-    ) -> Result<Look, EdgeError> {
+    ) -> Result<Look, LookError> {
         // First of all: a hint that arrives from here on makes the end of this epoch fail, so nothing seen later is
         // older than a hint that was taken for served.
         let epoch = self.ledger.epoch(stack).await?;
@@ -86,7 +133,7 @@ impl Sources {
         epoch: Option<&EpochSeen>,
         hands: Hands,
         now: OffsetDateTime,
-    ) -> Result<Evidence, EdgeError> {
+    ) -> Result<Evidence, LookError> {
         let stack = &spec.stack;
         let ledger = async {
             tokio::try_join!(
@@ -98,7 +145,7 @@ impl Sources {
                 self.ledger.look_since(stack),
                 self.ledger.membership(stack),
             )
-            .map_err(EdgeError::from)
+            .map_err(LookError::from)
         };
         let source = async {
             let mut policy = Policy::from_spec(spec, &self.allowed);
@@ -139,7 +186,7 @@ impl Sources {
         attempts: &mut [AttemptRecord],
         hands: Hands,
         now: OffsetDateTime,
-    ) -> Result<(), EdgeError> {
+    ) -> Result<(), LookError> {
         let mut commands: BTreeMap<String, BTreeMap<InstanceId, CommandSeen>> = BTreeMap::new();
         for attempt in attempts.iter_mut().filter(|attempt| is_asked(attempt, now)) {
             let Some(command_id) = &attempt.command_id else { continue };
@@ -157,7 +204,7 @@ impl Sources {
         Ok(())
     }
 
-    async fn fleet(&self, spec: &Spec, membership: Option<&MembershipRecord>) -> Result<Fleet, EdgeError> {
+    async fn fleet(&self, spec: &Spec, membership: Option<&MembershipRecord>) -> Result<Fleet, LookError> {
         let opted_in = self.inventory.opted_in(&spec.stack).await?;
         match &spec.targets.select {
             Select::InstanceIds(ids) => self.by_id(ids.iter().cloned().collect(), opted_in).await,
@@ -178,7 +225,7 @@ impl Sources {
         }
     }
 
-    async fn by_id(&self, wanted: BTreeSet<InstanceId>, opted_in: Nodes) -> Result<Fleet, EdgeError> {
+    async fn by_id(&self, wanted: BTreeSet<InstanceId>, opted_in: Nodes) -> Result<Fleet, LookError> {
         let others: Vec<InstanceId> = wanted.iter().filter(|id| !opted_in.contains_key(*id)).cloned().collect();
         let mut nodes = self.inventory.managed(&others).await?;
         let opted: BTreeSet<InstanceId> = opted_in.keys().cloned().collect();
