@@ -38,8 +38,8 @@ struct Cli {
     /// group come and go, under client load), `teardown` (a half-deleted stack is torn down under faults, and made again),
     /// `acm-renewal`, `acm-lost-event`, `acm-action-required`, `acm-expired`, `acm-revoked` and `acm-private` (the stack
     /// serves a certificate exported from ACM, and what becomes of it there), `leaks` (a key planted in every place that
-    /// is searched is found), `input` (mistakes, nonsense, strangers and dangerous wishes change nothing), or `all` of
-    /// these
+    /// is searched is found), `input` (mistakes, nonsense, strangers and dangerous wishes change nothing), `tour`
+    /// (the recipe with `--keep`), or `all` of these but the last
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = choice)]
     scenario: Vec<Choice>,
 
@@ -66,7 +66,8 @@ struct Cli {
     #[arg(long)]
     naive: bool,
 
-    /// Leave the world running after the rotations, print how to talk to it, and tear down at Ctrl-C
+    /// Leave the world running after the rotations, print how to talk to it and where its dashboard is, and tear down at
+    /// Ctrl-C
     #[arg(long)]
     keep: bool,
 
@@ -85,7 +86,9 @@ struct Choice(Vec<Scenario>);
 
 fn choice(text: &str) -> Result<Choice, String> {
     if text == "all" {
-        return Ok(Choice(Scenario::value_variants().to_vec()));
+        // All that end by themselves.
+        let ending = Scenario::value_variants().iter().filter(|one| **one != Scenario::Tour);
+        return Ok(Choice(ending.copied().collect()));
     }
     Scenario::from_str(text, false).map(|one| Choice(vec![one])).map_err(|_| {
         let names = Scenario::value_variants().iter().filter_map(Scenario::to_possible_value);
@@ -128,6 +131,7 @@ async fn run(cli: Cli) -> ExitCode {
         None => {}
     }
     let scenarios = scenarios(&cli);
+    let keep = cli.keep || scenarios.contains(&Scenario::Tour);
     let options = Options {
         sam: cli.sam,
         scenarios,
@@ -136,7 +140,7 @@ async fn run(cli: Cli) -> ExitCode {
         clients: usize::from(cli.clients),
         rotations: u32::from(cli.rotations),
         naive: cli.naive,
-        keep: cli.keep,
+        keep,
         binaries: cli.binaries,
         directory: cli.directory,
     };

@@ -8,6 +8,7 @@ mod command;
 mod confirm;
 pub mod deploy;
 mod drift;
+mod fleet;
 mod input;
 pub mod judge;
 mod leaks;
@@ -259,13 +260,14 @@ async fn chapters(
     rotation::first(tale, ui.phase("first certificates")).await?;
     rotation::end_to_end(tale, ui.phase("end to end")).await?;
     command::told(tale, ui.phase("command")).await?;
+    fleet::drawn(tale, ui.phase("dashboard")).await?;
     look::counted(tale, report, ui.phase("one look")).await?;
     for scenario in &options.scenarios {
         if !scenario.name().starts_with("acm-") {
             acm::left(tale, ui).await?;
         }
         match scenario {
-            Scenario::Recipe => rotation::renewals(tale, options, report, ui).await?,
+            Scenario::Recipe | Scenario::Tour => rotation::renewals(tale, options, report, ui).await?,
             // Told at the end, when everything else has left its traces.
             Scenario::Leaks => continue,
             Scenario::Input => input::told(tale, ui).await?,
@@ -290,8 +292,9 @@ async fn chapters(
     }
     if options.keep {
         kept.store(true, Ordering::Relaxed);
-        keep(tale, ui).await;
+        let looked_at = keep(tale, ui).await;
         kept.store(false, Ordering::Relaxed);
+        looked_at?;
     }
     searched(tale, "the run", report, ui).await?;
     if options.scenarios.contains(&Scenario::Leaks) {
@@ -395,13 +398,16 @@ fn groups(network: &BTreeMap<String, String>, name: &str) -> Result<Vec<String>,
     Ok(vec![deploy::output(network, name)?.to_owned()])
 }
 
-async fn keep(tale: &Tale, ui: &Ui) {
+async fn keep(tale: &Tale, ui: &Ui) -> Result<(), StoryError> {
     ui.line("\n  the world stays until Ctrl-C; to talk to it:\n");
     for (name, value) in tale.world.gateway.endpoints() {
         ui.line(&format!("    export {name}={value}"));
     }
     ui.line("    export AWS_ACCESS_KEY_ID=lab AWS_SECRET_ACCESS_KEY=lab AWS_REGION=eu-west-1\n");
+    let page = fleet::serve(tale).await?;
+    ui.line(&format!("  and its dashboard to look at: {page} (?theme=dark)\n"));
     interrupted().await;
+    Ok(())
 }
 
 impl Tale {

@@ -111,7 +111,7 @@ fn line(stack: &Stack, view: &View<'_>) -> Markup {
                 td { (leaf(status)) }
                 td { (life(status, view.now)) }
                 td { (served(status)) }
-                td { (or_dash(status.targets.iter().filter_map(|target| target.slack_s).min().map(seconds))) }
+                td class="short" { (or_dash(status.targets.iter().filter_map(|target| target.slack_s).min().map(seconds))) }
                 td {
                     @if let Some(rotation) = &status.rotation { (progress(rotation, view.now)) }
                     @for block in blocked { div class="attention" { (block) } }

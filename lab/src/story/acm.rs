@@ -62,7 +62,8 @@ pub(super) async fn told(
         | Scenario::Drift
         | Scenario::Scale
         | Scenario::Teardown
-        | Scenario::Chaos => Ok(()),
+        | Scenario::Chaos
+        | Scenario::Tour => Ok(()),
     }
 }
 

@@ -40,6 +40,8 @@ pub enum Scenario {
     AcmPrivate,
     /// ACM announces renewals under client load and under faults, a seed each (`--chaos`).
     Chaos,
+    /// The recipe, after which the world stays, with the dashboard to look at, until somebody has seen enough.
+    Tour,
 }
 
 impl Scenario {
@@ -63,6 +65,7 @@ impl Scenario {
             Self::AcmRevoked => "acm-revoked",
             Self::AcmPrivate => "acm-private",
             Self::Chaos => "chaos",
+            Self::Tour => "tour",
         }
     }
 }
