@@ -27,7 +27,7 @@ pub(super) async fn drawn(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
     }
     let about = page(&tale.watch, &function, &json!({ "describe": true })).await?;
     expect(&about, &["## Espalier"])?;
-    phase.done(&format!("the fleet and {} drawn for the dashboard by a function that can only read", STACK));
+    phase.done(&format!("the fleet and {STACK} drawn for the dashboard by a function that can only read"));
     Ok(())
 }
 
