@@ -326,7 +326,7 @@ mod tests {
         let fleet = Fleet {
             wanted: [(address.clone(), Some(node.clone())), (other.clone(), None)].into(),
             opted_in: [node.clone()].into(),
-            nodes: [(node.clone(), Node { online: true, address: Some("192.0.2.1".parse().unwrap()) })].into(),
+            nodes: [(node, Node { online: true, address: Some("192.0.2.1".parse().unwrap()) })].into(),
         };
         let found = targets(fleet, Vec::new(), Vec::new());
         assert_eq!(found[0].address(), address.address(), "where the spec says, not where the agent thinks");
