@@ -379,11 +379,11 @@ async fn registering_fails_in_part() {
 
     let addresses = json!({"name": "addresses", "type": "IP", "config": {"protocol": "TCP", "port": 8443, "vpcIdentifier": TARGETS_VPC}});
     let addresses = id(world.post("/targetgroups", addresses).await.ok());
-    let answer = world.register(&addresses, &["127.0.1.11", "10.0.0.1"]).await;
-    assert_eq!(
-        (&answer["successful"][0]["id"], &answer["unsuccessful"][0]["id"]),
-        (&json!("127.0.1.11"), &json!("10.0.0.1"))
-    );
+    let answer = world.register(&addresses, &["127.0.1.11", "10.0.0.1", "fd00::1", "i-1"]).await;
+    assert_eq!(answer["successful"], json!([{"id": "127.0.1.11", "port": 8443}]));
+    let failed = answer["unsuccessful"].as_array().unwrap().iter();
+    let codes: Vec<&str> = failed.map(|f| f["failureCode"].as_str().unwrap()).collect();
+    assert_eq!(codes, [Rule::TargetElsewhere, Rule::TargetFamily, Rule::TargetUnknown].map(Rule::code));
 }
 
 /// API TargetSummary: UNUSED until a listener forwards to the group, INITIAL, then UNAVAILABLE for good while health

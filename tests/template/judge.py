@@ -26,7 +26,7 @@ EXCUSED = [
     ("ProvisionRole", "RESOURCE_MISMATCH", "ServiceAssociation", "the calls name two resources; SIDs MakeLatticeTagged and JoinSharedNetworks each allow one"),
     ("ProvisionRole", "RESOURCE_MISMATCH", "AuthorizeSecurityGroupIngress", "the call names group and rule; AdmitOnOptedInGroups and AdmitByTaggedRules each allow one"),
     ("RotateRole", "RESOURCE_MISMATCH", "DescribeExecution", "the machine is STANDARD: there are no express executions to read"),
-    ("DistributeRole", "RESOURCE_MISMATCH", "SendCommand", "the call names document and instances; OurDocument and OptedInInstances each allow one"),
+    ("DistributeRole", "RESOURCE_MISMATCH", "SendCommand", "the call names document and nodes; OurDocument, OptedInInstances and OptedInNodes each allow one"),
     ("VerifyRole", "RESOURCE_STAR", "CreateNetworkInterface", "Lambda asks for these on every resource to place a function in a VPC; the code itself is denied them"),
     ("VerifyRole", "UNKNOWN_CONDITION_FOR_ACTION", "lambda:SourceFunctionArn", "a global key that the Lambda service sets; parliament knows keys by service"),
     ("TargetRole", "UNKNOWN_CONDITION_FOR_ACTION", "kms:ResourceAliases", "in the service authorization reference since 2021; parliament's copy is older"),

@@ -1,9 +1,12 @@
 //! One delivery: record the intent, send the command, note its id.
 
+use std::collections::BTreeSet;
+
 use espalier_aws::command::{Commands, Order};
 use espalier_aws::error::{AwsError, Kind};
 use espalier_aws::ledger::{Begun, Ledger};
 use espalier_domain::failure::chain;
+use espalier_domain::id::NodeId;
 use espalier_domain::record::{AttemptEnd, AttemptRecord, GenerationRecord};
 use espalier_domain::work::{DeliverItem, DeliveryAction, PAGE, WorkResult};
 use espalier_edge::EdgeError;
@@ -37,7 +40,7 @@ pub(crate) struct Delivery {
 impl Delivery {
     /// Sends the item's command unless its attempts have been begun before.
     pub(crate) async fn deliver(&self, item: &DeliverItem, now: OffsetDateTime) -> Result<WorkResult, EdgeError> {
-        check(item)?;
+        let receivers = check(item)?;
         let generation = self.ledger.generation(&item.stack, &item.scope, item.generation).await?.ok_or_else(|| {
             EdgeError::conflict(format!("generation {} of {} is not in the ledger", item.generation, item.stack))
         })?;
@@ -46,7 +49,7 @@ impl Delivery {
             Begun::Ours => {}
             Begun::Taken(found) => return already(item, &found),
         }
-        match self.commands.send(order(&self.document, item, &generation)).await {
+        match self.commands.send(order(&self.document, item, receivers, &generation)).await {
             Ok(command_id) => {
                 self.ledger.note_command(&item.stack, &attempts, &command_id).await?;
                 tracing::info!(stack = %item.stack, generation = item.generation.0, command_id, "command sent");
@@ -77,7 +80,8 @@ impl Delivery {
     }
 }
 
-fn check(item: &DeliverItem) -> Result<(), EdgeError> {
+/// Whom the command goes to, if the item can be one command.
+fn check(item: &DeliverItem) -> Result<Vec<NodeId>, EdgeError> {
     match item.action {
         DeliveryAction::Install | DeliveryAction::Confirm => {}
         DeliveryAction::Prepare => {
@@ -102,7 +106,14 @@ fn check(item: &DeliverItem) -> Result<(), EdgeError> {
     if item.attempt == 0 || item.attempt > 9_999 {
         return Err(EdgeError::invalid(format!("`attempt`: {}; attempts are counted from 1 to 9999", item.attempt)));
     }
-    Ok(())
+    let receivers = item
+        .receivers()
+        .ok_or_else(|| EdgeError::invalid("`nodes`: one for each target, since an address takes no command"))?;
+    // One installer on a host at a time.
+    if receivers.iter().collect::<BTreeSet<_>>().len() < receivers.len() {
+        return Err(EdgeError::invalid("`nodes`: a node is named twice"));
+    }
+    Ok(receivers)
 }
 
 /// The answer of an invocation that finds its attempts begun by another: the other's command, if it is known. A
@@ -125,11 +136,11 @@ fn was_not_sent(error: &AwsError) -> bool {
     }
 }
 
-fn order(document: &Document, item: &DeliverItem, generation: &GenerationRecord) -> Order {
+fn order(document: &Document, item: &DeliverItem, nodes: Vec<NodeId>, generation: &GenerationRecord) -> Order {
     Order {
         document: document.name.clone(),
         version: document.version.clone(),
-        targets: item.targets.clone(),
+        nodes,
         parameters: vec![
             ("Action", format!("{:?}", item.action)),
             ("Stack", item.stack.to_string()),
@@ -166,6 +177,7 @@ mod tests {
                 InstanceId::parse("i-0000000000000000a").unwrap(),
                 InstanceId::parse("i-0000000000000000b").unwrap(),
             ],
+            nodes: Vec::new(),
             attempt: 9_999,
             window_s: 2,
             confirm_s: 1_800,
@@ -184,7 +196,12 @@ mod tests {
 
     #[test]
     fn a_command_carries_identifiers_and_a_comment_that_fits() {
-        let order = order(&Document { name: "installer".into(), version: None }, &item(), &generation());
+        let nodes = check(&item()).unwrap();
+        assert_eq!(
+            nodes.iter().map(NodeId::as_str).collect::<Vec<_>>(),
+            ["i-0000000000000000a", "i-0000000000000000b"]
+        );
+        let order = order(&Document { name: "installer".into(), version: None }, &item(), nodes, &generation());
         assert_eq!(order.parameters[0], ("Action", "Install".to_owned()));
         assert_eq!(order.parameters[3], ("ParameterName", "/espalier-leaf/payments/shared/3".to_owned()));
         assert_eq!(order.parameters[6], ("ConfirmSeconds", "1800".to_owned()));
@@ -197,8 +214,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_one_command_is_refused_before_anything_is_written() {
-        assert_eq!(check(&item()), Ok(()));
-        assert_eq!(check(&DeliverItem { action: DeliveryAction::Confirm, ..item() }), Ok(()));
+        assert!(check(&item()).is_ok() && check(&DeliverItem { action: DeliveryAction::Confirm, ..item() }).is_ok());
         let prepare = DeliverItem { action: DeliveryAction::Prepare, ..item() };
         assert_eq!(check(&prepare).unwrap_err().word, Word::Refused);
         for item in [DeliverItem { confirm_s: 10_000, ..item() }, DeliverItem { margin_hours: 10_000, ..item() }] {
@@ -209,6 +225,18 @@ mod tests {
             assert_eq!(check(&DeliverItem { targets, ..item() }).unwrap_err().word, Word::Invalid);
         }
         assert_eq!(check(&DeliverItem { attempt: 0, ..item() }).unwrap_err().word, Word::Invalid);
+    }
+
+    #[test]
+    fn an_address_is_installed_on_by_the_node_that_answers_there() {
+        let targets = vec![InstanceId::parse("10.0.1.5").unwrap(), InstanceId::parse("10.0.1.6").unwrap()];
+        let node = |id: &str| NodeId::parse(id).unwrap();
+        let nodes = vec![node("mi-0abc1234def567890"), node("i-0000000000000000a")];
+        let named = DeliverItem { targets: targets.clone(), nodes: nodes.clone(), ..item() };
+        assert_eq!(check(&named), Ok(nodes.clone()));
+        for nodes in [Vec::new(), nodes[..1].to_vec(), vec![nodes[0].clone(), nodes[0].clone()]] {
+            assert_eq!(check(&DeliverItem { nodes, ..named.clone() }).unwrap_err().word, Word::Invalid);
+        }
     }
 
     #[test]

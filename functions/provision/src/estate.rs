@@ -217,11 +217,10 @@ impl<C: Clock> Network<'_, C> {
 
     /// Who is selected, when nothing else is ours: of an Auto Scaling group, `rotate` cannot find that out.
     pub(crate) async fn note_members(&self, groups: &[String]) -> Result<(), AwsError> {
-        let (looked_at, select) = (self.clock.now(), &self.spec.targets.select);
+        let looked_at = self.clock.now();
         let groups = self.scaling.groups(&self.spec.stack, groups).await?;
         let ids: Vec<InstanceId> = groups.members.keys().cloned().collect();
-        let (mut instances, sightings) =
-            try_join!(self.ec2.instances(&self.spec.stack, select, &ids), self.sightings())?;
+        let (mut instances, sightings) = try_join!(self.ec2.instances(self.spec, &ids), self.sightings())?;
         for instance in &mut instances {
             instance.scaling = groups.members.get(&instance.id).cloned();
         }

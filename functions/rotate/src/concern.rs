@@ -73,6 +73,10 @@ impl Filter {
             }
             Self::Selects(instances) => match &spec.targets.select {
                 Select::InstanceIds(ids) => instances.iter().any(|instance| ids.contains(instance)),
+                Select::Addresses(all) => {
+                    let nodes = || all.iter().filter_map(|one| one.node.as_ref());
+                    instances.iter().any(|instance| nodes().any(|node| node.as_str() == instance.as_str()))
+                }
                 // Whether it has the tag is not in the event.
                 Select::Tag { .. } | Select::AutoScalingGroups(_) => true,
             },

@@ -376,6 +376,10 @@ fn check_target(group: &Group, id: &str, ec2: &Network) -> Result<(), Fault> {
         }
         "IP" => {
             let address: IpAddr = id.parse().map_err(|_| Fault::new(Rule::TargetUnknown, id))?;
+            let family = if address.is_ipv6() { "IPV6" } else { "IPV4" };
+            if group.address_type.as_deref().is_some_and(|of_group| of_group != family) {
+                return Err(Fault::new(Rule::TargetFamily, id));
+            }
             if !ec2.subnets.values().any(|subnet| subnet.vpc == vpc && subnet.block.contains(address)) {
                 return Err(Fault::new(Rule::TargetElsewhere, format!("{id} is in no subnet of {vpc}")));
             }

@@ -228,6 +228,8 @@ rules! {
         "UG register-targets: an instance must be in the running state when you register it";
     TargetElsewhere: Validation, "the target is not in the target group's VPC",
         "UG register-targets: targets must be in the VPC of the target group";
+    TargetFamily: Validation, "the address is of another family than the target group",
+        "API TargetGroupConfig ipAddressType: the type of IP address used for the target group";
     TargetNotRegistered: Validation, "the target is not registered",
         "API DeregisterTargets: unsuccessful are the targets that could not be deregistered";
 }

@@ -1,5 +1,8 @@
-//! The scenario of replacement: the targets' port is changed and changed back while clients come and while others stay
-//! connected. No handshake fails, and nobody who is connected is cut off.
+//! The scenario of replacement: the targets' port is changed, and changed back with the targets selected by address, in target
+//! groups of one each; then they are instances again. Clients come meanwhile, others stay connected. No handshake fails, and
+//! nobody who is connected is cut off.
+
+mod addresses;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,8 +51,14 @@ pub(super) async fn told(tale: &mut Tale, options: &Options, report: &mut Report
     }
     tale.world.lattice.quicken(PACE);
     let moved = async {
+        tale.spec["targets"]["port"] = OTHER_PORT.into();
         changed(tale, OTHER_PORT, options, report, ui.phase("target port")).await?;
-        changed(tale, PORT, options, report, ui.phase("and back")).await
+        let recipe = addresses::select(tale);
+        changed(tale, PORT, options, report, ui.phase("back by address")).await?;
+        addresses::rotated(tale, options, report, ui.phase("one is only looked at")).await?;
+        tale.spec["targets"] = recipe;
+        changed(tale, PORT, options, report, ui.phase("instances again")).await?;
+        addresses::at_rest(tale).await
     }
     .await;
     tale.world.lattice.quicken(1);
@@ -69,7 +78,6 @@ async fn changed(
     let staying = Staying::start(&client);
     let drained = drained(tale);
     let begun = Instant::now();
-    tale.spec["targets"]["port"] = port.into();
     tale.put_spec(true).await?;
     let sampling = Sampling::start(&tale.world.lattice);
     let settled = settle(tale, &phase).await;

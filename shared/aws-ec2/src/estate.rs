@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use aws_sdk_ec2::types::{Filter, Instance, SecurityGroup, Tag, VpcAttributeName};
+use aws_sdk_ec2::types::{
+    Filter, Instance, SecurityGroup, SubnetCidrBlockStateCode, SubnetIpv6CidrBlockAssociation, Tag, VpcAttributeName,
+};
 use espalier_aws::error::{AwsError, during};
 use espalier_domain::id::{InstanceId, SecurityGroupId, StackName, SubnetId, VpcId};
-use espalier_domain::network::{Estate, SeenGroup, SeenInstance, SeenSubnet, SeenVpc};
+use espalier_domain::network::{Estate, IpBlock, SeenGroup, SeenInstance, SeenSubnet, SeenVpc};
 use espalier_domain::spec::{Select, Spec};
 use espalier_domain::tag;
 use futures::future::try_join_all;
@@ -36,7 +38,7 @@ impl Ec2 {
             self.groups(spec),
             self.prefix_lists_of_lattice(),
             self.ingress(&spec.stack, group),
-            self.instances(&spec.stack, &spec.targets.select, scaled),
+            self.instances(spec, scaled),
         )?;
         let (prefix_list_id, ipv6_prefix_list_id) = lists;
         Ok(Estate {
@@ -120,6 +122,7 @@ impl Ec2 {
                     id: SubnetId::parse(id).map_err(not_an_id)?,
                     vpc_id: VpcId::parse(vpc_id).map_err(not_an_id)?,
                     zone_id: subnet.availability_zone_id.unwrap_or_default(),
+                    blocks: blocks(subnet.cidr_block, subnet.ipv6_cidr_block_association_set.unwrap_or_default()),
                 });
             }
         }
@@ -161,18 +164,17 @@ impl Ec2 {
     ///
     /// # Errors
     /// When EC2 cannot be asked, or answers without a field it always sends.
-    pub async fn instances(
-        &self,
-        stack: &StackName,
-        select: &Select,
-        scaled: &[InstanceId],
-    ) -> Result<Vec<SeenInstance>, AwsError> {
-        let mut found;
-        match select {
+    pub async fn instances(&self, spec: &Spec, scaled: &[InstanceId]) -> Result<Vec<SeenInstance>, AwsError> {
+        let (stack, mut found) = (&spec.stack, Vec::new());
+        match &spec.targets.select {
             Select::InstanceIds(ids) => found = self.by_id(stack, ids).await?,
             Select::AutoScalingGroups(_) => found = self.by_id(stack, scaled).await?,
             Select::Tag { key, value } => {
                 found = self.described(stack, filter(&format!("tag:{key}"), &[value])).await?;
+            }
+            // What answers at an address need not be an instance of this account, or one at all: EC2 is not asked.
+            Select::Addresses(all) => {
+                found.extend(all.iter().map(|one| SeenInstance::at(one.target(), spec.network.vpc_id.clone())));
             }
         }
         found.sort_by(|a, b| a.id.cmp(&b.id));
@@ -194,6 +196,16 @@ impl Ec2 {
         let instances = list.into_iter().flat_map(|reservation| reservation.instances.unwrap_or_default());
         instances.map(|instance| seen(stack, instance)).collect()
     }
+}
+
+/// A subnet's addresses of both families, without blocks that are being taken away.
+fn blocks(ipv4: Option<String>, ipv6: Vec<SubnetIpv6CidrBlockAssociation>) -> Vec<IpBlock> {
+    let is_there = |one: &SubnetIpv6CidrBlockAssociation| {
+        let state = one.ipv6_cidr_block_state.as_ref().and_then(|state| state.state.as_ref());
+        state.is_none_or(|state| *state == SubnetCidrBlockStateCode::Associated)
+    };
+    let ipv6 = ipv6.into_iter().filter(is_there).filter_map(|one| one.ipv6_cidr_block);
+    ipv4.into_iter().chain(ipv6).filter_map(|block| IpBlock::parse(&block)).collect()
 }
 
 fn seen_group(group: SecurityGroup) -> Result<SeenGroup, AwsError> {

@@ -7,7 +7,7 @@ mod wire;
 use espalier_aws::error::Kind;
 use espalier_aws_ec2::Ec2;
 use espalier_domain::id::{SecurityGroupId, StackName, VpcId};
-use espalier_domain::network::{Action, IngressSource};
+use espalier_domain::network::{Action, IngressSource, IpBlock};
 use espalier_domain::spec::{AllowedDomains, Spec, parse};
 use serde_json::json;
 use wire::{Seen, Wire};
@@ -68,7 +68,10 @@ fn respond(seen: &Seen) -> (u16, String) {
     let vpc = format!("<vpcSet><item><vpcId>{VPC}</vpcId></item></vpcSet>");
     let subnet = format!(
         "<subnetSet><item><subnetId>{SUBNET}</subnetId><vpcId>{VPC}</vpcId><availabilityZoneId>euw1-az1</availabilityZoneId>\
-         </item></subnetSet>"
+         <cidrBlock>10.0.1.0/24</cidrBlock><ipv6CidrBlockAssociationSet><item><ipv6CidrBlock>fd12:0:0:1::/64</ipv6CidrBlock>\
+         <ipv6CidrBlockState><state>associated</state></ipv6CidrBlockState></item><item><ipv6CidrBlock>fd12:0:0:2::/64\
+         </ipv6CidrBlock><ipv6CidrBlockState><state>disassociated</state></ipv6CidrBlockState></item>\
+         </ipv6CidrBlockAssociationSet></item></subnetSet>"
     );
     let group = format!(
         "<securityGroupInfo><item><groupId>{GROUP}</groupId><vpcId>{VPC}</vpcId><ipPermissions><item>\
@@ -122,6 +125,8 @@ async fn a_look_takes_what_exists_and_sorts_the_rules() {
 
     assert_eq!((estate.vpcs.len(), estate.vpcs[0].resolves_private_zones), (1, false));
     assert_eq!(estate.subnets[0].zone_id, "euw1-az1");
+    let blocks = ["10.0.1.0/24", "fd12:0:0:1::/64"].map(|block| IpBlock::parse(block).unwrap());
+    assert_eq!(estate.subnets[0].blocks, blocks);
     let groups: Vec<_> = estate.groups.iter().map(|one| (one.id.as_str(), one.open_ports.clone())).collect();
     assert_eq!(groups, [(GROUP, vec![(443, 443)])]);
     assert_eq!(wire.seen().iter().filter(|seen| seen.body.contains("DescribeSecurityGroupRules")).count(), 1);
@@ -140,6 +145,19 @@ async fn a_look_takes_what_exists_and_sorts_the_rules() {
     let [one, two] = estate.instances.as_slice() else { panic!("{:?}", estate.instances) };
     assert_eq!((one.is_running, one.opted_in, one.private_ip.unwrap().to_string().as_str()), (true, true, "10.0.1.7"));
     assert_eq!((two.is_running, two.opted_in, two.state.as_str(), &two.vpc_id), (false, false, "terminated", &None));
+}
+
+#[tokio::test]
+async fn what_is_selected_by_address_is_not_asked_for() {
+    let wire = Wire::answering(respond).await;
+    let spec = spec(
+        &json!({ "addresses": [{ "address": "10.0.1.5", "node": "mi-0123456789abcdef0" }, { "address": "10.0.1.6" }] }),
+    );
+    let estate = Ec2::new(&wire.sdk()).estate(&spec, &[]).await.unwrap();
+    let found: Vec<&str> = estate.instances.iter().map(|one| one.id.as_str()).collect();
+    assert_eq!(found, ["10.0.1.5", "10.0.1.6"]);
+    assert!(estate.instances.iter().all(|one| one.is_running && one.opted_in && one.launched_at.is_none()));
+    assert!(!wire.seen().iter().any(|seen| seen.body.contains("Action=DescribeInstances")));
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Run Command: sends our document to listed instances and reads what became of it, instance by instance.
+//! Run Command: sends our document to listed nodes and reads what became of it, node by node.
 //!
 //! A command's own status is never used: `Success` there can mean that nothing matched or nothing was delivered.
 
@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use aws_config::SdkConfig;
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::types::CommandInvocation;
-use espalier_domain::id::InstanceId;
+use espalier_domain::id::NodeId;
 use espalier_domain::rotation::settle::CommandSeen;
 
 use crate::error::{AwsError, during};
@@ -31,8 +31,8 @@ pub struct Order {
     pub document: String,
     /// Its version; the default one when absent.
     pub version: Option<String>,
-    /// 1 to 50 instances.
-    pub targets: Vec<InstanceId>,
+    /// 1 to 50 nodes.
+    pub nodes: Vec<NodeId>,
     /// The document's parameters: identifiers only, for they are shown in clear in history and events.
     pub parameters: Vec<(&'static str, String)>,
     /// Ties the command to its attempt for a person who reads the history; at most 100 characters.
@@ -63,7 +63,7 @@ impl Commands {
             .send_command()
             .document_name(order.document)
             .set_document_version(order.version)
-            .set_instance_ids(Some(order.targets.into_iter().map(String::from).collect()))
+            .set_instance_ids(Some(order.nodes.into_iter().map(String::from).collect()))
             .set_parameters(Some(parameters))
             .comment(order.comment)
             .timeout_seconds(i32::try_from(order.delivery_timeout_s.clamp(30, 2_592_000)).unwrap_or(2_592_000))
@@ -80,12 +80,12 @@ impl Commands {
             .ok_or_else(|| AwsError::unexpected("ssm:SendCommand", "the answer has no command id"))
     }
 
-    /// What became of a command, for each instance that has it. An instance that is missing has not been seen to have
+    /// What became of a command, for each node that has it. A node that is missing has not been seen to have
     /// it yet.
     ///
     /// # Errors
     /// Systems Manager's, except that the command is not known (yet, or any more).
-    pub async fn invocations(&self, command_id: &str) -> Result<BTreeMap<InstanceId, CommandSeen>, AwsError> {
+    pub async fn invocations(&self, command_id: &str) -> Result<BTreeMap<NodeId, CommandSeen>, AwsError> {
         let mut invocations = BTreeMap::new();
         let mut pages = self
             .client
@@ -107,14 +107,14 @@ impl Commands {
     }
 }
 
-fn invocation(entry: &CommandInvocation) -> Option<(InstanceId, CommandSeen)> {
+fn invocation(entry: &CommandInvocation) -> Option<(NodeId, CommandSeen)> {
     let outputs: Vec<&str> = entry.command_plugins().iter().filter_map(|plugin| plugin.output()).map(printed).collect();
     let seen = CommandSeen {
         status: entry.status()?.as_str().to_owned(),
         status_details: entry.status_details().unwrap_or_default().to_owned(),
         output: outputs.join("\n"),
     };
-    Some((InstanceId::parse(entry.instance_id()?).ok()?, seen))
+    Some((NodeId::parse(entry.instance_id()?).ok()?, seen))
 }
 
 /// Standard output alone. A failed step's always ends with what the agent wrote to standard error

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_config::SdkConfig;
 use espalier_domain::acm::{AcmEvidence, request};
 use espalier_domain::failure::{Failure, Word, chain};
-use espalier_domain::id::{InstanceId, Scope, StackName};
+use espalier_domain::id::{InstanceId, NodeId, Scope, StackName};
 use espalier_domain::plan::{Block, BlockCode};
 use espalier_domain::record::{AttemptRecord, GenerationRecord, MembershipRecord, SightingRecord};
 use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
 use espalier_domain::rotation::policy::Policy;
 use espalier_domain::rotation::settle::{CommandSeen, settle};
-use espalier_domain::spec::{self, AllowedDomains, Select, Spec, State};
+use espalier_domain::spec::{self, AddressTarget, AllowedDomains, Select, Spec, State};
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
@@ -162,7 +162,7 @@ impl Sources {
         let (facts, (policy, acm)) = tokio::try_join!(ledger, source)?;
         let (generations, mut attempts, sightings, authorities, through, look_since, membership) = facts;
         let fleet = self.fleet(spec, membership.as_ref()).await?;
-        self.settle(stack, &generations, &mut attempts, hands, now).await?;
+        self.settle(spec, &generations, &mut attempts, hands, now).await?;
         let generations = generations.into_iter().filter(|record| record.scope == Scope::shared()).collect();
         Ok(Evidence {
             now,
@@ -181,19 +181,22 @@ impl Sources {
     /// Asks Run Command about the attempts that are open, and ends those that are over.
     async fn settle(
         &self,
-        stack: &StackName,
+        spec: &Spec,
         generations: &[GenerationRecord],
         attempts: &mut [AttemptRecord],
         hands: Hands,
         now: OffsetDateTime,
     ) -> Result<(), LookError> {
-        let mut commands: BTreeMap<String, BTreeMap<InstanceId, CommandSeen>> = BTreeMap::new();
+        let (stack, select) = (&spec.stack, &spec.targets.select);
+        let mut commands: BTreeMap<String, BTreeMap<NodeId, CommandSeen>> = BTreeMap::new();
         for attempt in attempts.iter_mut().filter(|attempt| is_asked(attempt, now)) {
             let Some(command_id) = &attempt.command_id else { continue };
             if !commands.contains_key(command_id) {
                 commands.insert(command_id.clone(), self.commands.invocations(command_id).await?);
             }
-            let seen = commands.get(command_id).and_then(|targets| targets.get(&attempt.target));
+            // Whoever is no node any more is asked about until its time is up.
+            let node = select.node(&attempt.target).or_else(|| NodeId::of(&attempt.target));
+            let seen = commands.get(command_id).zip(node).and_then(|(nodes, node)| nodes.get(&node));
             let expected = generations.iter().find(|record| record.generation == attempt.generation);
             let Some(end) = seen.and_then(|seen| settle(attempt, stack, expected, seen, now)) else { continue };
             if hands == Hands::Writing {
@@ -206,29 +209,38 @@ impl Sources {
 
     async fn fleet(&self, spec: &Spec, membership: Option<&MembershipRecord>) -> Result<Fleet, LookError> {
         let opted_in = self.inventory.opted_in(&spec.stack).await?;
-        match &spec.targets.select {
-            Select::InstanceIds(ids) => self.by_id(ids.iter().cloned().collect(), opted_in).await,
+        let select = &spec.targets.select;
+        match select {
+            Select::InstanceIds(ids) => self.by_id(select, ids.iter().cloned().collect(), opted_in).await,
             // Who is in a group is `provision`'s to read; Systems Manager does not know.
             Select::AutoScalingGroups(_) => {
                 let members = membership.into_iter().flat_map(|all| all.members.keys().cloned());
-                self.by_id(members.collect(), opted_in).await
+                self.by_id(select, members.collect(), opted_in).await
+            }
+            Select::Addresses(all) => {
+                self.by_id(select, all.iter().map(AddressTarget::target).collect(), opted_in).await
             }
             Select::Tag { key, value } => {
-                let opted: BTreeSet<InstanceId> = opted_in.keys().cloned().collect();
+                let opted: BTreeSet<NodeId> = opted_in.keys().cloned().collect();
                 let nodes = if key == OPT_IN_TAG && value == spec.stack.as_str() {
                     opted_in
                 } else {
                     self.inventory.tagged(key, value).await?
                 };
-                Ok(Fleet { wanted: nodes.keys().cloned().collect(), opted_in: opted, nodes })
+                // A host that is no instance is registered by its address, which its tag does not tell.
+                let instances = nodes.keys().filter_map(|node| InstanceId::parse(node.as_str()).ok());
+                let wanted = instances.map(|id| (id.clone(), NodeId::of(&id))).collect();
+                Ok(Fleet { wanted, opted_in: opted, nodes })
             }
         }
     }
 
-    async fn by_id(&self, wanted: BTreeSet<InstanceId>, opted_in: Nodes) -> Result<Fleet, LookError> {
-        let others: Vec<InstanceId> = wanted.iter().filter(|id| !opted_in.contains_key(*id)).cloned().collect();
-        let mut nodes = self.inventory.managed(&others).await?;
-        let opted: BTreeSet<InstanceId> = opted_in.keys().cloned().collect();
+    async fn by_id(&self, select: &Select, wanted: BTreeSet<InstanceId>, opted_in: Nodes) -> Result<Fleet, LookError> {
+        let wanted: BTreeMap<InstanceId, Option<NodeId>> =
+            wanted.into_iter().map(|target| (target.clone(), select.node(&target))).collect();
+        let others = wanted.values().flatten().filter(|node| !opted_in.contains_key(*node));
+        let mut nodes = self.inventory.managed(&others.cloned().collect::<Vec<_>>()).await?;
+        let opted: BTreeSet<NodeId> = opted_in.keys().cloned().collect();
         nodes.extend(opted_in);
         Ok(Fleet { wanted, opted_in: opted, nodes })
     }
@@ -250,8 +262,9 @@ impl Sources {
 /// Who is meant, who consented, and who can be reached.
 #[derive(Debug)]
 struct Fleet {
-    wanted: BTreeSet<InstanceId>,
-    opted_in: BTreeSet<InstanceId>,
+    /// Each target, and the node that is installed on, where one is known.
+    wanted: BTreeMap<InstanceId, Option<NodeId>>,
+    opted_in: BTreeSet<NodeId>,
     nodes: Nodes,
 }
 
@@ -262,14 +275,17 @@ fn targets(fleet: Fleet, attempts: Vec<AttemptRecord>, sightings: Vec<SightingRe
     }
     let mut sighting_of: BTreeMap<InstanceId, SightingRecord> =
         sightings.into_iter().map(|sighting| (sighting.target.clone(), sighting)).collect();
-    let mut nodes = fleet.nodes;
+    let nodes = fleet.nodes;
+    let managed =
+        |node: &NodeId| nodes.get(node).map(|Node { online, address }| Managed { online: *online, address: *address });
     fleet
         .wanted
         .into_iter()
-        .map(|target| TargetEvidence {
+        .map(|(target, node)| TargetEvidence {
             wanted: true,
-            opted_in: fleet.opted_in.contains(&target),
-            managed: nodes.remove(&target).map(|Node { online, address }| Managed { online, address }),
+            opted_in: node.as_ref().is_some_and(|node| fleet.opted_in.contains(node)),
+            managed: node.as_ref().and_then(managed),
+            node,
             attempts: attempts_of.remove(&target).unwrap_or_default(),
             sighting: sighting_of.remove(&target),
             target,
@@ -319,6 +335,10 @@ mod tests {
         InstanceId::parse(format!("i-0000000000000000{last}")).unwrap()
     }
 
+    fn node_of(last: char) -> NodeId {
+        NodeId::of(&id(last)).unwrap()
+    }
+
     fn attempt(last: char) -> AttemptRecord {
         AttemptRecord {
             target: id(last),
@@ -336,14 +356,30 @@ mod tests {
     fn a_target_is_what_the_spec_wants_with_what_is_known_of_it() {
         let node = Node { online: true, address: Some("10.0.0.7".parse().unwrap()) };
         let fleet = Fleet {
-            wanted: [id('a'), id('b'), id('c')].into(),
-            opted_in: [id('a'), id('d')].into(),
-            nodes: [(id('a'), node.clone()), (id('b'), node.clone()), (id('d'), node)].into(),
+            wanted: ['a', 'b', 'c'].map(|last| (id(last), NodeId::of(&id(last)))).into(),
+            opted_in: ['a', 'd'].map(node_of).into(),
+            nodes: [(node_of('a'), node.clone()), (node_of('b'), node.clone()), (node_of('d'), node)].into(),
         };
         let found = targets(fleet, vec![attempt('a'), attempt('d')], Vec::new());
         let seen: Vec<_> =
             found.iter().map(|t| (t.target.clone(), t.opted_in, t.managed.is_some(), t.attempts.len())).collect();
         assert_eq!(seen, [(id('a'), true, true, 1), (id('b'), false, true, 0), (id('c'), false, false, 0)]);
+    }
+
+    #[test]
+    fn an_address_has_its_nodes_agent_and_consent_and_without_a_node_nobodys() {
+        let (address, other) = (InstanceId::parse("10.0.1.5").unwrap(), InstanceId::parse("10.0.1.6").unwrap());
+        let node = NodeId::parse("mi-0000000000000000a").unwrap();
+        let fleet = Fleet {
+            wanted: [(address.clone(), Some(node.clone())), (other.clone(), None)].into(),
+            opted_in: [node.clone()].into(),
+            nodes: [(node, Node { online: true, address: Some("192.0.2.1".parse().unwrap()) })].into(),
+        };
+        let found = targets(fleet, Vec::new(), Vec::new());
+        assert_eq!(found[0].address(), address.address(), "where the spec says, not where the agent thinks");
+        assert!(found[0].opted_in && found[0].managed.as_ref().is_some_and(|managed| managed.online));
+        assert_eq!((found[1].node.clone(), found[1].managed.clone(), found[1].opted_in), (None, None, false));
+        assert_eq!(found[1].address(), other.address());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Systems Manager's inventory: which instances are managed, reachable, and opted in by their owners' tag.
+//! Systems Manager's inventory: which nodes are managed, reachable, and opted in by their owners' tag.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use aws_config::SdkConfig;
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::operation::describe_instance_information::DescribeInstanceInformationError;
 use aws_sdk_ssm::types::{InstanceInformation, InstanceInformationStringFilter, PingStatus};
-use espalier_domain::id::{InstanceId, StackName};
+use espalier_domain::id::{NodeId, StackName};
 
 use crate::error::{AwsError, during};
 
@@ -26,7 +26,7 @@ pub struct Inventory {
     client: Client,
 }
 
-/// A managed instance, as its agent last reported it.
+/// A managed node, as its agent last reported it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// Whether the agent has been heard lately: a command sent to it will be delivered.
@@ -35,8 +35,8 @@ pub struct Node {
     pub address: Option<IpAddr>,
 }
 
-/// Managed instances by id.
-pub type Nodes = BTreeMap<InstanceId, Node>;
+/// Managed nodes by id.
+pub type Nodes = BTreeMap<NodeId, Node>;
 
 impl Inventory {
     /// An inventory of the configured account and region.
@@ -44,7 +44,7 @@ impl Inventory {
         Self { client: Client::new(sdk) }
     }
 
-    /// The managed instances whose owners opted in to this stack (tag [`OPT_IN_TAG`]).
+    /// The managed nodes whose owners opted in to this stack (tag [`OPT_IN_TAG`]).
     ///
     /// # Errors
     /// Systems Manager's.
@@ -52,7 +52,7 @@ impl Inventory {
         self.tagged(OPT_IN_TAG, stack.as_str()).await
     }
 
-    /// The managed instances with this tag.
+    /// The managed nodes with this tag.
     ///
     /// # Errors
     /// Systems Manager's.
@@ -60,11 +60,11 @@ impl Inventory {
         self.nodes(&format!("tag:{key}"), vec![value.to_owned()]).await
     }
 
-    /// The managed ones among these instances.
+    /// The managed ones among these nodes.
     ///
     /// # Errors
     /// Systems Manager's, except that an id is not managed.
-    pub async fn managed(&self, ids: &[InstanceId]) -> Result<Nodes, AwsError> {
+    pub async fn managed(&self, ids: &[NodeId]) -> Result<Nodes, AwsError> {
         let mut found = Nodes::new();
         for batch in ids.chunks(BATCH) {
             let values: Vec<String> = batch.iter().map(ToString::to_string).collect();
@@ -108,9 +108,9 @@ fn is_unmanaged(error: &AwsError) -> bool {
     error.code() == "InvalidInstanceId"
 }
 
-/// Reads one entry. Hybrid nodes (`mi-...`) are not EC2 instances and cannot be targets.
-fn node(entry: &InstanceInformation) -> Option<(InstanceId, Node)> {
-    let id = InstanceId::parse(entry.instance_id()?).ok()?;
+/// Reads one entry.
+fn node(entry: &InstanceInformation) -> Option<(NodeId, Node)> {
+    let id = NodeId::parse(entry.instance_id()?).ok()?;
     let online = entry.ping_status() == Some(&PingStatus::Online);
     let address = entry.ip_address().and_then(|text| text.parse().ok());
     Some((id, Node { online, address }))
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_online_nodes_are_online_and_hybrid_nodes_are_left_out() {
+    fn only_online_nodes_are_online_instances_and_others_alike() {
         let entry = |id: &str, ping: &str, address: &str| {
             let entry = InstanceInformation::builder().instance_id(id).ping_status(ping.into()).ip_address(address);
             node(&entry.build())
@@ -131,6 +131,7 @@ mod tests {
         assert_eq!(seen, Node { online: true, address: Some("10.0.0.7".parse().unwrap()) });
         assert!(!entry("i-0abc1234def567890", "ConnectionLost", "10.0.0.7").unwrap().1.online);
         assert_eq!(entry("i-0abc1234def567890", "Online", "").unwrap().1.address, None);
-        assert_eq!(entry("mi-0abc1234def567890", "Online", "10.0.0.7"), None);
+        assert!(entry("mi-0abc1234def567890", "Online", "10.0.0.7").unwrap().1.online);
+        assert_eq!(entry("10.0.0.7", "Online", "10.0.0.7"), None);
     }
 }

@@ -342,7 +342,8 @@ fn group_of(document: &Value) -> Action {
         HealthCheck::Off => None,
         HealthCheck::On(check) => Some(check),
     };
-    let want = TargetGroupWant { name: "g".into(), vpc_id: VpcId::parse(VPC).unwrap(), port: 8443, health_check };
+    let kind = spec.targets.select.kind();
+    let want = TargetGroupWant { name: "g".into(), vpc_id: VpcId::parse(VPC).unwrap(), kind, port: 8443, health_check };
     Action::CreateTargetGroup { want, tags: tags(), token: "t".into() }
 }
 
@@ -355,6 +356,21 @@ async fn a_target_group_is_tcp_without_a_protocol_version_and_says_that_its_chec
         json!({ "name": "g", "type": "INSTANCE", "clientToken": "t", "tags": { "espalier:stack": "payments" },
                 "config": { "protocol": "TCP", "port": 8443, "vpcIdentifier": VPC, "healthCheck": { "enabled": false } } })
     );
+}
+
+#[tokio::test]
+async fn a_group_of_addresses_says_of_which_family_and_takes_them_as_they_are_written() {
+    for (address, family) in [("10.0.1.5", "IPV4"), ("fd12::5", "IPV6")] {
+        let mut document = document();
+        document["targets"]["select"] = json!({ "addresses": [{ "address": address }] });
+        let (_, body) = sent(group_of(&document)).await;
+        assert_eq!((&body["type"], &body["config"]["ipAddressType"]), (&json!("IP"), &json!(family)));
+        let targets = vec![InstanceId::parse(address).unwrap()];
+        let register =
+            Action::RegisterTargets { target_group_id: "tg-1".into(), name: "g".into(), targets, port: 8443 };
+        let (_, body) = sent(register).await;
+        assert_eq!(body, json!({ "targets": [{ "id": address, "port": 8443 }] }));
+    }
 }
 
 #[tokio::test]

@@ -10,15 +10,15 @@ use espalier_aws::secrets::{Created, Secrets};
 use espalier_aws::states::{Execution, StateMachine};
 use espalier_domain::acm::AcmStatus;
 use espalier_domain::failure::chain;
-use espalier_domain::id::{AcmArn, InstanceId, StackName};
+use espalier_domain::id::{AcmArn, NodeId, StackName};
 use espalier_pki::key::SecretText;
 use serde_json::{Value, json};
 use wire::Wire;
 
 const NAME: &str = "/espalier-leaf/payments/shared/1";
 
-fn id(last: char) -> InstanceId {
-    InstanceId::parse(format!("i-0000000000000000{last}")).unwrap()
+fn id(last: char) -> NodeId {
+    NodeId::parse(format!("i-0000000000000000{last}")).unwrap()
 }
 
 async fn store(wire: &Wire, fingerprint: &str) -> Result<LeafStored, espalier_aws::AwsError> {
@@ -143,7 +143,7 @@ async fn a_command_names_its_targets_and_carries_identifiers() {
     let order = Order {
         document: "installer".into(),
         version: Some("3".into()),
-        targets: vec![id('1'), id('2')],
+        nodes: vec![id('1'), id('2')],
         parameters: vec![("Stack", "payments".into())],
         comment: "espalier payments#1".into(),
         delivery_timeout_s: 7,

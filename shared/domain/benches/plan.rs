@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use espalier_domain::id::{Epoch, Generation, HostName, InstanceId, Scope, StackName};
+use espalier_domain::id::{Epoch, Generation, HostName, InstanceId, NodeId, Scope, StackName};
 use espalier_domain::record::{AttemptEnd, AttemptRecord, AuthorityRecord, GenerationRecord, SightingRecord};
 use espalier_domain::rotation::calendar::Calendar;
 use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
@@ -66,7 +66,15 @@ fn target(number: u32) -> TargetEvidence {
         _ => vec![attempt(1, true)],
     };
     let managed = Some(Managed { online: true, address: Some([10, 0, 0, 1].into()) });
-    TargetEvidence { target, wanted: true, opted_in: true, managed, attempts, sighting: Some(sighting) }
+    TargetEvidence {
+        node: NodeId::of(&target),
+        target,
+        wanted: true,
+        opted_in: true,
+        managed,
+        attempts,
+        sighting: Some(sighting),
+    }
 }
 
 fn evidence(targets: u32) -> Evidence {

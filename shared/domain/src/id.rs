@@ -1,6 +1,7 @@
 //! Identifiers that are parsed once, at the boundary, and cannot hold anything else afterwards.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -71,10 +72,35 @@ text_id!(
 );
 
 text_id!(
-    /// An EC2 instance that serves the certificate.
-    InstanceId, "an EC2 instance id (i- and 8 or 17 hexadecimal digits)",
-    |v| prefixed_hex(v, "i-", &[8, 17])
+    /// Who serves the certificate, as VPC Lattice knows it: an EC2 instance by its id, or whatever answers at an address.
+    InstanceId, "an EC2 instance id (i- and 8 or 17 hexadecimal digits) or an IP address as it is usually written",
+    |v| prefixed_hex(v, "i-", &[8, 17]) || address(v).is_some()
 );
+
+impl InstanceId {
+    /// What answers at this address.
+    pub fn at(address: IpAddr) -> Self {
+        Self(address.to_string())
+    }
+
+    /// The address, of a target that is one.
+    pub fn address(&self) -> Option<IpAddr> {
+        address(&self.0)
+    }
+}
+
+text_id!(
+    /// A node that Systems Manager manages: an EC2 instance, or a host that was registered with an activation.
+    NodeId, "a managed node's id (i- and 8 or 17, or mi- and 17 hexadecimal digits)",
+    |v| prefixed_hex(v, "i-", &[8, 17]) || prefixed_hex(v, "mi-", &[17])
+);
+
+impl NodeId {
+    /// The node that is the target itself; none is, of an address.
+    pub fn of(target: &InstanceId) -> Option<Self> {
+        target.address().is_none().then(|| Self(target.0.clone()))
+    }
+}
 
 text_id!(
     /// A VPC.
@@ -257,6 +283,11 @@ fn prefixed_hex(value: &str, prefix: &str, lengths: &[usize]) -> bool {
     })
 }
 
+/// An address in the one form in which it is written down: two ways to write it would be two targets.
+fn address(value: &str) -> Option<IpAddr> {
+    value.parse::<IpAddr>().ok().filter(|address| address.to_string() == value && address.to_canonical() == *address)
+}
+
 fn bare_log_group(arn: &str) -> &str {
     if arn.contains(":log-group:") { arn.trim_end_matches(":*") } else { arn }
 }
@@ -357,6 +388,23 @@ mod tests {
         for bad in ["example", "*.example.com", "API.example.com", "a..b", "a.b.", "-a.b", "a b.c"] {
             assert!(HostName::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_target_is_an_instance_or_an_address_in_its_one_form_and_a_node_never_an_address() {
+        for good in ["i-0abc1234", "10.0.1.5", "fd00:ec2::1"] {
+            assert!(InstanceId::parse(good).is_ok(), "{good}");
+        }
+        for bad in
+            ["mi-0abc1234def567890", "10.0.1", "10.0.1.05", "FD00::1", "fd00:0::1", "::ffff:10.0.0.1", "10.0.1.5/32"]
+        {
+            assert!(InstanceId::parse(bad).is_err(), "{bad}");
+        }
+        assert!(NodeId::parse("mi-0abc1234def567890").is_ok() && NodeId::parse("i-0abc1234").is_ok());
+        assert!(NodeId::parse("10.0.1.5").is_err() && NodeId::parse("mi-0abc1234").is_err());
+        let (instance, address) = (InstanceId::parse("i-0abc1234").unwrap(), InstanceId::parse("10.0.1.5").unwrap());
+        assert_eq!(NodeId::of(&instance).map(|node| node.to_string()).as_deref(), Some("i-0abc1234"));
+        assert_eq!((NodeId::of(&address), instance.address()), (None, None));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod absent;
 mod action;
+mod block;
 mod diagnose;
 mod drift;
 mod estate;
@@ -19,6 +20,7 @@ mod roster;
 mod zones;
 
 pub use action::{Action, IngressSource, TargetGroupWant};
+pub use block::IpBlock;
 pub use diagnose::{
     Answer as PitfallAnswer, Checkup, Finding, PITFALLS, Pitfall, SeenPolicy, SeenZone, diagnose, page as diagnose_page,
 };
@@ -35,7 +37,7 @@ pub use zones::{SeenPrivateZone, current_zone, may_have_zones};
 
 use crate::id::StackName;
 use crate::plan::{BlockCode, Plan};
-use crate::spec::{Manage, Spec, State};
+use crate::spec::{Manage, Spec, State, TargetKind};
 use crate::token::short_hash;
 
 /// How soon to look again at something VPC Lattice is busy with, in seconds.
@@ -91,7 +93,12 @@ pub fn listener_name(stack: &StackName, port: u16) -> String {
 /// new group beside the old one. At most 31 characters: the console takes 32, the API 128 (documents disagree).
 pub fn target_group_name(spec: &Spec) -> String {
     let (port, limit) = (spec.targets.port.to_string(), spec.targets.targets_per_group.to_string());
-    let mut fixed = vec!["INSTANCE", "TCP", &port, spec.network.vpc_id.as_str()];
+    let kind = match spec.targets.select.kind() {
+        TargetKind::Instance => "INSTANCE",
+        TargetKind::Ipv4 => "IPV4",
+        TargetKind::Ipv6 => "IPV6",
+    };
+    let mut fixed = vec![kind, "TCP", &port, spec.network.vpc_id.as_str()];
     // Another limit places everybody anew; with the usual one a group keeps the name it has always had.
     if spec.targets.targets_per_group != TARGETS_PER_GROUP {
         fixed.push(&limit);

@@ -15,7 +15,7 @@ mod shape;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 pub use allowed::{AllowedDomains, NotADomain};
 pub use auth::AuthPolicy;
@@ -24,7 +24,7 @@ pub use health_check::{HealthCheck, HealthCheckOn, HealthCheckProtocol, HealthCh
 pub use key_type::KeyType;
 
 use crate::id::{
-    AcmArn, HostName, HostedZoneId, InstanceId, LogDestination, SecurityGroupId, ServiceId, ServiceNetworkRef,
+    AcmArn, HostName, HostedZoneId, InstanceId, LogDestination, NodeId, SecurityGroupId, ServiceId, ServiceNetworkRef,
     StackName, SubnetId, TargetGroupId, VpcId,
 };
 use crate::rotation::calendar::{Freeze, Window};
@@ -222,7 +222,7 @@ pub struct Targets {
     pub minimum_in_service: u32,
 }
 
-/// Which instances are targets. Either way each must carry the tag `espalier:stack` with the stack's name.
+/// Who the targets are. Each instance, and each node, must carry the tag `espalier:stack` with the stack's name.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Select {
@@ -237,6 +237,61 @@ pub enum Select {
     },
     /// All instances of these Auto Scaling groups.
     AutoScalingGroups(Vec<String>),
+    /// Whatever answers at these addresses.
+    Addresses(Vec<AddressTarget>),
+}
+
+/// A target that is registered by its address.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AddressTarget {
+    /// Where it serves, in a subnet of the targets.
+    pub address: IpAddr,
+    /// The managed node that answers there, on which the certificate is installed. Left out, somebody else installs it, and
+    /// it is only looked at.
+    #[serde(default)]
+    pub node: Option<NodeId>,
+}
+
+impl AddressTarget {
+    /// The target.
+    pub fn target(&self) -> InstanceId {
+        InstanceId::at(self.address)
+    }
+}
+
+impl Select {
+    /// The node that serves as this target: the instance itself, or the one that the spec names beside an address.
+    pub fn node(&self, target: &InstanceId) -> Option<NodeId> {
+        match self {
+            Self::InstanceIds(_) | Self::Tag { .. } | Self::AutoScalingGroups(_) => NodeId::of(target),
+            Self::Addresses(all) => {
+                let address = target.address()?;
+                all.iter().find(|one| one.address == address).and_then(|one| one.node.clone())
+            }
+        }
+    }
+
+    /// What a target group of them holds.
+    pub fn kind(&self) -> TargetKind {
+        match self {
+            Self::InstanceIds(_) | Self::Tag { .. } | Self::AutoScalingGroups(_) => TargetKind::Instance,
+            // The parser lets no two families through.
+            Self::Addresses(all) if all.iter().any(|one| one.address.is_ipv6()) => TargetKind::Ipv6,
+            Self::Addresses(_) => TargetKind::Ipv4,
+        }
+    }
+}
+
+/// What a target group holds (`type` and `ipAddressType` of `CreateTargetGroup`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetKind {
+    /// EC2 instances.
+    Instance,
+    /// IPv4 addresses.
+    Ipv4,
+    /// IPv6 addresses.
+    Ipv6,
 }
 
 /// What the targets prove themselves with.

@@ -61,10 +61,27 @@ pub enum Fault {
 
 impl Fault {
     /// No certificate was seen: it says nothing about which one is served.
-    pub fn is_about_reaching(self) -> bool {
+    pub const fn is_about_reaching(self) -> bool {
         match self {
             Self::Unresolved | Self::WrongAddress | Self::Refused | Self::TimedOut | Self::HandshakeFailed => true,
             Self::Untrusted | Self::WrongName | Self::Expired | Self::NotYetValid | Self::OtherCertificate => false,
+        }
+    }
+
+    /// Clients do not get what they ask for. A certificate that is merely not the newest (every target in the middle of a
+    /// rotation) is accepted.
+    pub const fn fails_clients(self) -> bool {
+        match self {
+            Self::OtherCertificate => false,
+            Self::Unresolved
+            | Self::WrongAddress
+            | Self::Refused
+            | Self::TimedOut
+            | Self::HandshakeFailed
+            | Self::Untrusted
+            | Self::WrongName
+            | Self::Expired
+            | Self::NotYetValid => true,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::id::{Epoch, Generation, HostName, InstanceId, Scope, StackName};
+use crate::id::{Epoch, Generation, HostName, InstanceId, NodeId, Scope, StackName};
 use crate::plan::OutcomeKind;
 use crate::record::{AcmMark, AttemptRecord};
 use crate::verdict::Verdict;
@@ -104,8 +104,11 @@ pub struct DeliverItem {
     pub scope: Scope,
     /// The generation to install.
     pub generation: Generation,
-    /// 1 to 50 instances, sorted.
+    /// 1 to 50 instances or addresses, sorted.
     pub targets: Vec<InstanceId>,
+    /// The managed nodes that answer at them, in the same order; left out where each target is its own node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeId>,
     /// The number of this attempt for each target and generation, from 1; the same for all targets of the item.
     pub attempt: u32,
     /// The width of the start delay window, in seconds (`DESIGN` section 6).
@@ -124,6 +127,14 @@ fn is_zero(number: &u32) -> bool {
 }
 
 impl DeliverItem {
+    /// Whom the command goes to, in the order of the targets; nothing when the item does not say it of each.
+    pub fn receivers(&self) -> Option<Vec<NodeId>> {
+        if self.nodes.is_empty() {
+            return self.targets.iter().map(NodeId::of).collect();
+        }
+        (self.nodes.len() == self.targets.len()).then(|| self.nodes.clone())
+    }
+
     /// What is written down of it before anything is sent: one attempt for each target.
     pub fn attempts(&self, begun_at: OffsetDateTime) -> Vec<AttemptRecord> {
         let attempt = |target: &InstanceId| AttemptRecord {

@@ -1,7 +1,8 @@
 //! The spec: the recipe parses, every mistake is reported at once with its path, and the published schema is current.
 
+use espalier_domain::id::InstanceId;
 use espalier_domain::rotation::policy::{Policy, Wave};
-use espalier_domain::spec::{self, AllowedDomains, Issuer, KeyType, Manage, Select, SpecErrors};
+use espalier_domain::spec::{self, AllowedDomains, Issuer, KeyType, Manage, Select, SpecErrors, TargetKind};
 use serde_json::{Value, json};
 
 const RECIPE: &str = include_str!("../../../examples/recipe.json");
@@ -319,8 +320,8 @@ fn a_certificate_may_be_requested_with_what_acm_takes() {
 }
 
 #[test]
-fn targets_that_are_no_instances_are_refused_with_the_reason() {
-    for (field, reason) in [("ipAddresses", "by instance"), ("loadBalancerArn", "ends TLS with its own")] {
+fn load_balancers_are_refused_with_the_reason_and_addresses_under_other_names_with_theirs() {
+    for (field, reason) in [("ipAddresses", "\"addresses\""), ("loadBalancerArn", "ends TLS itself")] {
         let mut document = recipe();
         document["targets"]["select"] = json!({ field: ["10.0.0.1"] });
         let errors = spec::parse(&document.to_string(), &allowed()).unwrap_err().0;
@@ -328,4 +329,46 @@ fn targets_that_are_no_instances_are_refused_with_the_reason() {
         assert_eq!(error.path, format!("/targets/select/{field}"));
         assert!(error.problem.contains(reason) && error.remedy.contains("instanceIds"), "{error}");
     }
+}
+
+#[test]
+fn addresses_are_of_one_family_each_written_once_and_each_with_a_node_of_its_own() {
+    let with = |addresses: Value| {
+        let mut document = recipe();
+        document["targets"]["select"] = json!({ "addresses": addresses });
+        document
+    };
+    let node = "mi-0a1b2c3d4e5f60711";
+    let good = with(json!([{"address": "10.0.1.5", "node": node}, {"address": "10.0.1.6"}]));
+    let spec = spec::parse(&good.to_string(), &allowed()).unwrap();
+    let of = |address: &str| spec.targets.select.node(&InstanceId::parse(address).unwrap());
+    assert_eq!(of("10.0.1.5").map(|node| node.to_string()).as_deref(), Some(node));
+    assert_eq!((of("10.0.1.6"), of("10.0.1.7"), spec.targets.select.kind()), (None, None, TargetKind::Ipv4));
+    for (bad, path, problem) in [
+        (json!([{"address": "10.0.1.5"}, {"address": "fd12::5"}]), "1/address", "one family"),
+        (json!([{"address": "fd12::5"}, {"address": "10.0.1.5"}]), "1/address", "one family"),
+        (json!([{"address": "10.0.1.5"}, {"address": "10.0.1.5"}]), "1/address", "listed twice"),
+        (
+            json!([{"address": "10.0.1.5", "node": node}, {"address": "10.0.1.6", "node": node}]),
+            "1/node",
+            "listed twice",
+        ),
+        (json!([{"address": "10.0.1"}]), "0/address", "is not an IPv4 or IPv6 address"),
+        (json!([{"address": "10.0.1.05"}]), "0/address", "as it is usually written"),
+        (json!([{"address": "FD12::5"}]), "0/address", "as it is usually written"),
+        (json!([{"address": "i-0a1b2c3d4e5f60711"}]), "0/address", "is not an IPv4 or IPv6 address"),
+        (json!([{"address": "10.0.1.5", "node": "10.0.1.5"}]), "0/node", "is not a managed node's id"),
+        (json!([{"node": node}]), "0/address", "is missing"),
+        (json!([{"address": "10.0.1.5", "port": 443}]), "0/port", "is unknown"),
+    ] {
+        let errors = spec::parse(&with(bad.clone()).to_string(), &allowed()).unwrap_err().0;
+        let [error] = errors.as_slice() else { panic!("{bad}: {errors:?}") };
+        assert_eq!(error.path, format!("/targets/select/addresses/{path}"), "{bad}");
+        assert!(error.problem.contains(problem) && !error.remedy.is_empty(), "{bad}: {error}");
+    }
+    assert_eq!(spec::parse(&with(json!([])).to_string(), &allowed()).unwrap_err().0.len(), 1);
+    // An address is no instance.
+    let mut document = recipe();
+    document["targets"]["select"] = json!({"instanceIds": ["10.0.1.5"]});
+    assert_eq!(spec::parse(&document.to_string(), &allowed()).unwrap_err().0[0].path, "/targets/select/instanceIds/0");
 }

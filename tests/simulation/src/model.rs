@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use espalier_domain::id::{Epoch, Generation, InstanceId, Scope};
+use espalier_domain::id::{Epoch, Generation, InstanceId, NodeId, Scope};
 use espalier_domain::plan::Plan;
 use espalier_domain::record::{AttemptRecord, GenerationRecord, SightingRecord};
 use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
@@ -173,6 +173,7 @@ impl State {
     fn plan(&self, policy: &Policy) -> Plan<WorkItem> {
         let targets = self.hosts.keys().map(|id| TargetEvidence {
             target: id.clone(),
+            node: NodeId::of(id),
             wanted: true,
             opted_in: true,
             managed: Some(Managed { online: true, address: Some([10, 0, 0, 1].into()) }),

@@ -1,5 +1,6 @@
 //! `rotate` and its executions: hints, passes, the evidence both are decided by, and what they write down.
 
+use espalier_domain::id::NodeId;
 use espalier_domain::plan::{OutcomeKind, Plan};
 use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
 use espalier_domain::rotation::execution::{self, LONGEST_WAIT_S};
@@ -44,6 +45,7 @@ impl World {
             let known = host.runs || host.launched_at.is_none();
             TargetEvidence {
                 target: host.id.clone(),
+                node: NodeId::of(&host.id),
                 wanted: host.wanted,
                 opted_in: host.tagged,
                 managed: known.then_some(managed),

@@ -36,7 +36,7 @@ pub struct Tally {
     pub hours: u64,
 }
 
-/// The names of every phase.
+/// The names of every phase but `Observed`: every host that is simulated is installed on.
 pub const PHASES: [&str; 14] = [
     "Arriving",
     "Current",
@@ -73,6 +73,7 @@ pub(crate) fn name(phase: &Phase) -> &'static str {
     match phase {
         Phase::Unwanted => "Unwanted",
         Phase::NotOptedIn { .. } => "NotOptedIn",
+        Phase::Observed { .. } => "Observed",
         Phase::Unmanaged { .. } => "Unmanaged",
         Phase::Arriving => "Arriving",
         Phase::Unverifiable => "Unverifiable",

@@ -192,6 +192,7 @@ fn what_is_dangerous_is_bound_by_a_condition() {
         ("MintRole", "SealLeaves"),
         ("ExportRole", "SealLeaves"),
         ("DistributeRole", "OptedInInstances"),
+        ("DistributeRole", "OptedInNodes"),
     ] {
         let found = statements(&template, role).into_iter().find(|statement| statement.sid == sid);
         assert!(found.is_some_and(|statement| statement.conditional), "{role}, {sid}");

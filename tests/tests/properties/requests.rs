@@ -96,7 +96,7 @@ proptest! {
         let mint = MintItem { stack: stack.clone(), scope: Scope::shared(), generation, follows: None, because };
         let deliver = DeliverItem {
             stack, epoch: Epoch(epoch), action: DeliveryAction::Install, scope: Scope::shared(), generation, targets,
-            attempt, window_s: 0, confirm_s: 0, margin_hours: 0,
+            nodes: Vec::new(), attempt, window_s: 0, confirm_s: 0, margin_hours: 0,
         };
         for item in [WorkItem::Mint(mint), WorkItem::Deliver(deliver)] {
             prop_assert_eq!(WorkItem::parse(serde_json::to_value(&item).unwrap()), Ok(item));

@@ -1,6 +1,7 @@
 //! Looking: lists first, and details only of what carries the stack's names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use aws_sdk_vpclattice::operation::get_service::GetServiceOutput;
 use aws_sdk_vpclattice::operation::list_service_network_vpc_associations::builders::ListServiceNetworkVpcAssociationsFluentBuilder;
@@ -156,7 +157,7 @@ impl Lattice {
         for target in list {
             let port = target.port.and_then(|port| u16::try_from(port).ok());
             targets.push(SeenTarget {
-                id: present(TARGETS, "a target's id", target.id)?,
+                id: usual(present(TARGETS, "a target's id", target.id)?),
                 port: present(TARGETS, "a target's port", port)?,
                 status: target_status(target.status.as_ref().map(|s| s.as_str()).unwrap_or_default()),
             });
@@ -377,6 +378,11 @@ fn status(text: Option<&str>, code: Option<String>, message: Option<String>) -> 
             Status::Updating
         }
     }
+}
+
+/// An address as it is usually written, whichever way VPC Lattice writes it; anything else as it is.
+fn usual(id: String) -> String {
+    id.parse::<IpAddr>().map(|address| address.to_string()).unwrap_or(id)
 }
 
 fn target_status(text: &str) -> TargetStatus {

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aws_sdk_vpclattice::types::{
-    ForwardAction, HealthCheckConfig, HealthCheckProtocolVersion, ListenerProtocol, Matcher, RuleAction, Target,
-    TargetFailure, TargetGroupConfig, TargetGroupProtocol, TargetGroupType, WeightedTargetGroup,
+    ForwardAction, HealthCheckConfig, HealthCheckProtocolVersion, IpAddressType, ListenerProtocol, Matcher, RuleAction,
+    Target, TargetFailure, TargetGroupConfig, TargetGroupProtocol, TargetGroupType, WeightedTargetGroup,
 };
 use espalier_domain::id::{HostName, SecurityGroupId, VpcId};
 use espalier_domain::network::{Action, SeenFailure, TargetGroupWant};
-use espalier_domain::spec::{HealthCheckOn, HealthCheckProtocol, HealthCheckVersion};
+use espalier_domain::spec::{HealthCheckOn, HealthCheckProtocol, HealthCheckVersion, TargetKind};
 
 use super::Lattice;
 use crate::error::{AwsError, during};
@@ -144,7 +144,11 @@ impl Lattice {
     }
 
     async fn create_group(&self, want: &TargetGroupWant, tags: &Tags, token: &str) -> Done {
-        let call = self.client.create_target_group().name(&want.name).r#type(TargetGroupType::Instance);
+        let kind = match want.kind {
+            TargetKind::Instance => TargetGroupType::Instance,
+            TargetKind::Ipv4 | TargetKind::Ipv6 => TargetGroupType::Ip,
+        };
+        let call = self.client.create_target_group().name(&want.name).r#type(kind);
         let call = call.config(group_config(want)).set_tags(map(tags)).client_token(token);
         call.send().await.map_err(during(CREATE_GROUP)).map(drop)
     }
@@ -309,6 +313,12 @@ fn group_config(want: &TargetGroupWant) -> TargetGroupConfig {
         .protocol(TargetGroupProtocol::Tcp)
         .port(i32::from(want.port))
         .vpc_identifier(want.vpc_id.as_str())
+        .set_ip_address_type(match want.kind {
+            // VPC Lattice takes it of addresses only.
+            TargetKind::Instance => None,
+            TargetKind::Ipv4 => Some(IpAddressType::Ipv4),
+            TargetKind::Ipv6 => Some(IpAddressType::Ipv6),
+        })
         .health_check(want.health_check.as_ref().map_or_else(off, |check| on(check, None)))
         .build()
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::observed::DnsEntry;
 use crate::id::{HostName, HostedZoneId, InstanceId, LogDestination, SecurityGroupId, VpcId};
-use crate::spec::HealthCheckOn;
+use crate::spec::{HealthCheckOn, TargetKind};
 
 /// What a target group is created with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct TargetGroupWant {
     pub name: String,
     /// Its VPC.
     pub vpc_id: VpcId,
+    /// What it holds.
+    pub kind: TargetKind,
     /// Its port.
     pub port: u16,
     /// Its health check; `None` for none.

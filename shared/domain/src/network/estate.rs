@@ -130,7 +130,7 @@ pub(super) fn eligible(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) ->
     }
     let mut eligible = BTreeSet::new();
     for instance in estate.instances.iter().filter(|instance| !is_out_of_service(instance)) {
-        match unfit(spec, instance) {
+        match unfit(spec, estate, instance) {
             None => {
                 eligible.insert(instance.id.clone());
             }
@@ -165,8 +165,19 @@ pub(super) fn is_out_of_service(instance: &SeenInstance) -> bool {
     })
 }
 
-fn unfit(spec: &Spec, instance: &SeenInstance) -> Option<(BlockCode, String)> {
+fn unfit(spec: &Spec, estate: &Estate, instance: &SeenInstance) -> Option<(BlockCode, String)> {
     let id = &instance.id;
+    if let Some(address) = id.address() {
+        // "Targets must be in the subnets of the target group's VPC" (VPC Lattice user guide, register-targets).
+        let is_in_subnet = estate.subnets.iter().flat_map(|subnet| &subnet.blocks).any(|block| block.contains(address));
+        let because = || {
+            format!(
+                "address {id} is in none of network.subnetIds, and VPC Lattice reaches no other: list its subnet, or correct \
+                 the address"
+            )
+        };
+        return (!is_in_subnet).then(|| (BlockCode::NotFound, because()));
+    }
     if !instance.is_running {
         return Some((BlockCode::NoTargets, format!("instance {id} is {}; start it or remove it", instance.state)));
     }

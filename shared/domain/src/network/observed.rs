@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use time::OffsetDateTime;
 
+use super::block::IpBlock;
 use super::zones::SeenPrivateZone;
 use crate::id::{HostedZoneId, InstanceId, SecurityGroupId, SubnetId, VpcId};
 use crate::record::SightingRecord;
@@ -172,7 +173,7 @@ pub struct SeenTargetGroup {
 /// A registered target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenTarget {
-    /// The target's id as registered (an instance id in groups of ours).
+    /// The target's id as registered (in groups of ours an instance id, or an address in its usual form).
     pub id: String,
     /// Its port.
     pub port: u16,
@@ -290,7 +291,7 @@ pub struct Estate {
     pub other_ingress: Vec<SeenIngress>,
     /// Rules of ours in other groups: the spec named another group before.
     pub former_ingress: Vec<(SecurityGroupId, SeenIngress)>,
-    /// The instances the spec selects, as far as they exist.
+    /// The instances the spec selects, as far as they exist; what it selects by address, as [`SeenInstance::at`] has it.
     pub instances: Vec<SeenInstance>,
     /// The lifecycle hooks of the Auto Scaling groups the spec selects; looked at while an instance waits for one.
     pub hooks: Vec<SeenHook>,
@@ -325,6 +326,8 @@ pub struct SeenSubnet {
     pub vpc_id: VpcId,
     /// Its zone's id (`euw1-az1`), not its name.
     pub zone_id: String,
+    /// Its addresses.
+    pub blocks: Vec<IpBlock>,
 }
 
 /// A security group.
@@ -370,6 +373,23 @@ pub struct SeenInstance {
     pub launched_at: Option<OffsetDateTime>,
     /// Its place in an Auto Scaling group the spec selects.
     pub scaling: Option<Scaling>,
+}
+
+impl SeenInstance {
+    /// What the spec selects by its address: there as long as the spec says so, since nobody else can be asked for it. Whoever
+    /// installs on its node looks for the node's owner's consent.
+    pub fn at(target: InstanceId, vpc_id: VpcId) -> Self {
+        Self {
+            private_ip: target.address(),
+            id: target,
+            vpc_id: Some(vpc_id),
+            is_running: true,
+            state: "running".to_owned(),
+            opted_in: true,
+            launched_at: None,
+            scaling: None,
+        }
+    }
 }
 
 /// An instance's place in its Auto Scaling group.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use time::OffsetDateTime;
 
 use crate::acm::AcmEvidence;
-use crate::id::{Epoch, Generation, InstanceId};
+use crate::id::{Epoch, Generation, InstanceId, NodeId};
 use crate::record::{
     AttemptRecord, AuthorityRecord, EpochRecord, GenerationRecord, Member, MembershipRecord, SightingRecord,
     ThroughRecord,
@@ -43,13 +43,16 @@ pub struct Evidence {
 /// One target as it is known.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TargetEvidence {
-    /// The instance.
+    /// The instance, or the address.
     pub target: InstanceId,
+    /// The managed node that is installed on: the instance itself, or whoever answers at the address. Absent where somebody
+    /// else installs: then it is only looked at.
+    pub node: Option<NodeId>,
     /// Whether the spec selects it. What is known about other instances decides nothing.
     pub wanted: bool,
     /// Whether its owner gave it the tag `espalier:stack=<stack>`.
     pub opted_in: bool,
-    /// What Systems Manager knows of it; absent when it never registered there.
+    /// What Systems Manager knows of its node; absent when it never registered there.
     pub managed: Option<Managed>,
     /// Its deliveries, in any order; those below its floor may be left out.
     pub attempts: Vec<AttemptRecord>,
@@ -157,8 +160,8 @@ impl TargetEvidence {
         self.sighting.as_ref().and_then(|sighting| sighting.floor)
     }
 
-    /// Where it can be dialled.
+    /// Where it can be dialled: at its address, if it is one, whatever its agent reports.
     pub fn address(&self) -> Option<IpAddr> {
-        self.managed.as_ref().and_then(|managed| managed.address)
+        self.target.address().or(self.managed.as_ref().and_then(|managed| managed.address))
     }
 }

@@ -4,9 +4,10 @@ use time::{Duration, OffsetDateTime};
 
 use crate::id::Generation;
 use crate::record::SightingRecord;
+use crate::rotation::due::minute;
 use crate::rotation::evidence::TargetEvidence;
 use crate::rotation::policy::{ARRIVAL, BACKOFF_CAP, LOOK_AGAIN, PROOF_GRACE, REVERIFY};
-use crate::rotation::proof::is_about;
+use crate::rotation::proof::{failing_clients, is_about};
 use crate::rotation::rollout::{Awaiting, Rollout, Tally, awaiting, ended};
 use crate::rotation::settle::Weight;
 
@@ -19,6 +20,15 @@ pub enum Phase {
     NotOptedIn {
         /// Which of the two, for a person.
         because: String,
+    },
+    /// Nobody installs on it: it is looked at, and what is wrong with it is told.
+    Observed {
+        /// When to look next; at once if that is past.
+        look_at: OffsetDateTime,
+        /// Clients accept what it was last seen to serve.
+        serves: bool,
+        /// What its owner has to mend.
+        because: Option<String>,
     },
     /// Systems Manager does not know it, or not as online.
     Unmanaged {
@@ -97,6 +107,7 @@ impl Phase {
         match self {
             Self::Unwanted => "unwanted",
             Self::NotOptedIn { .. } => "not opted in",
+            Self::Observed { .. } => "observed",
             Self::Unmanaged { .. } => "unmanaged",
             Self::Arriving => "arriving",
             Self::Unverifiable => "unverifiable",
@@ -123,6 +134,9 @@ pub fn phase(rollout: &Rollout<'_>, target: &TargetEvidence) -> Phase {
     let open = target.attempts.iter().filter(|attempt| ended(attempt, now).is_none()).map(|attempt| attempt.begun_at);
     if let Some(since) = open.max() {
         return Phase::Delivering { since };
+    }
+    if target.node.is_none() {
+        return observed(rollout, target);
     }
     let Some(newest) = rollout.newest else { return blocked(rollout, target).unwrap_or(Phase::Due) };
     if let Some(unconfirmed) = unconfirmed(rollout, target) {
@@ -166,6 +180,37 @@ pub fn phase(rollout: &Rollout<'_>, target: &TargetEvidence) -> Phase {
     issued(&tally, because)
 }
 
+/// Where a target stands that somebody else installs on. That it does not serve the newest generation is its owner's affair as
+/// long as clients accept what it serves; that it fails them, or will within the safety margin, is told.
+fn observed(rollout: &Rollout<'_>, target: &TargetEvidence) -> Phase {
+    let (now, policy) = (rollout.evidence.now, &rollout.evidence.policy);
+    let launched_at = rollout.evidence.member(&target.target).and_then(|member| member.launched_at);
+    let known = target.sighting.as_ref().filter(|sighting| is_about(sighting, policy.target_port, launched_at));
+    let (Some(newest), Some(sighting)) = (rollout.newest, known) else {
+        return Phase::Observed { look_at: now, serves: false, because: None };
+    };
+    let stale = now - sighting.at > REVERIFY || rollout.evidence.is_asked_again(sighting.at);
+    if sighting.generation == newest.generation && sighting.verdict.is_good() {
+        return Phase::Current { at: sighting.at, stale };
+    }
+    let faults: Vec<String> = failing_clients(sighting).map(|fault| format!("{fault:?}")).collect();
+    let ends_at = sighting.verdict.not_after;
+    let is_ending = ends_at.is_some_and(|end| now >= end.saturating_sub(policy.safety_margin()));
+    let serves = faults.is_empty() && ends_at.is_some_and(|end| end > now);
+    let is_lasting = !is_short(sighting.at - sighting.failing_since.unwrap_or(sighting.at));
+    let because = match ends_at {
+        _ if !faults.is_empty() => is_lasting.then(|| format!("it fails clients ({})", faults.join(", "))),
+        Some(end) if is_ending => Some(format!("what it serves ends at {}", minute(end))),
+        Some(_) | None => None,
+    };
+    let look_at = match (stale, faults.is_empty()) {
+        (true, _) => now,
+        (false, true) => sighting.at.saturating_add(LOOK_AGAIN.1),
+        (false, false) => look_again(sighting.at, sighting.failing_since.unwrap_or(sighting.at)),
+    };
+    Phase::Observed { look_at, serves, because }
+}
+
 /// What keeps a target from being worked on at all.
 fn blocked(rollout: &Rollout<'_>, target: &TargetEvidence) -> Option<Phase> {
     let launched_at = rollout.evidence.member(&target.target).and_then(|member| member.launched_at);
@@ -182,7 +227,7 @@ fn blocked(rollout: &Rollout<'_>, target: &TargetEvidence) -> Option<Phase> {
     match &target.managed {
         None => Some(Phase::Unmanaged { because: "it never registered with Systems Manager" }),
         Some(managed) if !managed.online => Some(Phase::Unmanaged { because: "Systems Manager does not reach it" }),
-        Some(managed) if managed.address.is_none() => Some(Phase::Unverifiable),
+        Some(_) if target.address().is_none() => Some(Phase::Unverifiable),
         Some(_) => None,
     }
 }

@@ -37,7 +37,7 @@ pub fn plan(evidence: &Evidence) -> Plan<WorkItem> {
         .map(|target| {
             let tally = rollout.tally(target);
             let phase = phase(&rollout, target);
-            let failed = tally.is_failed() && !matches!(phase, Phase::Current { .. });
+            let failed = tally.is_failed() && !matches!(phase, Phase::Current { .. } | Phase::Observed { .. });
             Look { target, phase, failed, retry_at: tally.retry_at() }
         })
         .collect();
@@ -163,7 +163,8 @@ fn reverted(rollout: &Rollout<'_>, looks: &[Look<'_>], halted: bool) -> Option<D
     let now = rollout.evidence.now;
     let reverters = || {
         looks.iter().filter(|look| {
-            rollout.newest_reverted_by(&look.target.target) && !matches!(look.phase, Phase::Current { .. })
+            rollout.newest_reverted_by(&look.target.target)
+                && !matches!(look.phase, Phase::Current { .. } | Phase::Observed { .. })
         })
     };
     let first = reverters().next()?;
@@ -186,7 +187,8 @@ fn overdue(rollout: &Rollout<'_>, looks: &[Look<'_>], halted: bool) -> Option<Du
     if !halted && !quarantined {
         return None;
     }
-    looks.iter().filter(|look| !look.failed).find_map(|look| {
+    // Nothing that is minted reaches whom nobody installs on.
+    looks.iter().filter(|look| !look.failed && look.target.node.is_some()).find_map(|look| {
         let served = rollout.evidence.generation(look.target.floor()?)?;
         let policy = &rollout.evidence.policy;
         let since = |at: OffsetDateTime| rollout.evidence.now >= at && newest.minted_at < at;
@@ -235,6 +237,7 @@ fn verify(
         let reason = match &look.phase {
             Phase::Presenting { look_at } if *look_at <= now => "the installer says it is served",
             Phase::Drifted { look_at } if *look_at <= now => "it was proven and then not seen",
+            Phase::Observed { look_at, .. } if *look_at <= now => "nobody installs on it: it is only looked at",
             Phase::Drifted { .. } | Phase::Current { .. } | Phase::Stuck { .. } if is_asked_again(evidence, look) => {
                 "a fresh look was asked for"
             }
@@ -244,6 +247,7 @@ fn verify(
             Phase::Presenting { .. }
             | Phase::Unconfirmed { .. }
             | Phase::Drifted { .. }
+            | Phase::Observed { .. }
             | Phase::Current { .. }
             | Phase::Stuck { .. }
             | Phase::Unwanted
@@ -262,7 +266,8 @@ fn verify(
     let mut through = through(evidence, newest, looks, &dialled, at_rest);
     if let (Some((_, because)), true) = (&through, tours.is_empty()) {
         // An item dials at least one target: the one that was seen longest ago.
-        let seen = |look: &&Look<'_>| if let Phase::Current { at, .. } = look.phase { Some(at) } else { None };
+        let seen =
+            |look: &&Look<'_>| if serves(look) { look.target.sighting.as_ref().map(|seen| seen.at) } else { None };
         let oldest = looks.iter().filter(|l| seen(l).is_some() && l.target.address().is_some()).min_by_key(|l| seen(l));
         if let Some(look) = oldest {
             tours.insert(because, vec![look]);
@@ -312,7 +317,7 @@ fn through(
     if evidence.policy.samples == 0 || evidence.serves_nobody() || !at_rest && !all_presenting(looks) {
         return None;
     }
-    if !looks.iter().any(|look| matches!(look.phase, Phase::Current { .. } | Phase::Presenting { .. })) {
+    if !looks.iter().any(|look| serves(look) || matches!(look.phase, Phase::Presenting { .. })) {
         return None;
     }
     let because = through_reason(evidence, looks)?;
@@ -324,6 +329,11 @@ fn through(
         let served = look.target.floor().and_then(|floor| evidence.generation(floor));
         fingerprints.extend(served.map(|record| record.fingerprint.clone()));
     }
+    // What others installed stays there however often it is dialled, and may be no generation of ours.
+    for look in looks.iter().filter(|look| matches!(look.phase, Phase::Observed { serves: true, .. })) {
+        let shown = look.target.sighting.as_ref().and_then(|sighting| sighting.verdict.fingerprint.as_ref());
+        fingerprints.extend(shown.cloned());
+    }
     fingerprints.sort();
     fingerprints.dedup();
     let through = Through {
@@ -333,6 +343,11 @@ fn through(
         resolver: evidence.policy.resolver,
     };
     Some((through, because))
+}
+
+/// Whether clients were seen to be served there, or may be taken to be.
+fn serves(look: &Look<'_>) -> bool {
+    matches!(look.phase, Phase::Current { .. } | Phase::Observed { serves: true, .. })
 }
 
 /// Every target is proven or waits for nothing but its proof: the probe may go along with that.
@@ -381,9 +396,12 @@ fn waits(plan: &mut Plan<WorkItem>, evidence: &Evidence, looks: &[Look<'_>]) {
     for look in looks {
         let (on, until) = match &look.phase {
             Phase::Presenting { look_at } | Phase::Drifted { look_at } => ("another look at", look_at),
+            // What lasts is told, and looked at by the sweep.
+            Phase::Observed { look_at, serves: false, because: None } => ("another look at", look_at),
             Phase::Unconfirmed { at, .. } => ("another confirmation of", at),
             Phase::Pausing { until, short: true, .. } => ("another attempt on", until),
             Phase::Unwanted
+            | Phase::Observed { .. }
             | Phase::NotOptedIn { .. }
             | Phase::Unmanaged { .. }
             | Phase::Arriving
@@ -435,12 +453,17 @@ fn blocks(plan: &mut Plan<WorkItem>, looks: &[Look<'_>]) {
         let (code, because) = match &look.phase {
             Phase::NotOptedIn { because } => (BlockCode::NotOptedIn, because.clone()),
             Phase::Unmanaged { because } => (BlockCode::Unmanaged, (*because).to_owned()),
+            Phase::Observed { because: Some(because), .. } => (
+                BlockCode::Differs,
+                format!("{because}, and nobody installs on it but its owner: tell them, or name its node"),
+            ),
             Phase::Arriving => continue,
             Phase::Unverifiable => (BlockCode::Unverifiable, "its address is not known".into()),
             Phase::Stuck { because, unreachable: true, .. } => (BlockCode::Unverifiable, because.clone()),
             Phase::Stuck { because, unreachable: false, .. } => (BlockCode::Stuck, because.clone()),
             Phase::Pausing { because, short: false, .. } => (BlockCode::Unmanaged, because.clone()),
             Phase::Unwanted
+            | Phase::Observed { because: None, .. }
             | Phase::Due
             | Phase::Issued { .. }
             | Phase::Delivering { .. }

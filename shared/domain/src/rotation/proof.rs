@@ -60,19 +60,9 @@ pub fn is_news(sighting: &SightingRecord, member: &Member, port: u16, now: Offse
     changes && member.seen_at != Some(sighting.at)
 }
 
-fn failing_clients(sighting: &SightingRecord) -> impl Iterator<Item = Fault> + '_ {
-    sighting.verdict.faults.iter().copied().filter(|fault| match fault {
-        Fault::OtherCertificate => false,
-        Fault::Unresolved
-        | Fault::WrongAddress
-        | Fault::Refused
-        | Fault::TimedOut
-        | Fault::HandshakeFailed
-        | Fault::Untrusted
-        | Fault::WrongName
-        | Fault::Expired
-        | Fault::NotYetValid => true,
-    })
+/// The faults for which clients do not get what they ask for.
+pub(crate) fn failing_clients(sighting: &SightingRecord) -> impl Iterator<Item = Fault> + '_ {
+    sighting.verdict.faults.iter().copied().filter(|fault| fault.fails_clients())
 }
 
 /// The patience of a rotation with a target that was proven: one that does not answer may be rebooting; one that shows

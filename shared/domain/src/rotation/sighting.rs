@@ -6,7 +6,7 @@
 use time::OffsetDateTime;
 
 use crate::record::{SightingRecord, ThroughRecord};
-use crate::verdict::Fault;
+use crate::verdict::{Fault, Verdict};
 use crate::work::{SeenTarget, SeenThrough};
 
 /// The record after a target was seen.
@@ -25,9 +25,11 @@ pub fn after(previous: Option<&SightingRecord>, seen: &SeenTarget) -> SightingRe
             floor,
             failing_since: failing_since(
                 // Another generation was expected then: what was wrong with that says nothing about this one.
-                previous
-                    .filter(|record| record.generation == seen.generation)
-                    .map(|record| (record.verdict.is_good(), record.failing_since, record.at)),
+                previous.filter(|record| record.generation == seen.generation).map(|record| {
+                    // Patience with what fails clients begins when it does, not when another certificate was first seen.
+                    let is_better = !fails_clients(&record.verdict) && fails_clients(&seen.verdict);
+                    (record.verdict.is_good() || is_better, record.failing_since, record.at)
+                }),
                 seen.verdict.is_good(),
                 seen.at,
             ),
@@ -60,6 +62,10 @@ pub fn after_through(previous: Option<&ThroughRecord>, samples: &[SeenThrough]) 
     })
 }
 
+fn fails_clients(verdict: &Verdict) -> bool {
+    verdict.faults.iter().any(|fault| fault.fails_clients())
+}
+
 /// Since when it has been wrong without interruption.
 fn failing_since(
     previous: Option<(bool, Option<OffsetDateTime>, OffsetDateTime)>,
@@ -80,7 +86,6 @@ mod tests {
 
     use super::*;
     use crate::id::{Generation, InstanceId};
-    use crate::verdict::Verdict;
 
     fn seen(generation: u32, second: i64, good: bool) -> SeenTarget {
         SeenTarget {
@@ -95,6 +100,21 @@ mod tests {
             },
             handshake_ms: 1.0,
         }
+    }
+
+    #[test]
+    fn patience_with_what_fails_clients_begins_when_it_does() {
+        let other = |second| {
+            let mut seen = seen(1, second, false);
+            seen.verdict.faults = vec![Fault::OtherCertificate];
+            seen
+        };
+        let (accepted, silent, again) = (other(1), seen(1, 900, false), seen(1, 905, false));
+        let known = all(&[accepted.clone(), other(600)]);
+        assert_eq!(known.failing_since, Some(accepted.at));
+        assert_eq!(all(&[accepted.clone(), silent.clone(), again.clone()]).failing_since, Some(silent.at));
+        // It was accepted in between.
+        assert_eq!(all(&[accepted, silent, other(901), again.clone()]).failing_since, Some(again.at));
     }
 
     fn all(sightings: &[SeenTarget]) -> SightingRecord {

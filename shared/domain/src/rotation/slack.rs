@@ -10,6 +10,7 @@ use crate::id::{Generation, InstanceId};
 use crate::record::GenerationRecord;
 use crate::rotation::evidence::{Evidence, TargetEvidence};
 use crate::rotation::policy::{ATTEMPTS, COMMAND_DEADLINE, STUCK_RETRY};
+use crate::rotation::proof::failing_clients;
 use crate::rotation::rollout::{backoff, renew_at};
 
 /// How far ahead is told.
@@ -81,6 +82,9 @@ pub fn slack(evidence: &Evidence, assumed: &Assumed) -> Vec<Slack> {
 }
 
 fn one(evidence: &Evidence, assumed: &Assumed, last_wave: usize, target: &TargetEvidence) -> Slack {
+    if target.node.is_none() {
+        return observed(evidence, target);
+    }
     // What a target no longer shows was proven, but is not served.
     let shown = target.floor().filter(|_| target.sighting.as_ref().is_some_and(|one| one.verdict.is_good()));
     let Some(record) = shown.and_then(|floor| evidence.generation(floor)) else {
@@ -99,6 +103,19 @@ fn one(evidence: &Evidence, assumed: &Assumed, last_wave: usize, target: &Target
         breaks_at: Some(record.not_after),
         done_at: Some(done_at),
         slack_s: Some((record.not_after - done_at).whole_seconds()),
+    }
+}
+
+/// Of whom somebody else installs on, nobody knows when they will: what is left is theirs.
+fn observed(evidence: &Evidence, target: &TargetEvidence) -> Slack {
+    let seen = target.sighting.as_ref().filter(|sighting| failing_clients(sighting).next().is_none());
+    let breaks_at = seen.and_then(|sighting| sighting.verdict.not_after);
+    Slack {
+        target: target.target.clone(),
+        generation: seen.filter(|sighting| sighting.verdict.is_good()).map(|sighting| sighting.generation),
+        breaks_at,
+        done_at: breaks_at.map(|_| evidence.now),
+        slack_s: breaks_at.map(|at| (at - evidence.now).whole_seconds()),
     }
 }
 

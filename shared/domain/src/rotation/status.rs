@@ -137,6 +137,9 @@ fn because(phase: &Phase) -> Option<String> {
         | Phase::Pausing { because, .. }
         | Phase::Stuck { because, .. } => Some(because.clone()),
         Phase::Unmanaged { because } => Some((*because).to_owned()),
+        Phase::Observed { because, .. } => {
+            Some(because.clone().unwrap_or_else(|| "its owner installs the certificate".to_owned()))
+        }
         Phase::Unconfirmed { .. } => Some("it goes back by itself unless it is told to keep what was seen".to_owned()),
         Phase::Unverifiable => Some("Systems Manager reports no address to dial".to_owned()),
         Phase::Unwanted

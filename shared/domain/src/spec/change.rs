@@ -133,6 +133,12 @@ pub const CHANGES: &[FieldChange] = &[
     row("/targets/select/tag/key", InPlace, "as a changed list of instances"),
     row("/targets/select/tag/value", InPlace, "as a changed list of instances"),
     row("/targets/select/autoScalingGroups", InPlace, "as a changed list of instances"),
+    row(
+        "/targets/select/addresses/*/address",
+        InPlace,
+        "as a changed list of instances. From instances to addresses, from IPv4 to IPv6, and back, the target group is replaced as for another port",
+    ),
+    row("/targets/select/addresses/*/node", InPlace, "holds for the next installation"),
     row("/targets/minimumInService", InPlace, "holds for the next target that fails verification"),
     row("/certificate/issuer/kind", InPlace, "the next generation comes from there, at once"),
     row("/certificate/issuer/certificateArn", InPlace, "the other certificate is exported and rolled out at once"),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::shape::{Shape, check, needed, optional};
 use super::{AllowedDomains, Spec, SpecError, SpecErrors, auth, rules, shape};
 use crate::id::{
-    AcmArn, HostName, HostedZoneId, InstanceId, LogDestination, SecurityGroupId, ServiceId, ServiceNetworkRef,
+    AcmArn, HostName, HostedZoneId, InstanceId, LogDestination, NodeId, SecurityGroupId, ServiceId, ServiceNetworkRef,
     StackName, SubnetId, TargetGroupId, VpcId,
 };
 use crate::rotation::calendar::TimeOfDay;
@@ -24,7 +24,22 @@ const STACK: Shape = id!(
 const VPC: Shape = id!(VpcId, "a VPC id", "^vpc-([0-9a-f]{8}|[0-9a-f]{17})$");
 const SUBNET: Shape = id!(SubnetId, "a subnet id", "^subnet-([0-9a-f]{8}|[0-9a-f]{17})$");
 const GROUP: Shape = id!(SecurityGroupId, "a security group id", "^sg-([0-9a-f]{8}|[0-9a-f]{17})$");
-const INSTANCE: Shape = id!(InstanceId, "an EC2 instance id", "^i-([0-9a-f]{8}|[0-9a-f]{17})$");
+const INSTANCE: Shape = Shape::Text {
+    accepts: |text| InstanceId::parse(text).is_ok_and(|id| id.address().is_none()),
+    expected: "an EC2 instance id",
+    pattern: "^i-([0-9a-f]{8}|[0-9a-f]{17})$",
+};
+const ADDRESS: Shape = Shape::Text {
+    accepts: |text| InstanceId::parse(text).is_ok_and(|id| id.address().is_some()),
+    expected: "an IPv4 or IPv6 address as it is usually written, such as 10.0.1.5 or fd12::5",
+    // Which of the strings with colons is an IPv6 address, no pattern of bearable length says.
+    pattern: concat!(
+        "^(((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])",
+        "|[0-9a-f]{0,4}(:[0-9a-f]{0,4}){2,7})$"
+    ),
+};
+const NODE: Shape =
+    id!(NodeId, "a managed node's id, i-... or mi-...", "^(i-([0-9a-f]{8}|[0-9a-f]{17})|mi-[0-9a-f]{17})$");
 const SERVICE_ID: Shape = id!(ServiceId, "a VPC Lattice service id", "^svc-[0-9a-z]{17}$");
 const TARGET_GROUP: Shape = id!(TargetGroupId, "a VPC Lattice target group id", "^tg-[0-9a-z]{17}$");
 const SERVICE_NETWORK: Shape = id!(
@@ -184,10 +199,15 @@ const TARGETS: Shape = Shape::Object(&[
                     Shape::List { of: &SCALING_GROUP, count: 1..=20 },
                     "all instances of these Auto Scaling groups; attach no target group to them",
                 ),
+                optional(
+                    "addresses",
+                    Shape::List { of: &ADDRESS_TARGET, count: 1..=1000 },
+                    "whatever answers at these addresses, all IPv4 or all IPv6",
+                ),
             ],
-            refused: no_instances,
+            refused: not_selected,
         },
-        "which instances",
+        "who they are",
     ),
     optional(
         "minimumInService",
@@ -196,16 +216,20 @@ const TARGETS: Shape = Shape::Object(&[
     ),
 ]);
 
-/// Why what is registered by address, or is no server of ours, cannot be selected.
-fn no_instances(name: &str) -> Option<&'static str> {
+const ADDRESS_TARGET: Shape = Shape::Object(&[
+    needed("address", ADDRESS, "where it serves, in one of network.subnetIds"),
+    optional("node", NODE, "the managed node that answers there and is installed on; left out, it is only looked at"),
+]);
+
+/// Why what is no server of ours cannot be selected (docs/decisions/0024-no-load-balancer.md).
+fn not_selected(name: &str) -> Option<&'static str> {
     match name {
-        "ipAddresses" | "ips" => Some(
-            "cannot be selected by this version: a leaf is installed and proven by instance, so that a target has to be an \
-             EC2 instance that Systems Manager reaches",
-        ),
-        "loadBalancerArn" | "loadBalancer" => Some(
-            "cannot be selected: a load balancer ends TLS with its own ACM certificate, which ACM renews, so that there is no \
-             leaf to rotate",
+        "ipAddresses" | "ips" => Some("is written \"addresses\": a list of {\"address\": ..., \"node\": ...}"),
+        "loadBalancerArn" | "loadBalancer" | "loadBalancers" | "alb" => Some(
+            "cannot be selected: an Application Load Balancer ends TLS itself, with an ACM certificate that ACM renews in \
+             place, so that there is no leaf to rotate and no target to prove (VPC Lattice takes one of them, without health \
+             checks, in a target group of type ALB). Select the servers behind it, or put the load balancer behind an HTTPS \
+             listener, without Espalier",
         ),
         _ => None,
     }

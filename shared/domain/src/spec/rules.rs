@@ -1,6 +1,7 @@
 //! Rules that compare fields. They read the document itself, so that one mistake does not hide another.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -20,6 +21,7 @@ pub(super) fn check(document: &Value, allowed: &AllowedDomains, errors: &mut Vec
     lifetime(document, &mut report);
     rollout(document, &mut report);
     unique(document, &mut report);
+    families(document, &mut report);
     health(document, &mut report);
 }
 
@@ -193,12 +195,18 @@ pub(super) fn is_moment(text: &str) -> bool {
 fn unique(document: &Value, report: &mut Report<'_>) {
     let consumers = document.pointer("/network/consumers").and_then(Value::as_array);
     let vpcs = consumers.into_iter().flatten().map(|one| one["vpcId"].as_str().unwrap_or_default()).collect();
-    let lists: [(&str, &str, Vec<&str>); 7] = [
+    let addresses = document.pointer("/targets/select/addresses").and_then(Value::as_array);
+    let of_addresses = |field: &str| -> Vec<&str> {
+        addresses.into_iter().flatten().map(|one| one[field].as_str().unwrap_or_default()).collect()
+    };
+    let lists: [(&str, &str, Vec<&str>); 9] = [
         ("/lattice/targetGroupIds", "", list(document, "/lattice/targetGroupIds")),
         ("/network/consumers", "/vpcId", vpcs),
         ("/network/subnetIds", "", list(document, "/network/subnetIds")),
         ("/targets/select/instanceIds", "", list(document, "/targets/select/instanceIds")),
         ("/targets/select/autoScalingGroups", "", list(document, "/targets/select/autoScalingGroups")),
+        ("/targets/select/addresses", "/address", of_addresses("address")),
+        ("/targets/select/addresses", "/node", of_addresses("node")),
         ("/certificate/dnsNames", "", list(document, "/certificate/dnsNames")),
         ("/notify", "", list(document, "/notify")),
     ];
@@ -209,6 +217,20 @@ fn unique(document: &Value, report: &mut Report<'_>) {
                 report(&format!("{path}/{index}{field}"), format!("{value:?} is listed twice"), "list it once");
             }
         }
+    }
+}
+
+/// One target group takes one family (`ipAddressType` of `CreateTargetGroup`), and a replacement changes all of them.
+fn families(document: &Value, report: &mut Report<'_>) {
+    let Some(all) = document.pointer("/targets/select/addresses").and_then(Value::as_array) else { return };
+    let is_ipv6 = |one: &Value| Some(one["address"].as_str()?.parse::<IpAddr>().ok()?.is_ipv6());
+    let Some(first) = all.iter().find_map(is_ipv6) else { return };
+    for (index, one) in all.iter().enumerate().filter(|(_, one)| is_ipv6(one).is_some_and(|other| other != first)) {
+        let (own, family) = if first { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
+        let problem =
+            format!("{} is {own} beside {family} addresses, and a target group takes one family", one["address"]);
+        let remedy = "select each target by the same family, or make a second stack";
+        report(&format!("/targets/select/addresses/{index}/address"), problem, remedy);
     }
 }
 

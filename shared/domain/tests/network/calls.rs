@@ -1,7 +1,10 @@
 //! The calls of the simulated world, with their refusals.
 
-use espalier_domain::id::VpcId;
-use espalier_domain::network::{Action, Life, SeenRecord, Status, TargetStatus};
+use std::net::IpAddr;
+
+use espalier_domain::id::{InstanceId, VpcId};
+use espalier_domain::network::{Action, Estate, Life, SeenRecord, Status, TargetStatus};
+use espalier_domain::spec::TargetKind;
 use espalier_domain::tag;
 
 use super::world::{Answer, Group, Listener, Service, Tags, Thing, World, dns_entry, rule};
@@ -147,7 +150,7 @@ impl World {
                 refuse(want.name.len() > 32 || want.name.starts_with("tg-"), "1.7: name")?;
                 let (name, vpc, check) = (want.name.clone(), want.vpc_id.clone(), want.health_check.clone());
                 let (id, tags) = (self.id("tg-"), self.fate(tags));
-                let of = Group { name, vpc, port: want.port, check, targets: Default::default() };
+                let of = Group { name, vpc, kind: want.kind, port: want.port, check, targets: Default::default() };
                 self.groups.push(Thing { id, tags, status: Status::Creating, of });
                 Ok(())
             }
@@ -159,18 +162,14 @@ impl World {
             }
             Action::RegisterTargets { target_group_id, targets, port, .. } => {
                 refuse(!(1..=100).contains(&targets.len()), "1.4: 1 to 100 targets per call")?;
-                let instances = self.estate.instances.clone();
+                let estate = self.estate.clone();
                 let proven = |id: &str| !self.unseen.contains(id) && !self.faults.contains_key(id);
                 assert!(targets.iter().all(|id| proven(id.as_str())), "registered without proof: {targets:?}");
                 let one = find(&mut self.groups, target_group_id)?;
                 refuse(one.status != Status::Active, "1.4: not active")?;
-                let vpc: &VpcId = &one.of.vpc;
                 refuse(one.of.targets.len() + targets.len() > 1_000, "1.8: 1,000 targets per group")?;
                 for target in targets {
-                    let fits =
-                        instances.iter().any(|i| i.id == *target && i.is_running && i.vpc_id.as_ref() == Some(vpc));
-                    refuse(!fits, "1.4: an instance must be running and in the group's VPC")?;
-                    refuse(!instances.iter().any(|i| i.id == *target && i.opted_in), "the owner has not opted in")?;
+                    takes(one.of.kind, &one.of.vpc, target, &estate)?;
                     let place = (target.to_string(), *port);
                     let is_draining = one.of.targets.get(&place) == Some(&TargetStatus::Draining);
                     refuse(is_draining, "unverified: registering while draining")?;
@@ -357,6 +356,25 @@ impl World {
 
 fn is_some_ones(tags: &Tags) -> bool {
     tags.contains_key(tag::STACK)
+}
+
+/// What a target group of that type takes (1.4; API reference, `CreateTargetGroup`).
+fn takes(kind: TargetKind, vpc: &VpcId, target: &InstanceId, estate: &Estate) -> Answer {
+    match (kind, target.address()) {
+        (TargetKind::Instance, None) => {
+            let known = estate.instances.iter().find(|one| one.id == *target);
+            let fits = known.is_some_and(|one| one.is_running && one.vpc_id.as_ref() == Some(vpc));
+            refuse(!fits, "1.4: an instance must be running and in the group's VPC")?;
+            refuse(!known.is_some_and(|one| one.opted_in), "the owner has not opted in")
+        }
+        (TargetKind::Ipv4, Some(address @ IpAddr::V4(_))) | (TargetKind::Ipv6, Some(address @ IpAddr::V6(_))) => {
+            let mut blocks = estate.subnets.iter().filter(|one| one.vpc_id == *vpc).flat_map(|one| &one.blocks);
+            refuse(!blocks.any(|block| block.contains(address)), "1.4: not in the VPC's subnets")
+        }
+        (TargetKind::Instance | TargetKind::Ipv4 | TargetKind::Ipv6, _) => {
+            Err(format!("API CreateTargetGroup: {target} is of another type than its group"))
+        }
+    }
 }
 
 fn refuse(when: bool, because: &str) -> Answer {

@@ -1,6 +1,6 @@
 //! Every field of the spec, changed once: the table says what becomes of it, and the planner does that.
 
-use espalier_domain::network::{Action, plan};
+use espalier_domain::network::{Action, plan, render};
 use espalier_domain::plan::BlockCode;
 use espalier_domain::spec::{self, AllowedDomains, CHANGES, Change, Spec};
 use serde_json::{Value, json};
@@ -46,6 +46,8 @@ fn other(field: &str) -> Value {
         "/targets/select/tag/key" => json!("role"),
         "/targets/select/tag/value" => json!("other"),
         "/targets/select/autoScalingGroups" => json!(["api-service-targets"]),
+        "/targets/select/addresses/*/address" => json!("10.0.2.6"),
+        "/targets/select/addresses/*/node" => json!("mi-0a1b2c3d4e5f60711"),
         "/targets/minimumInService" => json!(2),
         "/certificate/issuer/kind" => json!("authority"),
         "/certificate/issuer/request/hostedZoneId" => json!("Z0PUBLIC"),
@@ -97,9 +99,18 @@ fn parsed(document: &Value) -> Result<Spec, spec::SpecErrors> {
     spec::parse(&document.to_string(), &AllowedDomains::parse("example.com").unwrap())
 }
 
-/// The recipe with this field changed.
-fn changed(field: &str) -> Value {
+/// The recipe, or where a field is about addresses, with targets that are some.
+fn before(field: &str) -> Value {
     let mut document = document();
+    if field.starts_with("/targets/select/addresses/") {
+        document["targets"]["select"] = json!({"addresses": [{"address": "10.0.1.5"}, {"address": "10.0.1.6"}]});
+    }
+    document
+}
+
+/// The same with this field changed.
+fn changed(field: &str) -> Value {
+    let mut document = before(field);
     match field {
         "/targets/select/instanceIds" | "/targets/select/autoScalingGroups" => {
             document["targets"]["select"] = json!({});
@@ -132,8 +143,8 @@ fn changed(field: &str) -> Value {
     document
 }
 
-/// What the planner makes of it, until it has nothing more to do.
-fn outcome(before: &Spec, after: &Spec) -> Change {
+/// The world in which the former spec has converged, and what the latter one refers to is there, too.
+fn prepared(before: &Spec, after: &Spec) -> World {
     let mut world = settled(before, &[ONE, TWO]);
     world.estate.vpcs.push(espalier_domain::network::SeenVpc {
         id: espalier_domain::id::VpcId::parse(OTHER_VPC).unwrap(),
@@ -146,6 +157,12 @@ fn outcome(before: &Spec, after: &Spec) -> Change {
         world.estate.instances = vec![instance_in(after, "i-0a1b2c3d4e5f60714")];
     }
     world.networks.push(stranger(OTHER_NETWORK, "shared".to_owned()));
+    world
+}
+
+/// What the planner makes of it, until it has nothing more to do.
+fn outcome(before: &Spec, after: &Spec) -> Change {
+    let mut world = prepared(before, after);
     let ids = |world: &World| {
         let groups = world.groups.iter().map(|one| one.id.clone());
         let services = world.services.iter().map(|one| one.id.clone());
@@ -175,8 +192,8 @@ fn every_field_is_in_the_table_and_nothing_else() {
 
 #[test]
 fn each_field_changed_once_becomes_what_the_table_says() {
-    let before = parsed(&document()).unwrap();
     for row in CHANGES {
+        let before = parsed(&before(row.field)).unwrap();
         let became = match parsed(&changed(row.field)) {
             Err(_) => Change::Refused,
             // `provision` compares the spec's stack with the parameter's name.
@@ -185,6 +202,35 @@ fn each_field_changed_once_becomes_what_the_table_says() {
         };
         assert_eq!(became, row.change, "{}", row.field);
     }
+}
+
+/// What is done first about each change, or why nothing is.
+#[test]
+fn each_field_changed_once_is_planned_so() {
+    let mut text = String::new();
+    for row in CHANGES {
+        let before = parsed(&before(row.field)).unwrap();
+        let first = match parsed(&changed(row.field)) {
+            Err(errors) => errors.0.iter().fold(String::new(), |all, error| format!("{all}! SpecInvalid: {error}\n")),
+            Ok(after) if after.stack != before.stack => {
+                "! SpecInvalid: the parameter's name is another stack's\n".into()
+            }
+            Ok(after) => {
+                let mut world = prepared(&before, &after);
+                let forget = plan(&after, &world.look(&after));
+                // That the former spec is no longer settled is written down before anything else.
+                let is_memory = |it: &Action| matches!(it, Action::Tag { .. });
+                if forget.steps.iter().all(|step| is_memory(&step.action) && step.because == "the spec has changed") {
+                    forget.steps.iter().for_each(|step| world.call(&step.action).unwrap());
+                }
+                render(&plan(&after, &world.look(&after)))
+            }
+        };
+        text.push_str(row.field);
+        text.push('\n');
+        first.lines().for_each(|line| text.push_str(&format!("  {line}\n")));
+    }
+    expectorate::assert_contents("tests/golden/network/each-field.txt", &text);
 }
 
 #[test]

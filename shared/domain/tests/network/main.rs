@@ -2,6 +2,7 @@
 //! wherever a run was cut off.
 
 mod access_logs;
+mod addresses;
 mod auth;
 mod calls;
 mod changes;

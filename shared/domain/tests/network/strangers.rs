@@ -3,6 +3,7 @@
 use espalier_domain::id::VpcId;
 use espalier_domain::network::{DnsEntry, IngressSource, SeenRecord, Status, left, plan};
 use espalier_domain::plan::BlockCode;
+use espalier_domain::spec::TargetKind;
 use serde_json::json;
 
 use crate::world::{Group, PREFIX_LIST, Service, Tags, Thing, World, dns_entry, rule};
@@ -108,7 +109,7 @@ fn a_teardown_says_what_it_leaves_and_why() {
     world.services.push(stranger("svc-0ddd", Service::new("api-service", "theirs.example.com")));
     world.associations.push(stranger("snsa-0eee", ("sn-0aaa".to_owned(), "svc-0ddd".to_owned())));
     let name = espalier_domain::network::target_group_name(&absent);
-    let of = Group { name, vpc, port: 443, check: None, targets: Default::default() };
+    let of = Group { name, vpc, kind: TargetKind::Instance, port: 443, check: None, targets: Default::default() };
     world.groups.push(stranger("tg-0fff", of));
     world.record = Some(SeenRecord { alias: Some(dns_entry(&world.services[0])) });
     let list = IngressSource::PrefixList(PREFIX_LIST.into());

@@ -3,7 +3,7 @@
 
 use espalier_domain::id::VpcId;
 use espalier_domain::network::{plan, render};
-use espalier_domain::spec::Spec;
+use espalier_domain::spec::{Spec, TargetKind};
 use serde_json::{Value, json};
 
 use crate::strangers::stranger;
@@ -137,7 +137,8 @@ fn whatever_is_somebody_elses_blocks_by_name() {
         ("service network", |world| world.networks.push(stranger("sn-0theirs", "api-service-network".to_owned()))),
         ("target group", |world| {
             let (name, vpc) = ("api-service-8366d1".to_owned(), vpc());
-            let of = Group { name, vpc, port: 443, check: None, targets: Default::default() };
+            let of =
+                Group { name, vpc, kind: TargetKind::Instance, port: 443, check: None, targets: Default::default() };
             world.groups.push(stranger("tg-0theirs", of));
         }),
         ("service", |world| {

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use espalier_domain::id::{Generation, HostedZoneId, InstanceId, SecurityGroupId, VpcId};
 use espalier_domain::network::{
-    Action, DnsEntry, Estate, IngressSource, Observed, Owned, SeenAccessLog, SeenFailure, SeenGroup, SeenIngress,
-    SeenInstance, SeenListener, SeenNetwork, SeenRecord, SeenService, SeenServiceAssociation, SeenSubnet, SeenTarget,
-    SeenTargetGroup, SeenVpc, SeenVpcAssociation, Status, TargetStatus, may_have_leftovers,
+    Action, DnsEntry, Estate, IngressSource, IpBlock, Observed, Owned, SeenAccessLog, SeenFailure, SeenGroup,
+    SeenIngress, SeenInstance, SeenListener, SeenNetwork, SeenRecord, SeenService, SeenServiceAssociation, SeenSubnet,
+    SeenTarget, SeenTargetGroup, SeenVpc, SeenVpcAssociation, Status, TargetStatus, may_have_leftovers,
 };
 use espalier_domain::record::SightingRecord;
-use espalier_domain::spec::{Dns, Spec, State};
+use espalier_domain::spec::{Dns, Select, Spec, State, TargetKind};
 use espalier_domain::tag;
 use espalier_domain::verdict::{Fault, Verdict};
 use time::OffsetDateTime;
@@ -38,6 +38,7 @@ pub(crate) struct Thing<T> {
 pub(crate) struct Group {
     pub(crate) name: String,
     pub(crate) vpc: VpcId,
+    pub(crate) kind: TargetKind,
     pub(crate) port: u16,
     pub(crate) check: Option<espalier_domain::spec::HealthCheckOn>,
     pub(crate) targets: BTreeMap<(String, u16), TargetStatus>,
@@ -130,6 +131,7 @@ impl World {
             id: Clone::clone(id),
             vpc_id: spec.network.vpc_id.clone(),
             zone_id: format!("euw1-az{}", n + 1),
+            blocks: vec![IpBlock::parse(&format!("10.0.{}.0/24", n + 1)).unwrap()],
         };
         let estate = Estate {
             vpcs: vpcs.into_iter().map(|id| SeenVpc { id, resolves_private_zones: true }).collect(),
@@ -313,8 +315,9 @@ impl World {
                 let former = zones.filter(|one| Some(one) != zone.as_ref());
                 former.filter_map(|zone| Some((zone.clone(), self.record_in(&zone)?))).collect()
             }),
-            sightings: self.sightings(),
+            sightings: self.sightings(spec),
             estate: Estate {
+                instances: self.selected(spec),
                 hosted_zone: zone,
                 private_zones: zones.ours,
                 zones_in_the_way: zones.in_the_way,
@@ -351,10 +354,21 @@ impl World {
         found.map(|_| spec.service.dns.zone_id().unwrap_or(&self.home).clone())
     }
 
+    /// Who is selected: by address whoever the spec says, else the instances that there are.
+    fn selected(&self, spec: &Spec) -> Vec<SeenInstance> {
+        match &spec.targets.select {
+            Select::Addresses(all) => {
+                all.iter().map(|one| SeenInstance::at(one.target(), spec.network.vpc_id.clone())).collect()
+            }
+            Select::InstanceIds(_) | Select::Tag { .. } | Select::AutoScalingGroups(_) => self.estate.instances.clone(),
+        }
+    }
+
     /// What `rotate` has recorded by now: it keeps looking.
-    fn sightings(&self) -> BTreeMap<InstanceId, SightingRecord> {
+    fn sightings(&self, spec: &Spec) -> BTreeMap<InstanceId, SightingRecord> {
         let at = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap();
-        let instances = self.estate.instances.iter().filter(|one| !self.unseen.contains(one.id.as_str()));
+        let instances = self.selected(spec);
+        let instances = instances.iter().filter(|one| !self.unseen.contains(one.id.as_str()));
         let sighting = |instance: &SeenInstance| {
             let bad = self.faults.get(instance.id.as_str());
             let (faults, since) = bad.cloned().map_or((Vec::new(), None), |(faults, since)| (faults, Some(at(since))));
@@ -418,7 +432,10 @@ impl World {
         let listener = self.listeners.iter().find(|listener| listener.of.service == service.id);
         let live = listener.into_iter().flat_map(|one| &one.of.forwards).filter(|(_, weight)| *weight > 0);
         let mut live = live.map(|(id, _)| self.groups.iter().find(|group| group.id == *id)).peekable();
-        let is_running = |id: &str| self.estate.instances.iter().any(|one| one.id.as_str() == id && one.is_running);
+        let is_running = |id: &str| {
+            let is_address = InstanceId::parse(id).is_ok_and(|id| id.address().is_some());
+            is_address || self.estate.instances.iter().any(|one| one.id.as_str() == id && one.is_running)
+        };
         let admits = |port: u16| {
             let wanted = Some(IngressSource::PrefixList(PREFIX_LIST.into()));
             self.estate.ingress.iter().any(|rule| rule.source == wanted && rule.ports == (port, port))

@@ -7,6 +7,7 @@ mod confirm;
 mod export;
 mod forecast;
 mod golden;
+mod observed;
 mod request;
 mod simulation;
 mod status;

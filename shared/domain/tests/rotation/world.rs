@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use espalier_domain::acm::{AcmEvidence, AcmStatus};
-use espalier_domain::id::{AcmArn, Epoch, Generation, HostName, InstanceId, Scope, StackName};
+use espalier_domain::id::{AcmArn, Epoch, Generation, HostName, InstanceId, NodeId, Scope, StackName};
 use espalier_domain::plan::Plan;
 use espalier_domain::record::{
     AttemptRecord, AuthorityRecord, GenerationRecord, Member, MembershipRecord, SightingRecord, ThroughRecord,
@@ -68,6 +68,8 @@ pub(crate) struct World {
     pub(crate) now: OffsetDateTime,
     pub(crate) policy: Policy,
     pub(crate) hosts: BTreeMap<InstanceId, Host>,
+    /// The nodes that answer at addresses; on whoever is not listed somebody else installs.
+    pub(crate) nodes: BTreeMap<InstanceId, NodeId>,
     pub(crate) generations: Vec<GenerationRecord>,
     pub(crate) attempts: BTreeMap<(InstanceId, Generation, u32), AttemptRecord>,
     pub(crate) sightings: BTreeMap<InstanceId, SightingRecord>,
@@ -134,6 +136,7 @@ impl World {
                 resolver: None,
             },
             hosts: (1..=hosts).map(|n| (instance(n), host.clone())).collect(),
+            nodes: BTreeMap::new(),
             generations: Vec::new(),
             attempts: BTreeMap::new(),
             sightings: BTreeMap::new(),
@@ -155,6 +158,7 @@ impl World {
     pub(crate) fn evidence(&self) -> Evidence {
         let targets = self.hosts.iter().map(|(id, host)| TargetEvidence {
             target: id.clone(),
+            node: NodeId::of(id).or_else(|| self.nodes.get(id).cloned()),
             wanted: host.wanted,
             opted_in: host.opted_in,
             managed: Some(Managed { online: host.online, address: Some([127, 0, 1, 1].into()) }),
@@ -270,6 +274,11 @@ impl World {
     /// Appends the attempts; those that are there already are somebody else's and are not sent again.
     pub(crate) fn begin(&mut self, item: &DeliverItem) -> Vec<InstanceId> {
         let mut ours = Vec::new();
+        let nodes = item.receivers().unwrap_or_else(|| panic!("nobody takes a command for {:?}", item.targets));
+        for (target, node) in item.targets.iter().zip(&nodes) {
+            let known = NodeId::of(target).or_else(|| self.nodes.get(target).cloned());
+            assert_eq!(known.as_ref(), Some(node), "{target}");
+        }
         for target in &item.targets {
             let key = (target.clone(), item.generation, item.attempt);
             if self.attempts.contains_key(&key) {

@@ -10,7 +10,7 @@ use std::task::Poll;
 use espalier_domain::id::{HostedZoneId, VpcId};
 use espalier_domain::network::{SeenGroup, Status, plan};
 use espalier_domain::plan::{BlockCode, OutcomeKind};
-use espalier_domain::spec::{self, AllowedDomains, Spec, State};
+use espalier_domain::spec::{self, AllowedDomains, Select, Spec, State, TargetKind};
 use espalier_reconcile::{Clock, Limits, Report, reconcile};
 use futures::executor::block_on;
 use futures::future::join;
@@ -75,6 +75,13 @@ fn goals() -> Vec<Spec> {
             it["healthCheck"] = json!({"enabled": true});
         }),
         spec(|it| it["targets"]["targetsPerGroup"] = json!(1)),
+        // Whatever answers at addresses, in one group and in two.
+        spec(|it| it["targets"]["select"] = json!({"addresses": [{"address": "10.0.1.5"}, {"address": "10.0.2.5"}]})),
+        spec(|it| {
+            it["targets"]["targetsPerGroup"] = json!(2);
+            it["targets"]["select"] = json!({"addresses": [
+                {"address": "10.0.1.5"}, {"address": "10.0.1.6", "node": "mi-0a1b2c3d4e5f60711"}, {"address": "10.0.2.7"}]});
+        }),
         spec(|it| {
             it["targets"]["port"] = json!(9443);
             it["healthCheck"] = json!({"enabled": true});
@@ -290,7 +297,10 @@ fn shared_out(spec: &Spec, world: &World) {
     }
     let placed: Vec<&str> = groups.iter().flat_map(|one| one.of.targets.keys().map(|(id, _)| id.as_str())).collect();
     let once: BTreeSet<&str> = placed.iter().copied().collect();
-    let selected = world.estate.instances.len();
+    let selected = match &spec.targets.select {
+        Select::Addresses(all) => all.len(),
+        Select::InstanceIds(_) | Select::Tag { .. } | Select::AutoScalingGroups(_) => world.estate.instances.len(),
+    };
     assert_eq!((placed.len(), once.len()), (selected, selected), "{placed:?}");
     let weighted: BTreeSet<&str> = world.listeners[0].of.forwards.iter().map(|(id, _)| id.as_str()).collect();
     assert_eq!(weighted, groups.iter().map(|group| group.id.as_str()).collect());
@@ -310,7 +320,7 @@ pub(crate) fn end_of(goal: usize) -> BTreeSet<String> {
 fn strangers(world: &mut World) {
     world.networks.push(stranger("sn-0stranger", "their-network".to_owned()));
     let (name, vpc) = ("theirs".to_owned(), world.estate.vpcs[0].id.clone());
-    let of = Group { name, vpc, port: 443, check: None, targets: Default::default() };
+    let of = Group { name, vpc, kind: TargetKind::Instance, port: 443, check: None, targets: Default::default() };
     world.groups.push(stranger("tg-0stranger", of));
     let of = Service::new("theirs", "their.example.com");
     world.services.push(stranger("svc-0stranger", of));

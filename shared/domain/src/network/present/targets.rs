@@ -28,7 +28,7 @@ impl<'a> Look<'a> {
         let Some(seen) = self.observed.target_groups.iter().find(|group| group.name == name) else {
             let token = self.token("TargetGroup", &name);
             let (vpc_id, port) = (self.spec.network.vpc_id.clone(), self.spec.targets.port);
-            let want = TargetGroupWant { name, vpc_id, port, health_check };
+            let want = TargetGroupWant { name, vpc_id, kind: self.spec.targets.select.kind(), port, health_check };
             plan.step(Action::CreateTargetGroup { want, tags: self.tags(), token }, "missing");
             return None;
         };

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use time::{Duration, OffsetDateTime};
 
 use super::{Look, seconds};
-use crate::id::{Generation, InstanceId};
+use crate::id::{Generation, InstanceId, NodeId};
 use crate::plan::Plan;
 use crate::record::GenerationRecord;
 use crate::rotation::evidence::{Evidence, TargetEvidence};
@@ -66,7 +66,9 @@ pub(super) fn deliver(
         candidates = without_the_patient(plan, evidence, newest, candidates, hold);
     }
     let policy = &evidence.policy;
-    let proven = looks.iter().filter(|look| matches!(look.phase, Phase::Current { .. })).count();
+    // What others installed is no proof of ours.
+    let ours = || looks.iter().filter(|look| look.target.node.is_some());
+    let proven = ours().filter(|look| matches!(look.phase, Phase::Current { .. })).count();
     let canary = usize::try_from(policy.canary).unwrap_or(usize::MAX);
     let is_canary = !halted && proven < canary;
     let (stage, size) = if halted {
@@ -74,7 +76,7 @@ pub(super) fn deliver(
     } else if is_canary {
         (format!("canary, {proven} of {canary} proven"), canary - proven)
     } else {
-        let wanted = looks.len();
+        let wanted = ours().count();
         if let Some(until) = bakes(rollout, looks, canary).filter(|until| *until > evidence.now) {
             candidates.retain(|candidate| !may_install_later(evidence, candidate.target));
             if candidates.is_empty() {
@@ -116,21 +118,28 @@ fn hand_out(
             scope: newest.scope.clone(),
             generation: newest.generation,
             targets,
+            nodes: Vec::new(),
             attempt,
             window_s: window,
             confirm_s: if confirmed { policy.confirm_s } else { 0 },
             margin_hours: if confirmed { policy.safety_margin_hours } else { 0 },
         };
-        by_the_page(plan, item, &format!("{stage}; {because}"));
+        by_the_page(plan, evidence, item, &format!("{stage}; {because}"));
     }
 }
 
 /// A step for each page of the item's targets.
-fn by_the_page(plan: &mut Plan<WorkItem>, mut item: DeliverItem, because: &str) {
+fn by_the_page(plan: &mut Plan<WorkItem>, evidence: &Evidence, mut item: DeliverItem, because: &str) {
     let mut targets = std::mem::take(&mut item.targets);
     targets.sort();
+    // Of an instance its id says all; a fleet of them is not searched.
+    let is_known = targets.iter().all(|target| target.address().is_none());
+    let named = evidence.targets.iter().filter(|_| !is_known);
+    let nodes: BTreeMap<&InstanceId, &NodeId> =
+        named.filter_map(|known| Some((&known.target, known.node.as_ref()?))).collect();
     for page in targets.chunks(PAGE) {
-        plan.step(WorkItem::Deliver(DeliverItem { targets: page.to_vec(), ..item.clone() }), because);
+        let nodes = page.iter().filter_map(|target| nodes.get(target).map(|node| (*node).clone())).collect();
+        plan.step(WorkItem::Deliver(DeliverItem { targets: page.to_vec(), nodes, ..item.clone() }), because);
     }
 }
 
@@ -152,12 +161,13 @@ pub(super) fn confirm(plan: &mut Plan<WorkItem>, evidence: &Evidence, newest: &G
             scope: newest.scope.clone(),
             generation,
             targets,
+            nodes: Vec::new(),
             attempt,
             window_s: 0,
             confirm_s: 0,
             margin_hours: 0,
         };
-        by_the_page(plan, item, "it was seen, and is to stay");
+        by_the_page(plan, evidence, item, "it was seen, and is to stay");
     }
 }
 
@@ -226,7 +236,8 @@ fn candidates<'a>(
 ) -> Vec<Candidate<'a>> {
     let quarantined = looks
         .iter()
-        .any(|look| rollout.newest_reverted_by(&look.target.target) && !matches!(look.phase, Phase::Current { .. }));
+        .filter(|look| !matches!(look.phase, Phase::Current { .. } | Phase::Observed { .. }))
+        .any(|look| rollout.newest_reverted_by(&look.target.target));
     let mut candidates: Vec<Candidate<'a>> = looks
         .iter()
         .filter_map(|look| match &look.phase {
@@ -245,6 +256,7 @@ fn candidates<'a>(
                 Some(Candidate { target: look.target, attempt: *attempt, again: *again, because })
             }
             Phase::Unwanted
+            | Phase::Observed { .. }
             | Phase::NotOptedIn { .. }
             | Phase::Unmanaged { .. }
             | Phase::Arriving
