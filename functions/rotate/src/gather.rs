@@ -193,8 +193,9 @@ impl Sources {
         match self.certificates.describe(certificate).await {
             Ok(evidence) => Some(evidence),
             Err(error) => {
-                tracing::warn!(stack = %policy.stack, error = chain(&error), "the ACM certificate was not read");
-                None
+                let why = chain(&error);
+                tracing::warn!(stack = %policy.stack, error = why, "the ACM certificate was not read");
+                Some(AcmEvidence::unread(certificate.clone(), why))
             }
         }
     }

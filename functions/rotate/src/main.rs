@@ -13,7 +13,7 @@ mod pass;
 mod start;
 mod unused;
 
-use espalier_aws::acm::Certificates;
+use espalier_aws::acm::{Certificates, Elsewhere, Role};
 use espalier_aws::command::Commands;
 use espalier_aws::inventory::Inventory;
 use espalier_aws::ledger::Ledger;
@@ -39,6 +39,15 @@ impl Function for Rotate {
         let table = env.required("ESPALIER_LEDGER_TABLE")?;
         let allowed = env.parsed("ESPALIER_ALLOWED_DOMAINS", AllowedDomains::parse)?;
         let machine = env.required("ESPALIER_STATE_MACHINE_ARN")?;
+        let elsewhere = Elsewhere::parse(
+            env.optional("ESPALIER_CERTIFICATE_ACCOUNTS"),
+            env.optional("ESPALIER_CERTIFICATE_EXTERNAL_ID"),
+            env.required("ESPALIER_SESSION_NAME")?,
+            Role::Reader,
+        );
+        let wrong =
+            |error| EdgeError::invalid(format!("the environment variable ESPALIER_CERTIFICATE_ACCOUNTS: {error}"));
+        let elsewhere = elsewhere.map_err(wrong)?;
         let sdk = espalier_aws::sdk().await;
         let sources = Sources {
             specs: Specs::new(&sdk),
@@ -46,7 +55,7 @@ impl Function for Rotate {
             ledger: Ledger::new(&sdk, table),
             inventory: Inventory::new(&sdk),
             commands: Commands::new(&sdk),
-            certificates: Certificates::new(&sdk),
+            certificates: Certificates::new(&sdk).and_elsewhere(&sdk, elsewhere),
         };
         Ok(Self { sources, machine: StateMachine::new(&sdk, machine) })
     }
