@@ -242,3 +242,19 @@ impl EventSink for EventRouter {
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_accounts_event_is_admitted_by_the_buss_policy_alone() {
+        let router = EventRouter::new("http://127.0.0.1:9");
+        assert!(!router.admits("210987654321", "aws.acm"), "without a policy");
+        let condition = json!({"ForAllValues:StringEquals": {"events:source": "aws.acm"}});
+        router.set_policy(json!({"Effect": "Allow", "Action": "events:PutEvents", "Condition": condition,
+            "Principal": {"AWS": ["210987654321", "000000000001"]}}));
+        assert!(router.admits("210987654321", "aws.acm"));
+        assert!(!router.admits("321098765432", "aws.acm") && !router.admits("210987654321", "espalier"));
+    }
+}

@@ -99,13 +99,7 @@ pub struct Host {
 impl World {
     /// Starts emulators and stand-ins; nothing is deployed yet.
     pub async fn start(options: &Options, tools: Tools) -> Result<Self, StoryError> {
-        let directory = absolute(&options.directory)?;
-        let run = directory.join("run");
-        // Processes first: whatever an earlier run left behind still writes into its directory.
-        let processes =
-            Processes::of(&directory, &directory.join("logs")).await.map_err(StoryError::io("the lab's directory"))?;
-        let _ = std::fs::remove_dir_all(&run);
-        std::fs::create_dir_all(&run).map_err(StoryError::io("the run's directory"))?;
+        let (run, processes) = cleared(&absolute(&options.directory)?).await?;
         let (moto_port, ministack_port) = (free_port()?, free_port()?);
         let (moto, ministack) = (base(moto_port), base(ministack_port));
 
@@ -135,18 +129,19 @@ impl World {
             .map_err(StoryError::boxed("starting CloudFormation"))?;
 
         let at = |address: SocketAddr| format!("http://{address}");
-        let routes = [
-            ("ec2", moto.clone()),
-            ("route_53", moto.clone()),
-            ("acm", at(acm.address())),
-            ("sts", at(sts.address())),
-            ("auto_scaling", at(autoscaling.address())),
-            ("ssm", ssm.url()),
-            ("vpc_lattice", at(lattice.address())),
-            ("cloudformation", at(proxy.address())),
-        ];
-        let of_ministack = MINISTACK_SERVICES.iter().map(|service| (*service, ministack.clone()));
-        let routes: Vec<(&'static str, String)> = routes.into_iter().chain(of_ministack).collect();
+        let routes = routes(
+            &ministack,
+            [
+                ("ec2", moto.clone()),
+                ("route_53", moto.clone()),
+                ("acm", at(acm.address())),
+                ("sts", at(sts.address())),
+                ("auto_scaling", at(autoscaling.address())),
+                ("ssm", ssm.url()),
+                ("vpc_lattice", at(lattice.address())),
+                ("cloudformation", at(proxy.address())),
+            ],
+        );
         let gateway = Gateway::start_under(&routes, &chaos).await.map_err(StoryError::io("opening the endpoints"))?;
         let mut world = Self {
             run,
@@ -324,6 +319,23 @@ impl World {
         }
         self.lattice.stop().await;
     }
+}
+
+/// An empty directory for a run, and whoever will run in it.
+async fn cleared(directory: &Path) -> Result<(PathBuf, Processes), StoryError> {
+    let run = directory.join("run");
+    // Processes first: whatever an earlier run left behind still writes into its directory.
+    let processes = Processes::of(directory, &directory.join("logs")).await;
+    let processes = processes.map_err(StoryError::io("the lab's directory"))?;
+    let _ = std::fs::remove_dir_all(&run);
+    std::fs::create_dir_all(&run).map_err(StoryError::io("the run's directory"))?;
+    Ok((run, processes))
+}
+
+/// Who answers for a service; MiniStack for what nobody else does.
+fn routes(ministack: &str, others: [(&'static str, String); 8]) -> Vec<(&'static str, String)> {
+    let of_ministack = MINISTACK_SERVICES.iter().map(|service| (*service, ministack.to_owned()));
+    others.into_iter().chain(of_ministack).collect()
 }
 
 fn base(port: u16) -> String {
