@@ -104,9 +104,8 @@ impl EventRouter {
 
     fn admits(&self, account: &str, source: &str) -> bool {
         let Ok(policy) = self.policy.lock() else { return false };
-        let has = |value: &Value, wanted: &str| match value {
-            Value::Array(all) => all.iter().any(|one| one == wanted),
-            one => one == wanted,
+        let has = |value: &Value, wanted: &str| {
+            value == wanted || value.as_array().is_some_and(|all| all.iter().any(|one| one == wanted))
         };
         let condition = &policy["Condition"]["ForAllValues:StringEquals"]["events:source"];
         policy["Effect"] == "Allow"

@@ -71,7 +71,7 @@ async fn world() -> World {
     let said = Arc::<Mutex<Vec<String>>>::default();
     let keep = Arc::clone(&said);
     let proxy = CloudFormationProxy::start(&base, ssm.clone(), EventRouter::new(&base), move |what: &str| {
-        keep.lock().unwrap().push(what.into())
+        keep.lock().unwrap().push(what.into());
     });
     World { asked, heard, ssm, proxy: proxy.await.unwrap(), said, _directory: directory }
 }
