@@ -4,6 +4,7 @@
 //! A certificate that may be exported is a real one: OpenSSL makes its key, the authorities above it and the encryption
 //! under the passphrase, so that nothing of the product judges itself. Others are metadata only.
 
+mod accounts;
 mod issued;
 mod request;
 
@@ -27,6 +28,7 @@ use tokio::net::TcpListener;
 
 use crate::aws::{ACCOUNT, REGION};
 use crate::events::{Event, EventRouter};
+use crate::sts::Sts;
 use issued::{Authorities, Pair};
 
 /// ACM's public certificates live 198 days (ACM user guide, certificate characteristics).
@@ -52,6 +54,8 @@ pub struct Acm {
     router: EventRouter,
     /// Where Route 53 answers, whose public zones are the public DNS.
     route53: Option<String>,
+    /// Who knows which session is whose.
+    sts: Option<Sts>,
     address: SocketAddr,
 }
 
@@ -76,6 +80,8 @@ struct Certificate {
     exported: bool,
     /// Why ACM could not renew it.
     failure: Option<&'static str>,
+    /// It carries the tag `espalier:stack`.
+    is_tagged: bool,
 }
 
 /// A refusal: ACM's error type and its text.
@@ -84,11 +90,17 @@ struct Refusal(&'static str, String);
 impl Acm {
     /// Serves ACM's API on a loopback port; its authorities and keys are kept in a directory of their own.
     pub async fn start(router: EventRouter, directory: PathBuf) -> io::Result<Self> {
-        Self::start_validating(router, directory, None).await
+        Self::start_validating(router, directory, None, None).await
     }
 
-    /// The same, with the public zones of `route53` (an endpoint) to look for validation records in.
-    pub async fn start_validating(router: EventRouter, directory: PathBuf, route53: Option<&str>) -> io::Result<Self> {
+    /// The same, with the public zones of `route53` (an endpoint) to look for validation records in, and with the sessions
+    /// of `sts` in other accounts.
+    pub async fn start_validating(
+        router: EventRouter,
+        directory: PathBuf,
+        route53: Option<&str>,
+        sts: Option<Sts>,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
         let authorities = Authorities::at(directory);
         let (certificates, passphrases) = Default::default();
@@ -98,6 +110,7 @@ impl Acm {
             passphrases,
             router,
             route53: route53.map(str::to_owned),
+            sts,
             address: listener.local_addr()?,
         };
         let app = Router::new().fallback(answer).with_state(acm.clone());
@@ -112,18 +125,29 @@ impl Acm {
 
     /// A certificate that ACM issued for a domain, in use by something; its ARN.
     pub fn issue(&self, domain: &str, now: OffsetDateTime) -> String {
-        self.add(domain, Kind::InUse, None, now)
+        self.add(ACCOUNT, domain, Kind::InUse, None, now)
     }
 
     /// A certificate that may be exported; its ARN.
     pub async fn issue_exportable(&self, domain: &str, kind: Kind, now: OffsetDateTime) -> io::Result<String> {
-        let pair = self.authorities.issue(&[domain.to_owned()], kind, kind.key()).await?;
-        Ok(self.add(domain, kind, Some(pair), now))
+        self.issue_exportable_in(ACCOUNT, domain, kind, now).await
     }
 
-    fn add(&self, domain: &str, kind: Kind, pair: Option<Pair>, now: OffsetDateTime) -> String {
+    /// The same in an account, the lab's or another.
+    pub async fn issue_exportable_in(
+        &self,
+        account: &str,
+        domain: &str,
+        kind: Kind,
+        now: OffsetDateTime,
+    ) -> io::Result<String> {
+        let pair = self.authorities.issue(&[domain.to_owned()], kind, kind.key()).await?;
+        Ok(self.add(account, domain, kind, Some(pair), now))
+    }
+
+    fn add(&self, account: &str, domain: &str, kind: Kind, pair: Option<Pair>, now: OffsetDateTime) -> String {
         let Ok(mut certificates) = self.certificates.lock() else { return String::new() };
-        let (number, arn) = next(&certificates);
+        let (number, arn) = next(&certificates, account);
         let certificate = Certificate {
             number,
             names: vec![domain.to_owned()],
@@ -137,6 +161,7 @@ impl Acm {
             pair,
             exported: false,
             failure: None,
+            is_tagged: false,
         };
         certificates.insert(arn.clone(), certificate);
         arn
@@ -249,7 +274,11 @@ impl Acm {
 
     async fn announce(&self, detail_type: &str, arn: &str, detail: Value) {
         let (source, resources) = ("aws.acm".to_owned(), vec![arn.to_owned()]);
-        self.router.put(Event { source, detail_type: detail_type.to_owned(), resources, detail }).await;
+        let event = Event { source, detail_type: detail_type.to_owned(), resources, detail };
+        match arn.split(':').nth(4).unwrap_or(ACCOUNT) {
+            ACCOUNT => self.router.put(event).await,
+            other => self.router.forward(other, event).await,
+        }
     }
 
     fn call(&self, operation: &str, body: &Value) -> Result<Value, Refusal> {
@@ -299,9 +328,9 @@ impl Acm {
 }
 
 /// The number and the ARN of the next certificate.
-fn next(certificates: &BTreeMap<String, Certificate>) -> (u32, String) {
+fn next(certificates: &BTreeMap<String, Certificate>, account: &str) -> (u32, String) {
     let number = u32::try_from(certificates.len()).unwrap_or(u32::MAX).saturating_add(1);
-    (number, format!("arn:aws:acm:{REGION}:{ACCOUNT}:certificate/00000000-0000-4000-8000-{number:012x}"))
+    (number, format!("arn:aws:acm:{REGION}:{account}:certificate/00000000-0000-4000-8000-{number:012x}"))
 }
 
 /// 4 to 128 characters of ASCII, none of `#`, `$` and `%` (API reference, `ExportCertificate`); in JSON as base64.
@@ -409,10 +438,11 @@ async fn answer(State(acm): State<Acm>, headers: HeaderMap, body: Bytes) -> Resp
     let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let operation = target.strip_prefix("CertificateManager.").unwrap_or_default();
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let answered = match operation {
-        "ExportCertificate" => acm.export(&body).await,
-        "RequestCertificate" => acm.request(&body, OffsetDateTime::now_utc()),
-        other => acm.call(other, &body),
+    let answered = match (acm.admit(operation, &headers, &body), operation) {
+        (Err(refusal), _) => Err(refusal),
+        (Ok(()), "ExportCertificate") => acm.export(&body).await,
+        (Ok(()), "RequestCertificate") => acm.request(&body, OffsetDateTime::now_utc()),
+        (Ok(()), other) => acm.call(other, &body),
     };
     let (status, answer) = match answered {
         Ok(answer) => (StatusCode::OK, answer),

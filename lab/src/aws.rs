@@ -5,6 +5,11 @@ use serde_json::Value;
 /// The account every emulator here pretends to be.
 pub const ACCOUNT: &str = "000000000000";
 
+/// Another account, whose certificates the control plane may ask for.
+pub const OTHER_ACCOUNT: &str = "210987654321";
+/// What its roles demand.
+pub const EXTERNAL_ID: &str = "lab-orchard-7";
+
 /// The Region of the lab.
 pub const REGION: &str = "eu-west-1";
 

@@ -22,6 +22,7 @@ use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::events::EventRouter;
 use crate::ssm::Ssm;
 use crate::ssm::rules::{Fault, Rule};
 
@@ -64,6 +65,7 @@ pub enum ProxyError {
 struct Inner {
     upstream: String,
     ssm: Ssm,
+    bus: EventRouter,
     on_handover: OnHandover,
     http: reqwest::Client,
     address: SocketAddr,
@@ -100,12 +102,14 @@ impl CloudFormationProxy {
     pub async fn start(
         upstream: &str,
         ssm: Ssm,
+        bus: EventRouter,
         on_handover: impl Fn(&str) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
         let inner = Inner {
             upstream: upstream.trim_end_matches('/').to_owned(),
             ssm,
+            bus,
             on_handover: Box::new(on_handover),
             http: reqwest::Client::new(),
             address: listener.local_addr()?,
@@ -182,7 +186,8 @@ impl CloudFormationProxy {
             for resource in &handed {
                 self.give(resource)?;
             }
-            let documents = handed.iter().map(|resource| resource.physical_id.clone()).collect();
+            let documents = handed.iter().filter(|resource| resource.kind == template::DOCUMENT);
+            let documents = documents.map(|resource| resource.physical_id.clone()).collect();
             let mut stacks = self.inner.stacks.lock().unwrap_or_else(PoisonError::into_inner);
             stacks.insert(stack, Remembered { parameters, documents });
         }
@@ -223,11 +228,20 @@ impl CloudFormationProxy {
         values
     }
 
-    /// Creates the document, or makes the given content its new default version.
     fn give(&self, resource: &Handed) -> Result<(), ProxyError> {
-        if resource.kind != template::DOCUMENT {
-            return Err(ProxyError::Unserved(resource.kind.clone()));
+        match resource.kind.as_str() {
+            template::DOCUMENT => self.give_document(resource),
+            template::BUS_POLICY => {
+                self.inner.bus.set_policy(resource.properties["Statement"].clone());
+                (self.inner.on_handover)(&format!("{} {}", resource.kind, resource.logical_id));
+                Ok(())
+            }
+            other => Err(ProxyError::Unserved(other.to_owned())),
         }
+    }
+
+    /// Creates the document, or makes the given content its new default version.
+    fn give_document(&self, resource: &Handed) -> Result<(), ProxyError> {
         let name = resource.physical_id.as_str();
         let content = match &resource.properties["Content"] {
             Value::String(text) => text.clone(),

@@ -47,6 +47,8 @@ pub struct EventRouter {
     events: Endpoint,
     lambda: Endpoint,
     record: Arc<Mutex<Record>>,
+    /// Whose events the bus takes beside its own account's.
+    policy: Arc<Mutex<Value>>,
     chaos: Chaos,
 }
 
@@ -60,7 +62,7 @@ impl EventRouter {
     /// A bus with the rules that are deployed in the MiniStack at `base`.
     pub fn new(base: &str) -> Self {
         let (events, lambda) = (Endpoint::new("events", base), Endpoint::new("lambda", base));
-        Self { events, lambda, record: Arc::default(), chaos: Chaos::default() }
+        Self { events, lambda, record: Arc::default(), policy: Arc::default(), chaos: Chaos::default() }
     }
 
     /// The same bus, with events at the mercy of `chaos`.
@@ -70,7 +72,7 @@ impl EventRouter {
 
     /// Puts an event on the bus; returns once every matching target was called, or chaos had its way.
     pub async fn put(&self, event: Event) {
-        let envelope = self.envelope(&event);
+        let envelope = self.envelope(ACCOUNT, &event);
         let (number, fault) = self.chaos.on_event();
         match fault {
             None => {}
@@ -80,6 +82,36 @@ impl EventRouter {
             Some(EventFault::Overtaken) => self.chaos.overtaken(number).await,
         }
         self.match_rules(envelope).await;
+    }
+
+    /// The statement of the bus's policy that was deployed.
+    pub fn set_policy(&self, statement: Value) {
+        if let Ok(mut policy) = self.policy.lock() {
+            *policy = statement;
+        }
+    }
+
+    /// Puts an event of another account, which a rule there sends to this bus, if the bus's policy admits it (EventBridge user
+    /// guide, sending and receiving events between accounts). Whose it is, EventBridge says.
+    pub async fn forward(&self, account: &str, event: Event) {
+        let envelope = self.envelope(account, &event);
+        if self.admits(account, &event.source) {
+            self.match_rules(envelope).await;
+        } else {
+            self.note(&envelope, "the bus's policy", "", Some(format!("{account} may not put {}", event.source)));
+        }
+    }
+
+    fn admits(&self, account: &str, source: &str) -> bool {
+        let Ok(policy) = self.policy.lock() else { return false };
+        let has = |value: &Value, wanted: &str| {
+            value == wanted || value.as_array().is_some_and(|all| all.iter().any(|one| one == wanted))
+        };
+        let condition = &policy["Condition"]["ForAllValues:StringEquals"]["events:source"];
+        policy["Effect"] == "Allow"
+            && has(&policy["Action"], "events:PutEvents")
+            && has(&policy["Principal"]["AWS"], account)
+            && (condition.is_null() || has(condition, source))
     }
 
     async fn match_rules(&self, envelope: Value) {
@@ -102,7 +134,7 @@ impl EventRouter {
             if !text(&rule["ScheduleExpression"]).is_empty() {
                 let resources = vec![text(&rule["Arn"])];
                 let (source, detail_type) = ("aws.events".to_owned(), "Scheduled Event".to_owned());
-                let envelope = self.envelope(&Event { source, detail_type, resources, detail: json!({}) });
+                let envelope = self.envelope(ACCOUNT, &Event { source, detail_type, resources, detail: json!({}) });
                 called += self.deliver(&text(&rule["Name"]), &envelope).await;
             }
         }
@@ -120,13 +152,13 @@ impl EventRouter {
     }
 
     /// The envelope AWS puts around an event (EventBridge user guide, event structure).
-    fn envelope(&self, event: &Event) -> Value {
+    fn envelope(&self, account: &str, event: &Event) -> Value {
         let now = OffsetDateTime::now_utc();
         let mut envelope = json!({
             "version": "0",
             "detail-type": event.detail_type,
             "source": event.source,
-            "account": ACCOUNT,
+            "account": account,
             "time": now.replace_nanosecond(0).unwrap_or(now).format(&Rfc3339).unwrap_or_default(),
             "region": REGION,
             "resources": event.resources,
@@ -208,4 +240,20 @@ impl EventSink for EventRouter {
 
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_accounts_event_is_admitted_by_the_buss_policy_alone() {
+        let router = EventRouter::new("http://127.0.0.1:9");
+        assert!(!router.admits("210987654321", "aws.acm"), "without a policy");
+        let condition = json!({"ForAllValues:StringEquals": {"events:source": "aws.acm"}});
+        router.set_policy(json!({"Effect": "Allow", "Action": "events:PutEvents", "Condition": condition,
+            "Principal": {"AWS": ["210987654321", "000000000001"]}}));
+        assert!(router.admits("210987654321", "aws.acm"));
+        assert!(!router.admits("321098765432", "aws.acm") && !router.admits("210987654321", "espalier"));
+    }
 }

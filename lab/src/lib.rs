@@ -22,5 +22,6 @@ pub mod setup;
 pub mod simulate;
 pub mod ssm;
 pub mod story;
+pub mod sts;
 pub mod target;
 pub mod ui;

@@ -279,6 +279,7 @@ async fn chapters(
             Scenario::Scale => scale::told(tale, options, report, ui).await?,
             Scenario::Teardown => teardown::told(tale, ui).await?,
             Scenario::AcmRequest => acm::request::told(tale, options, report, ui).await?,
+            Scenario::AcmAccount => acm::account::told(tale, options, report, ui).await?,
             Scenario::AcmRenewal
             | Scenario::AcmLostEvent
             | Scenario::AcmActionRequired

@@ -6,6 +6,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Uri};
 use espalier_lab::cloudformation::CloudFormationProxy;
+use espalier_lab::events::EventRouter;
 use espalier_lab::ssm::rules::Rule;
 use espalier_lab::ssm::{EventSink, Options, Ssm};
 use serde_json::{Value, json};
@@ -69,8 +70,9 @@ async fn world() -> World {
     let ssm = Ssm::start(Options::new(&base, directory.path()), heard.clone()).await.unwrap();
     let said = Arc::<Mutex<Vec<String>>>::default();
     let keep = Arc::clone(&said);
-    let proxy =
-        CloudFormationProxy::start(&base, ssm.clone(), move |what: &str| keep.lock().unwrap().push(what.into()));
+    let proxy = CloudFormationProxy::start(&base, ssm.clone(), EventRouter::new(&base), move |what: &str| {
+        keep.lock().unwrap().push(what.into());
+    });
     World { asked, heard, ssm, proxy: proxy.await.unwrap(), said, _directory: directory }
 }
 

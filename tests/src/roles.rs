@@ -27,6 +27,8 @@ pub fn statements(template: &Template, role: &str) -> Vec<Statement> {
     let documents = policies.into_iter().flatten().map(|policy| &policy["PolicyDocument"]["Statement"]);
     documents
         .flat_map(|list| list.as_array().into_iter().flatten())
+        // One that a parameter brings in.
+        .map(|statement| statement.get("Fn::If").map_or(statement, |choice| &choice[1]))
         .map(|statement| Statement {
             sid: statement["Sid"].as_str().unwrap_or_default().to_owned(),
             allows: statement["Effect"] == "Allow",

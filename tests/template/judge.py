@@ -48,6 +48,8 @@ PARAMETERS = {
     "ValidationZoneArns": ZONES,
     "AuthoritySecretName": "espalier-authority",
     "CertificateRegion": "eu-central-1",
+    "CertificateAccountIds": "210987654321,321098765432",
+    "ControlPlaneAccountId": "123456789012",
     "ControlPlaneRegion": "eu-west-1",
 }
 
@@ -119,6 +121,13 @@ def value(template, node):
             return attribute(template, inner if isinstance(inner, str) else inner[0])
         if key == "Fn::If":
             return value(template, inner[1])
+        if key == "Fn::Split":
+            return value(template, inner[1]).split(inner[0])
+        if key == "Fn::Join":
+            return inner[0].join(value(template, inner[1]))
+        if key == "Fn::Sub" and isinstance(inner, list):
+            own = value(template, inner[1])
+            return re.sub(r"\$\{(.*?)\}", lambda match: own.get(match[1]) or substituted(template, match[1]), inner[0])
         if key == "Fn::Sub":
             return re.sub(r"\$\{(.*?)\}", lambda match: substituted(template, match[1]), inner)
     return {key: value(template, inner) for key, inner in node.items()}
@@ -193,6 +202,7 @@ def events(function, name):
 
 
 TOPIC = ["Resources", "NotificationsPolicy", "Properties", "PolicyDocument", "Statement", 0]
+BUS = ["Resources", "AdmitCertificateEvents", "Properties", "Statement"]
 BROKEN = [
     ("callers_are_named", [*TOPIC, "Principal"], "*"),
     ("callers_are_named", [*TOPIC, "Principal"], {"AWS": "*"}),
@@ -209,6 +219,11 @@ BROKEN = [
     ("failures_are_kept", ["Resources", "Rotate", "Properties", "EventInvokeConfig"], None),
     ("events_are_this_accounts", [*events("Rotate", "RotateRequested"), "Pattern", "account"], None),
     ("events_are_this_accounts", [*events("Rotate", "RotateRequested"), "Pattern", "source"], None),
+    ("events_are_this_accounts", [*events("Rotate", "CertificateChanged"), "Pattern", "source"], ["aws.acm", "espalier"]),
+    ("buses_take_events_of_services", [*BUS, "Condition"], None),
+    ("buses_take_events_of_services", [*BUS, "Principal"], "*"),
+    ("buses_take_events_of_services", [*BUS, "Condition", "ForAllValues:StringEquals", "events:source"], "espalier"),
+    ("actions_are_written_out", [*statement("ExportRole", -1), "Fn::If", 1, "Action"], "sts:*"),
 ]
 
 

@@ -5,7 +5,7 @@
 mod leaf;
 
 use espalier_aws::SdkConfig;
-use espalier_aws::acm::Certificates;
+use espalier_aws::acm::{Certificates, Elsewhere, Role};
 use espalier_aws::ledger::Ledger;
 use espalier_aws::parameters::Parameters;
 use espalier_aws::parameters::leaves::Leaves;
@@ -30,7 +30,16 @@ impl Function for Export {
         let table = env.required("ESPALIER_LEDGER_TABLE")?;
         let allowed = env.parsed("ESPALIER_ALLOWED_DOMAINS", AllowedDomains::parse)?;
         let key_id = env.required("ESPALIER_LEAF_KEY_ID")?;
-        Ok(Self::new(&espalier_aws::sdk().await, allowed, table, key_id))
+        let elsewhere = Elsewhere::parse(
+            env.optional("ESPALIER_CERTIFICATE_ACCOUNTS"),
+            env.optional("ESPALIER_CERTIFICATE_EXTERNAL_ID"),
+            env.required("ESPALIER_SESSION_NAME")?,
+            Role::Exporter,
+        );
+        let wrong =
+            |error| EdgeError::invalid(format!("the environment variable ESPALIER_CERTIFICATE_ACCOUNTS: {error}"));
+        let elsewhere = elsewhere.map_err(wrong)?;
+        Ok(Self::new(&espalier_aws::sdk().await, allowed, table, key_id, elsewhere))
     }
 
     async fn handle(&self, request: WorkItem, _: &Invocation) -> Result<WorkResult, EdgeError> {
@@ -39,11 +48,18 @@ impl Function for Export {
 }
 
 impl Export {
-    /// Builds the clients; `table` is the ledger's, `key_id` seals leaves.
-    pub fn new(sdk: &SdkConfig, allowed: AllowedDomains, table: &str, key_id: &str) -> Self {
+    /// Builds the clients; `table` is the ledger's, `key_id` seals leaves, `elsewhere` are the other accounts.
+    pub fn new(
+        sdk: &SdkConfig,
+        allowed: AllowedDomains,
+        table: &str,
+        key_id: &str,
+        elsewhere: Option<Elsewhere>,
+    ) -> Self {
         let leaves =
             Leaves { ledger: Ledger::new(sdk, table), parameters: Parameters::new(sdk), key_id: key_id.to_owned() };
-        Self(Exporter { specs: Specs::new(sdk), allowed, certificates: Certificates::new(sdk), leaves })
+        let certificates = Certificates::new(sdk).and_elsewhere(sdk, elsewhere);
+        Self(Exporter { specs: Specs::new(sdk), allowed, certificates, leaves })
     }
 
     /// Answers a work item.

@@ -232,7 +232,8 @@ async fn renewed(sdk: SdkConfig, n: usize, serial: String) {
 
 async fn exported(sdk: &SdkConfig, n: usize, serial: &str) {
     let allowed = AllowedDomains::parse("example.com").unwrap();
-    let answered = Export::new(sdk, allowed, "ledger", "key").answer(item(n, serial), OffsetDateTime::now_utc()).await;
+    let answered =
+        Export::new(sdk, allowed, "ledger", "key", None).answer(item(n, serial), OffsetDateTime::now_utc()).await;
     match answered.unwrap_or_else(|error| panic!("{n}: {}", error.text)) {
         WorkResult::Minted { serial: made, .. } => assert_eq!(made, serial),
         other => panic!("{other:?}"),

@@ -8,6 +8,7 @@ mod question;
 #[cfg(test)]
 mod tests;
 
+use espalier_aws::acm::Certificates;
 use espalier_aws::evidence::{Hands, Look, Sources};
 use espalier_domain::failure::chain;
 use espalier_domain::id::StackName;
@@ -36,7 +37,10 @@ impl Function for Fleet {
     async fn start(env: &Env) -> Result<Self, EdgeError> {
         let table = env.required("ESPALIER_LEDGER_TABLE")?;
         let allowed = env.parsed("ESPALIER_ALLOWED_DOMAINS", AllowedDomains::parse)?;
-        Ok(Self(Sources::new(&espalier_aws::sdk().await, table, allowed)))
+        // Its role reaches into no other account.
+        let asks_acm = env.optional("ESPALIER_CERTIFICATE_ACCOUNTS").is_none();
+        let sdk = espalier_aws::sdk().await;
+        Ok(Self(Sources { asks_acm, ..Sources::new(&sdk, table, allowed, Certificates::new(&sdk)) }))
     }
 
     async fn handle(&self, question: Question, invocation: &Invocation) -> Result<String, EdgeError> {

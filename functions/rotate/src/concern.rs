@@ -12,6 +12,8 @@ pub(crate) enum Concern {
     Nobody,
     /// One stack, by name.
     One(StackName),
+    /// Those that serve or follow one of these certificates, or had one of them requested for them.
+    Users(Vec<AcmArn>),
     /// The stacks that pass the filter.
     Some(Filter),
 }
@@ -21,8 +23,6 @@ pub(crate) enum Concern {
 pub(crate) enum Filter {
     /// Every one.
     All,
-    /// Those that serve or follow one of these certificates, or may have had one of them requested for them.
-    Uses(Vec<AcmArn>),
     /// Those that may have one of these instances among their targets.
     Selects(Vec<InstanceId>),
 }
@@ -35,7 +35,7 @@ pub(crate) fn of(hint: &Hint) -> Concern {
     match hint.kind {
         HintKind::Certificate | HintKind::Health => {
             let named = hint.certificates.clone();
-            Concern::Some(if named.is_empty() { Filter::All } else { Filter::Uses(named) })
+            if named.is_empty() { Concern::Some(Filter::All) } else { Concern::Users(named) }
         }
         HintKind::Instance | HintKind::Command if !hint.instances.is_empty() => {
             Concern::Some(Filter::Selects(hint.instances.clone()))
@@ -56,9 +56,7 @@ impl Filter {
             .iter()
             .filter(|found| match self {
                 Self::All => true,
-                Self::Uses(_) | Self::Selects(_) => {
-                    spec::parse(&found.text, allowed).is_ok_and(|spec| self.passes(&spec))
-                }
+                Self::Selects(_) => spec::parse(&found.text, allowed).is_ok_and(|spec| self.passes(&spec)),
             })
             .filter_map(|found| StackName::parse(found.name.as_str()).ok())
             .collect()
@@ -67,10 +65,6 @@ impl Filter {
     fn passes(&self, spec: &Spec) -> bool {
         match self {
             Self::All => true,
-            // Which certificate was requested is in the ledger (`unused`).
-            Self::Uses(arns) => {
-                spec.certificate.request().is_some() || arns.iter().any(|arn| spec.certificate.names(arn))
-            }
             Self::Selects(instances) => match &spec.targets.select {
                 Select::InstanceIds(ids) => instances.iter().any(|instance| ids.contains(instance)),
                 Select::Addresses(all) => {
@@ -108,10 +102,10 @@ mod tests {
         assert_eq!(of(&named), Concern::One(stack));
         let arn = AcmArn::parse("arn:aws:acm:eu-west-1:000000000000:certificate/61f50cd4").unwrap();
         let renewed = Hint { certificates: vec![arn.clone()], ..hint(HintKind::Certificate) };
-        assert_eq!(of(&renewed), Concern::Some(Filter::Uses(vec![arn.clone()])));
+        assert_eq!(of(&renewed), Concern::Users(vec![arn.clone()]));
         let both = vec![arn.clone(), AcmArn::parse(format!("{arn}0")).unwrap()];
         let notice = Hint { certificates: both.clone(), ..hint(HintKind::Health) };
-        assert_eq!(of(&notice), Concern::Some(Filter::Uses(both)));
+        assert_eq!(of(&notice), Concern::Users(both));
         for kind in [HintKind::Sweep, HintKind::Certificate, HintKind::Instance, HintKind::Health] {
             assert_eq!(of(&hint(kind)), Concern::Some(Filter::All), "{kind:?}");
         }

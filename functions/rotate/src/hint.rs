@@ -15,7 +15,7 @@ use espalier_edge::{Direct, EdgeError, Hint, Mode};
 use time::OffsetDateTime;
 
 use crate::answer::{self, Reader};
-use crate::concern::{self, Concern, Filter};
+use crate::concern::{self, Concern};
 use crate::forecast::{Answer, Forecast};
 use crate::{start, unused};
 use espalier_aws::evidence::{Hands, Look, Sources};
@@ -31,7 +31,7 @@ pub(crate) async fn handle(
     let stacks = match concern::of(hint) {
         Concern::Nobody => Vec::new(),
         Concern::One(stack) => vec![stack],
-        Concern::Some(Filter::Uses(certificates)) => unused::users(sources, &certificates, now).await?,
+        Concern::Users(certificates) => unused::users(sources, &certificates, now).await?,
         Concern::Some(filter) => filter.pick(&sources.specs.all().await?, &sources.allowed),
     };
     let mut outcomes = Vec::with_capacity(stacks.len());

@@ -12,6 +12,7 @@ mod pass;
 mod start;
 mod unused;
 
+use espalier_aws::acm::{Certificates, Elsewhere, Role};
 use espalier_aws::evidence::Sources;
 use espalier_aws::states::StateMachine;
 use espalier_domain::spec::AllowedDomains;
@@ -33,8 +34,18 @@ impl Function for Rotate {
         let table = env.required("ESPALIER_LEDGER_TABLE")?;
         let allowed = env.parsed("ESPALIER_ALLOWED_DOMAINS", AllowedDomains::parse)?;
         let machine = env.required("ESPALIER_STATE_MACHINE_ARN")?;
+        let elsewhere = Elsewhere::parse(
+            env.optional("ESPALIER_CERTIFICATE_ACCOUNTS"),
+            env.optional("ESPALIER_CERTIFICATE_EXTERNAL_ID"),
+            env.required("ESPALIER_SESSION_NAME")?,
+            Role::Reader,
+        );
+        let wrong =
+            |error| EdgeError::invalid(format!("the environment variable ESPALIER_CERTIFICATE_ACCOUNTS: {error}"));
+        let elsewhere = elsewhere.map_err(wrong)?;
         let sdk = espalier_aws::sdk().await;
-        let sources = Sources::new(&sdk, table, allowed);
+        let certificates = Certificates::new(&sdk).and_elsewhere(&sdk, elsewhere);
+        let sources = Sources::new(&sdk, table, allowed, certificates);
         Ok(Self { sources, machine: StateMachine::new(&sdk, machine) })
     }
 

@@ -1,18 +1,16 @@
 //! Who uses a certificate that an event names; and what becomes of one that nobody does: it is ignored, and told once if it
 //! will end without being renewed.
 
-use espalier_aws::specs::Found;
+use espalier_aws::error::Kind;
+use espalier_aws::evidence::Sources;
 use espalier_domain::acm::meaning;
 use espalier_domain::failure::chain;
 use espalier_domain::id::{AcmArn, StackName};
 use espalier_domain::record::LapsingRecord;
-use espalier_domain::spec;
+use espalier_domain::spec::{self, Spec};
 use espalier_edge::EdgeError;
 use espalier_edge::metric::{self, Unit};
 use time::OffsetDateTime;
-
-use crate::concern::Filter;
-use espalier_aws::evidence::Sources;
 
 /// Certificates of one event that are asked about: a notice of AWS Health may name hundreds, ACM answers ten a second, and
 /// its own events name each of them alone.
@@ -24,18 +22,20 @@ pub(crate) async fn users(
     certificates: &[AcmArn],
     now: OffsetDateTime,
 ) -> Result<Vec<StackName>, EdgeError> {
-    let specs = sources.specs.all().await?;
+    let found = sources.specs.all().await?;
+    let specs: Vec<Option<Spec>> = found.iter().map(|found| spec::parse(&found.text, &sources.allowed).ok()).collect();
     let mut users = Vec::new();
     let mut unused = certificates.to_vec();
-    for stack in Filter::Uses(certificates.to_vec()).pick(&specs, &sources.allowed) {
-        let used = used_by(sources, &specs, &stack, certificates).await?;
+    for (found, spec) in found.iter().zip(&specs) {
+        let (Ok(stack), Some(spec)) = (StackName::parse(found.name.as_str()), spec) else { continue };
+        let used = used_by(sources, &stack, spec, certificates).await?;
         unused.retain(|arn| !used.contains(arn));
         if !used.is_empty() {
             users.push(stack);
         }
     }
     // Of a spec that cannot be read nobody knows what it uses.
-    if specs.iter().all(|found| spec::parse(&found.text, &sources.allowed).is_ok()) {
+    if specs.iter().all(Option::is_some) {
         for arn in unused.iter().take(ASKED) {
             if let Err(error) = tell(sources, arn, now).await {
                 tracing::warn!(certificate = %arn, error = error.text, "a certificate that no stack uses was not looked at");
@@ -45,17 +45,13 @@ pub(crate) async fn users(
     Ok(users)
 }
 
-/// Which of these certificates a stack uses.
+/// Which of these certificates a stack uses. Which one was requested for it is in the ledger.
 async fn used_by(
     sources: &Sources,
-    specs: &[Found],
     stack: &StackName,
+    spec: &Spec,
     certificates: &[AcmArn],
 ) -> Result<Vec<AcmArn>, EdgeError> {
-    let found = specs.iter().find(|found| found.name == stack.as_str());
-    let Some(spec) = found.and_then(|found| spec::parse(&found.text, &sources.allowed).ok()) else {
-        return Ok(Vec::new());
-    };
     let requested = match spec.certificate.request() {
         Some(_) => sources.ledger.requested(stack).await?.map(|made| made.certificate),
         None => None,
@@ -68,6 +64,8 @@ async fn used_by(
 async fn tell(sources: &Sources, certificate: &AcmArn, now: OffsetDateTime) -> Result<(), EdgeError> {
     let seen = match sources.certificates.describe(certificate).await {
         Ok(seen) => seen,
+        // Another account's, which it has not tagged for us: its own business.
+        Err(error) if error.kind == Kind::Denied => return Ok(()),
         Err(error) => return Err(EdgeError::broken(chain(&error))),
     };
     let (Some(block), Some(not_after)) = (meaning(None, Some(&seen), now).tell, seen.not_after) else { return Ok(()) };

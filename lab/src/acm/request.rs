@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use time::{Duration, OffsetDateTime};
 
 use super::{Acm, Certificate, Kind, LIFE, Refusal, invalid, next, rfc3339};
+use crate::aws::ACCOUNT;
 use crate::dns::public_cnames;
 
 /// How long ACM knows an idempotency token (API reference, `RequestCertificate`).
@@ -74,7 +75,7 @@ impl Acm {
         if let Some((arn, _)) = certificates.iter().find(|(_, one)| is_same(one)) {
             return Ok(json!({"CertificateArn": arn}));
         }
-        let (number, arn) = next(&certificates);
+        let (number, arn) = next(&certificates, ACCOUNT);
         let certificate = Certificate {
             number,
             names: wanted.names,
@@ -88,6 +89,7 @@ impl Acm {
             pair: None,
             exported: false,
             failure: None,
+            is_tagged: true,
         };
         certificates.insert(arn.clone(), certificate);
         drop(certificates);
@@ -279,7 +281,8 @@ pub(super) fn list(certificates: &BTreeMap<String, Certificate>, body: &Value) -
         return Err(invalid("Value at 'maxItems' failed to satisfy constraint: at least 1"));
     }
     let from = body["NextToken"].as_str().unwrap_or_default();
-    let mut all = certificates.iter().filter(|(arn, one)| arn.as_str() > from && is_listed(one));
+    let is_own = |arn: &str| arn.split(':').nth(4) == Some(ACCOUNT);
+    let mut all = certificates.iter().filter(|(arn, one)| arn.as_str() > from && is_own(arn) && is_listed(one));
     let page: Vec<_> = all.by_ref().take(size).collect();
     let last = page.last().map(|(arn, _)| (*arn).clone());
     let summary = |(arn, one): &(&String, &Certificate)| {

@@ -8,9 +8,12 @@ use serde_norway::Value as Yaml;
 /// A Systems Manager document.
 pub const DOCUMENT: &str = "AWS::SSM::Document";
 
+/// A statement of an event bus's policy.
+pub const BUS_POLICY: &str = "AWS::Events::EventBusPolicy";
+
 /// The resource types that the emulator (MiniStack 1.5.33) refuses by `Unrecognized resource types` and a stand-in
 /// serves.
-pub const REFUSED: [&str; 1] = [DOCUMENT];
+pub const REFUSED: [&str; 2] = [DOCUMENT, BUS_POLICY];
 
 /// Why a template cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -114,12 +117,19 @@ fn attribute(value: &Value) -> Result<Value, TemplateError> {
 /// # Errors
 /// A name or a property cannot be resolved.
 pub fn take_out(template: &mut Value, scope: &Scope<'_>) -> Result<Vec<Handed>, TemplateError> {
+    let conditions = template.get("Conditions").cloned().unwrap_or_default();
     let Some(resources) = template.get_mut("Resources").and_then(Value::as_object_mut) else { return Ok(Vec::new()) };
     let refused = |resource: &Value| resource["Type"].as_str().is_some_and(|kind| REFUSED.contains(&kind));
     let ids: Vec<String> = resources.iter().filter(|(_, given)| refused(given)).map(|(id, _)| id.clone()).collect();
     let mut handed = Vec::new();
     for id in ids {
         let Some(resource) = resources.remove(&id) else { continue };
+        let condition = resource["Condition"].as_str().map(|name| &conditions[name]);
+        if let Some(condition) = condition
+            && !is_met(condition, scope)?
+        {
+            continue;
+        }
         let mut properties = Map::new();
         for (name, value) in resource["Properties"].as_object().into_iter().flatten() {
             properties.insert(name.clone(), resolve(value, scope)?);
@@ -137,6 +147,17 @@ pub fn take_out(template: &mut Value, scope: &Scope<'_>) -> Result<Vec<Handed>, 
         replace(template, &names);
     }
     Ok(handed)
+}
+
+/// `Fn::Not` and `Fn::Equals`: what the template's conditions are made of.
+fn is_met(condition: &Value, scope: &Scope<'_>) -> Result<bool, TemplateError> {
+    match (&condition["Fn::Not"][0], &condition["Fn::Equals"]) {
+        (Value::Null, Value::Array(pair)) if pair.len() == 2 => {
+            Ok(resolve(&pair[0], scope)? == resolve(&pair[1], scope)?)
+        }
+        (Value::Null, _) => Err(TemplateError::Shape(format!("condition {condition}"))),
+        (inner, _) => Ok(!is_met(inner, scope)?),
+    }
 }
 
 fn replace(value: &mut Value, names: &BTreeMap<String, String>) {
@@ -217,7 +238,11 @@ fn variables(
     Ok(out)
 }
 
-fn resolve(value: &Value, scope: &Scope<'_>) -> Result<Value, TemplateError> {
+/// A part of a template with its functions carried out.
+///
+/// # Errors
+/// It does not follow from parameters and pseudo parameters.
+pub fn resolve(value: &Value, scope: &Scope<'_>) -> Result<Value, TemplateError> {
     match value {
         Value::Array(list) => {
             list.iter().map(|value| resolve(value, scope)).collect::<Result<_, _>>().map(Value::Array)
@@ -226,6 +251,12 @@ fn resolve(value: &Value, scope: &Scope<'_>) -> Result<Value, TemplateError> {
             if let (1, Some((name, argument))) = (object.len(), object.iter().next())
                 && (name == "Ref" || name.starts_with("Fn::"))
             {
+                if let ("Fn::Split", [Value::String(by), text]) =
+                    (name.as_str(), argument.as_array().map_or(&[][..], Vec::as_slice))
+                {
+                    let text = resolve(text, scope)?;
+                    return Ok(text.as_str().unwrap_or_default().split(by.as_str()).map(Value::from).collect());
+                }
                 return intrinsic(name, argument, scope).map(Value::String);
             }
             let mut resolved = Map::new();
@@ -310,6 +341,20 @@ Resources:
             "Other": ["s-x", {"Fn::GetAtt": ["Topic", "Arn"]}, {"Fn::If": ["A", {"Ref": "Topic"}, "2012-10-17"]}],
         }}});
         assert_eq!(template["Resources"], expected);
+    }
+
+    #[test]
+    fn a_bus_policy_goes_where_its_condition_is_met() {
+        let text = "Conditions: {Some: !Not [!Equals [!Ref Ids, '']]}\nResources:\n  P:\n    Type: AWS::Events::EventBusPolicy\n    \
+                    Condition: Some\n    Properties: {Statement: {Principal: {AWS: !Split [',', !Ref Ids]}}}\n";
+        for (ids, handed) in [("", None), ("1,2", Some(json!(["1", "2"])))] {
+            let parameters = BTreeMap::from([("Ids".to_owned(), ids.to_owned())]);
+            let scope = Scope { stack: "s", region: "r", account: "a", parameters: &parameters };
+            let mut template = parse(text).unwrap();
+            let given = take_out(&mut template, &scope).unwrap();
+            let principals = given.first().map(|one| one.properties["Statement"]["Principal"]["AWS"].clone());
+            assert_eq!((principals, template["Resources"].as_object().unwrap().len()), (handed, 0), "{ids}");
+        }
     }
 
     #[test]

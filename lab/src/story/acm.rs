@@ -2,6 +2,7 @@
 //! of it, under client load; with and without the events that should announce it. What only ACM's owner can end is told
 //! under its code, and targets keep what they serve.
 
+pub(super) mod account;
 pub(super) mod request;
 
 use std::time::{Duration, Instant};
@@ -58,6 +59,7 @@ pub(super) async fn told(
         | Scenario::CommitConfirm
         | Scenario::Policy
         | Scenario::AcmRequest
+        | Scenario::AcmAccount
         | Scenario::Replace
         | Scenario::Drift
         | Scenario::Scale
@@ -126,10 +128,7 @@ async fn renewed(
     report: &mut Report,
     phase: Phase,
 ) -> Result<(), StoryError> {
-    let exports = exports(tale);
-    let clients = Clients::start(tale, options.clients)?;
-    let begun = Instant::now();
-    let told = async {
+    let renewal = async {
         let now = OffsetDateTime::now_utc();
         match heard {
             Heard::Event => tale.world.acm.renew(arn, now).await,
@@ -140,7 +139,32 @@ async fn renewed(
                 tale.world.router.fire_schedules().await?;
             }
         }
-        tale.wait_for(&["Rotation Completed"], LIMIT, &phase).await.map(drop)
+        Ok(())
+    };
+    let (seconds, attempted) = served_anew(tale, arn, renewal, options, report, &phase).await?;
+    let from = if heard == Heard::Event { "ACM's event" } else { "a sweep, no event," };
+    phase.done(&format!(
+        "{from} to verified handshakes on every target in {seconds:.1} s; one export; {attempted} handshakes meanwhile, 0 failed"
+    ));
+    Ok(())
+}
+
+/// What a renewal comes to under client load: exported once, served everywhere, no handshake failed. How long it took, and how
+/// many handshakes there were.
+async fn served_anew(
+    tale: &Tale,
+    arn: &str,
+    renewal: impl Future<Output = Result<(), StoryError>>,
+    options: &Options,
+    report: &mut Report,
+    phase: &Phase,
+) -> Result<(f64, u64), StoryError> {
+    let exports = exports(tale);
+    let clients = Clients::start(tale, options.clients)?;
+    let begun = Instant::now();
+    let told = async {
+        renewal.await?;
+        tale.wait_for(&["Rotation Completed"], LIMIT, phase).await.map(drop)
     };
     let told = told.await;
     let seconds = begun.elapsed().as_secs_f64();
@@ -149,12 +173,7 @@ async fn renewed(
     told?;
     is_served(tale, arn).await?;
     exported_once(tale, exports)?;
-    let attempted = attempted.map_err(StoryError::Unmet)?;
-    let from = if heard == Heard::Event { "ACM's event" } else { "a sweep, no event," };
-    phase.done(&format!(
-        "{from} to verified handshakes on every target in {seconds:.1} s; one export; {attempted} handshakes meanwhile, 0 failed"
-    ));
-    Ok(())
+    Ok((seconds, attempted.map_err(StoryError::Unmet)?))
 }
 
 /// Something befalls the certificate that Espalier cannot end: it is told, nothing is exported or changed, and when it is

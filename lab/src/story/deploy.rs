@@ -9,6 +9,7 @@ use serde_norway::Value as Yaml;
 use super::StoryError;
 use super::cli::Cli;
 use super::world::World;
+use crate::aws::{EXTERNAL_ID, OTHER_ACCOUNT};
 use crate::setup::{self, Tools};
 use crate::ui::Phase;
 
@@ -168,6 +169,8 @@ fn parameters(network: &BTreeMap<String, String>) -> Result<Vec<String>, StoryEr
         format!("ProberSubnetIds={}", output(network, "SubnetIds")?),
         format!("ProberSecurityGroupIds={}", output(network, "ProberGroupId")?),
         "LedgerDeletionProtection=false".to_owned(),
+        format!("CertificateAccountIds={OTHER_ACCOUNT}"),
+        format!("CertificateExternalId={EXTERNAL_ID}"),
         format!("Architecture={}", if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }),
     ])
 }

@@ -38,6 +38,8 @@ pub enum Scenario {
     AcmRevoked,
     /// The same as `acm-renewal`, from a private authority.
     AcmPrivate,
+    /// A certificate of another account: its owner agrees late, then it is exported and renewed in sessions there.
+    AcmAccount,
     /// ACM announces renewals under client load and under faults, a seed each (`--chaos`).
     Chaos,
     /// The recipe, after which the world stays, with the dashboard to look at, until somebody has seen enough.
@@ -64,6 +66,7 @@ impl Scenario {
             Self::AcmExpired => "acm-expired",
             Self::AcmRevoked => "acm-revoked",
             Self::AcmPrivate => "acm-private",
+            Self::AcmAccount => "acm-account",
             Self::Chaos => "chaos",
             Self::Tour => "tour",
         }

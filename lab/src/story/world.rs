@@ -25,10 +25,11 @@ use crate::lattice::{self, Lattice};
 use crate::process::{Launch, Processes};
 use crate::setup::Tools;
 use crate::ssm::{self, ManagedInstance, Ssm};
+use crate::sts::Sts;
 use crate::target::{Guest, Kind};
 
 /// The services MiniStack answers for.
-const MINISTACK_SERVICES: [&str; 12] = [
+const MINISTACK_SERVICES: [&str; 11] = [
     "dynamodb",
     "eventbridge",
     "secrets_manager",
@@ -38,7 +39,6 @@ const MINISTACK_SERVICES: [&str; 12] = [
     "kms",
     "lambda",
     "s3",
-    "sts",
     "iam",
     "cloudwatch_logs",
 ];
@@ -69,6 +69,8 @@ pub struct World {
     pub chaos: Chaos,
     /// ACM.
     pub acm: Acm,
+    /// The roles of another account.
+    pub sts: Sts,
     /// Auto Scaling.
     pub autoscaling: AutoScaling,
     /// Systems Manager.
@@ -97,19 +99,14 @@ pub struct Host {
 impl World {
     /// Starts emulators and stand-ins; nothing is deployed yet.
     pub async fn start(options: &Options, tools: Tools) -> Result<Self, StoryError> {
-        let directory = absolute(&options.directory)?;
-        let run = directory.join("run");
-        // Processes first: whatever an earlier run left behind still writes into its directory.
-        let processes =
-            Processes::of(&directory, &directory.join("logs")).await.map_err(StoryError::io("the lab's directory"))?;
-        let _ = std::fs::remove_dir_all(&run);
-        std::fs::create_dir_all(&run).map_err(StoryError::io("the run's directory"))?;
+        let (run, processes) = cleared(&absolute(&options.directory)?).await?;
         let (moto_port, ministack_port) = (free_port()?, free_port()?);
         let (moto, ministack) = (base(moto_port), base(ministack_port));
 
         let chaos = Chaos::of(processes.clone());
         let router = EventRouter::new(&ministack).under(&chaos);
-        let acm = Acm::start_validating(router.clone(), run.join("acm"), Some(&moto)).await;
+        let sts = Sts::start(&ministack).await.map_err(StoryError::io("starting STS"))?;
+        let acm = Acm::start_validating(router.clone(), run.join("acm"), Some(&moto), Some(sts.clone())).await;
         let acm = acm.map_err(StoryError::io("starting ACM"))?;
         let autoscaling = AutoScaling::start(&moto, Arc::new(router.clone()))
             .await
@@ -126,25 +123,25 @@ impl World {
             Dns::start(any, lattice.clone(), &moto, fabric.clone()).await.map_err(StoryError::boxed("starting DNS"))?;
         let handed_over: Arc<Mutex<Vec<String>>> = Arc::default();
         let said = Arc::clone(&handed_over);
-        let proxy = CloudFormationProxy::start(&ministack, ssm.clone(), move |what: &str| {
-            if let Ok(mut said) = said.lock() {
-                said.push(what.to_owned());
-            }
-        })
-        .await
-        .map_err(StoryError::boxed("starting CloudFormation"))?;
+        let say = move |what: &str| said.lock().map_or((), |mut said| said.push(what.to_owned()));
+        let proxy = CloudFormationProxy::start(&ministack, ssm.clone(), router.clone(), say)
+            .await
+            .map_err(StoryError::boxed("starting CloudFormation"))?;
 
-        let mut routes: Vec<(&'static str, String)> =
-            MINISTACK_SERVICES.iter().map(|service| (*service, ministack.clone())).collect();
-        routes.extend([
-            ("ec2", moto.clone()),
-            ("route_53", moto.clone()),
-            ("acm", format!("http://{}", acm.address())),
-            ("auto_scaling", format!("http://{}", autoscaling.address())),
-            ("ssm", ssm.url()),
-            ("vpc_lattice", format!("http://{}", lattice.address())),
-            ("cloudformation", format!("http://{}", proxy.address())),
-        ]);
+        let at = |address: SocketAddr| format!("http://{address}");
+        let routes = routes(
+            &ministack,
+            [
+                ("ec2", moto.clone()),
+                ("route_53", moto.clone()),
+                ("acm", at(acm.address())),
+                ("sts", at(sts.address())),
+                ("auto_scaling", at(autoscaling.address())),
+                ("ssm", ssm.url()),
+                ("vpc_lattice", at(lattice.address())),
+                ("cloudformation", at(proxy.address())),
+            ],
+        );
         let gateway = Gateway::start_under(&routes, &chaos).await.map_err(StoryError::io("opening the endpoints"))?;
         let mut world = Self {
             run,
@@ -159,6 +156,7 @@ impl World {
             router,
             chaos,
             acm,
+            sts,
             autoscaling,
             ssm,
             handed_over,
@@ -321,6 +319,23 @@ impl World {
         }
         self.lattice.stop().await;
     }
+}
+
+/// An empty directory for a run, and whoever will run in it.
+async fn cleared(directory: &Path) -> Result<(PathBuf, Processes), StoryError> {
+    let run = directory.join("run");
+    // Processes first: whatever an earlier run left behind still writes into its directory.
+    let processes = Processes::of(directory, &directory.join("logs")).await;
+    let processes = processes.map_err(StoryError::io("the lab's directory"))?;
+    let _ = std::fs::remove_dir_all(&run);
+    std::fs::create_dir_all(&run).map_err(StoryError::io("the run's directory"))?;
+    Ok((run, processes))
+}
+
+/// Who answers for a service; MiniStack for what nobody else does.
+fn routes(ministack: &str, others: [(&'static str, String); 8]) -> Vec<(&'static str, String)> {
+    let of_ministack = MINISTACK_SERVICES.iter().map(|service| (*service, ministack.to_owned()));
+    others.into_iter().chain(of_ministack).collect()
 }
 
 fn base(port: u16) -> String {

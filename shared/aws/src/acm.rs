@@ -1,12 +1,14 @@
 //! ACM: what `DescribeCertificate` shows of a certificate that a stack serves or follows, its export, and its request.
 
+mod elsewhere;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_acm::Client;
-use aws_sdk_acm::config::Region;
 use aws_sdk_acm::config::retry::{RetryPartition, TokenBucket};
+use aws_sdk_acm::config::{IdentityCache, Region};
 use aws_sdk_acm::primitives::Blob;
 use aws_sdk_acm::types::{
     CertificateDetail, CertificateExport, CertificateOptions, Filters, KeyAlgorithm, RenewalEligibility, Tag,
@@ -21,6 +23,9 @@ use espalier_pki::key::SecretText;
 use time::OffsetDateTime;
 
 use crate::error::{AwsError, Kind, during};
+use elsewhere::Sessions;
+
+pub use elsewhere::{Elsewhere, NoAccount, Role};
 
 /// What the reader needs.
 pub const ACTIONS: &[&str] = &["acm:DescribeCertificate"];
@@ -37,6 +42,9 @@ pub const REQUEST: &[&str] = &[
 /// What the one who takes keys out of ACM needs.
 pub const EXPORT: &[&str] = &["acm:ExportCertificate"];
 
+/// What either of them needs for certificates of other accounts.
+pub const ELSEWHERE: &[&str] = &["sts:AssumeRole"];
+
 /// ACM's quotas are small, ten calls a second of a kind and fewer for others (ACM user guide, quotas), and certificates that
 /// were requested together are renewed together. So many attempts, so far apart at most, are some twenty seconds of
 /// patience: two hundred calls at once come through.
@@ -47,6 +55,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 #[derive(Debug, Clone)]
 pub struct Certificates {
     client: Client,
+    sessions: Option<Sessions>,
 }
 
 impl Certificates {
@@ -62,17 +71,57 @@ impl Certificates {
             let tokens = RetryPartition::custom("patient").token_bucket(TokenBucket::unlimited()).build();
             config.set_retry_partition(Some(tokens));
         }
-        Self { client: Client::from_conf(config.build()) }
+        Self { client: Client::from_conf(config.build()), sessions: None }
     }
 
-    /// A certificate is asked for in its own Region, which may be another than ours.
-    fn client_of(&self, certificate: &AcmArn) -> Client {
+    /// The same, and those of other accounts by their roles.
+    #[must_use]
+    pub fn and_elsewhere(self, sdk: &SdkConfig, elsewhere: Option<Elsewhere>) -> Self {
+        Self { sessions: elsewhere.map(|accounts| Sessions::new(sdk, accounts)), ..self }
+    }
+
+    /// A certificate is asked for in its own Region, and in its own account's name.
+    async fn client_of(&self, certificate: &AcmArn) -> Result<Client, AwsError> {
         let here = self.client.config();
-        if here.region().is_none_or(|region| region.as_ref() == certificate.region()) {
-            return self.client.clone();
-        }
+        let is_here = here.region().is_none_or(|region| region.as_ref() == certificate.region());
         let there = Region::new(certificate.region().to_owned());
-        Client::from_conf(here.to_builder().region(there).build())
+        let config = match self.sessions_of(certificate) {
+            None if is_here => return Ok(self.client.clone()),
+            None => here.to_builder().region(there),
+            Some(sessions) => {
+                let session = sessions.credentials(certificate).await?;
+                // Kept where it is renewed; the cache that all clients share would keep each one, too.
+                let config = here.to_builder().region(there).identity_cache(IdentityCache::no_cache());
+                config.credentials_provider(session)
+            }
+        };
+        Ok(Client::from_conf(config.build()))
+    }
+
+    fn sessions_of(&self, certificate: &AcmArn) -> Option<&Sessions> {
+        self.sessions.as_ref().filter(|sessions| sessions.concern(certificate))
+    }
+
+    /// What a person can do who is refused: IAM says who may not do what, and not what opens the door here.
+    fn explained(&self, error: AwsError, certificate: &AcmArn) -> AwsError {
+        match (error.kind, self.sessions_of(certificate)) {
+            (Kind::Denied, None) => error.with_remedy(
+                "a certificate of another account or Region needs the template's CertificateAccountIds or CertificateRegion",
+            ),
+            (Kind::Denied, Some(_)) => error.with_remedy(
+                "the role there reaches certificates with the tag espalier:stack (examples/certificate-account.yaml)",
+            ),
+            (
+                Kind::Throttled
+                | Kind::Busy
+                | Kind::Conflict
+                | Kind::NotFound
+                | Kind::Invalid
+                | Kind::Quota
+                | Kind::Broken,
+                _,
+            ) => error,
+        }
     }
 
     /// Describes a certificate; one that does not exist is evidence, too.
@@ -80,7 +129,7 @@ impl Certificates {
     /// # Errors
     /// ACM's, except that there is none.
     pub async fn describe(&self, certificate: &AcmArn) -> Result<AcmEvidence, AwsError> {
-        let client = self.client_of(certificate);
+        let client = self.client_of(certificate).await?;
         let answer = client.describe_certificate().certificate_arn(certificate.as_str()).send().await;
         match answer.map_err(during("acm:DescribeCertificate")) {
             Ok(answer) => answer
@@ -88,7 +137,7 @@ impl Certificates {
                 .map(|detail| evidence(certificate, &detail))
                 .ok_or_else(|| AwsError::unexpected("acm:DescribeCertificate", "the answer has no certificate")),
             Err(error) if error.is_not_found() => Ok(AcmEvidence::missing(certificate.clone())),
-            Err(error) => Err(error),
+            Err(error) => Err(self.explained(error, certificate)),
         }
     }
 
@@ -168,14 +217,15 @@ impl Certificates {
     /// ACM's, without its message: a validation error may quote the passphrase.
     pub async fn export(&self, certificate: &AcmArn, passphrase: &Passphrase) -> Result<Sealed, AwsError> {
         const CALL: &str = "acm:ExportCertificate";
-        let client = self.client_of(certificate);
+        let client = self.client_of(certificate).await?;
         let sent = client
             .export_certificate()
             .certificate_arn(certificate.as_str())
             .passphrase(Blob::new(passphrase.expose().as_bytes()))
             .send()
             .await;
-        let answer = sent.map_err(|error| in_progress(during(CALL)(error).without_message()))?;
+        let refused = |error| self.explained(in_progress(during(CALL)(error).without_message()), certificate);
+        let answer = sent.map_err(refused)?;
         let missing = |what: &str| AwsError::unexpected(CALL, format!("the answer has no {what}"));
         Ok(Sealed {
             certificate: answer.certificate.ok_or_else(|| missing("certificate"))?,

@@ -85,6 +85,14 @@ impl AwsError {
         self
     }
 
+    /// The same error, with what ends it behind what the service said.
+    #[must_use]
+    pub fn with_remedy(mut self, remedy: &str) -> Self {
+        let said = &mut self.answer.message;
+        *said = if said.is_empty() { remedy.to_owned() } else { format!("{said}; {remedy}") };
+        self
+    }
+
     /// The service's error code.
     pub fn code(&self) -> &str {
         &self.answer.code

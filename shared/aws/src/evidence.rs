@@ -45,6 +45,8 @@ pub struct Sources {
     pub commands: Commands,
     /// What ACM says.
     pub certificates: Certificates,
+    /// Whether ACM is asked at all. Who may not read what `rotate` may would call it unreadable.
+    pub asks_acm: bool,
 }
 
 /// Whether what is learnt on the way may be written down.
@@ -89,14 +91,15 @@ pub enum Look {
 
 impl Sources {
     /// Where everything is read from.
-    pub fn new(sdk: &SdkConfig, table: &str, allowed: AllowedDomains) -> Self {
+    pub fn new(sdk: &SdkConfig, table: &str, allowed: AllowedDomains, certificates: Certificates) -> Self {
         Self {
             specs: Specs::new(sdk),
             allowed,
             ledger: Ledger::new(sdk, table),
             inventory: Inventory::new(sdk),
             commands: Commands::new(sdk),
-            certificates: Certificates::new(sdk),
+            certificates,
+            asks_acm: true,
         }
     }
 
@@ -248,12 +251,14 @@ impl Sources {
     /// The certificate that is served or followed. ACM that does not answer is no reason to stop delivering what is minted.
     async fn acm(&self, policy: &Policy) -> Option<AcmEvidence> {
         let served = policy.source.as_ref().and_then(|source| source.certificate.as_ref());
-        let certificate = served.or(policy.follow.as_ref().map(|follow| &follow.certificate))?;
+        let named = served.or(policy.follow.as_ref().map(|follow| &follow.certificate));
+        let certificate = named.filter(|_| self.asks_acm)?;
         match self.certificates.describe(certificate).await {
             Ok(evidence) => Some(evidence),
             Err(error) => {
-                tracing::warn!(stack = %policy.stack, error = chain(&error), "the ACM certificate was not read");
-                None
+                let why = chain(&error);
+                tracing::warn!(stack = %policy.stack, error = why, "the ACM certificate was not read");
+                Some(AcmEvidence::unread(certificate.clone(), why))
             }
         }
     }

@@ -3,7 +3,8 @@
 
 mod wire;
 
-use espalier_aws::acm::Certificates;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use espalier_aws::acm::{Certificates, Elsewhere, Role};
 use espalier_aws::error::Kind;
 use espalier_domain::acm::request::Wish;
 use espalier_domain::acm::{AcmKind, AcmStatus};
@@ -12,6 +13,8 @@ use espalier_domain::id::{AcmArn, HostName};
 use espalier_domain::spec::KeyType;
 use espalier_pki::export::Passphrase;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use wire::{Seen, Wire};
 
 const ARN: &str = "arn:aws:acm:eu-west-1:123456789012:certificate/61f50cd4-45b9-4259-b049-d0a53682fa4b";
@@ -63,7 +66,9 @@ async fn a_refusal_says_its_code_and_never_what_it_quotes() {
         let wire = Wire::table(vec![("ExportCertificate", 400, refused)]).await;
         let error =
             Certificates::new(&wire.sdk()).export(&arn(), &Passphrase::new("four".to_owned())).await.err().unwrap();
-        assert_eq!((error.word(), chain(&error)), (word, format!("acm:ExportCertificate failed: {code}")));
+        let said = chain(&error);
+        assert_eq!(error.word(), word);
+        assert!(said.starts_with(&format!("acm:ExportCertificate failed: {code}")) && !said.contains("four"), "{said}");
     }
     let half = json!({"Certificate": "leaf", "CertificateChain": "chain"});
     let wire = Wire::table(vec![("ExportCertificate", 200, half)]).await;
@@ -151,4 +156,117 @@ async fn a_certificate_is_found_by_its_tags() {
     assert_eq!(records, [("_a.example.com", "_x.aws"), ("_b.example.com", "_y.aws")]);
     let asked = wire.seen()[0].json();
     assert_eq!(asked["Includes"], json!({"keyTypes": ["EC_prime256v1"], "exportOption": "ENABLED"}));
+}
+
+/// An endpoint at which STS takes one external id, and ACM answers whoever comes; each session has keys of its own.
+async fn accounts(ends_in_s: i64) -> (Wire, SdkConfig) {
+    let mut begun = 0;
+    let wire = Wire::answering(move |seen: &Seen| {
+        if seen.what() == "DescribeCertificate" {
+            return (200, json!({"Certificate": {"Status": "ISSUED"}}).to_string());
+        }
+        if !seen.body.contains("ExternalId=orchard") {
+            let refused = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>is not authorized</Message></Error></ErrorResponse>";
+            return (403, refused.to_owned());
+        }
+        begun += 1;
+        let end = (OffsetDateTime::now_utc() + time::Duration::seconds(ends_in_s)).format(&Rfc3339).unwrap();
+        let answer = format!(
+            "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIA{begun}</AccessKeyId>\
+             <SecretAccessKey>s</SecretAccessKey><SessionToken>token-{begun}</SessionToken><Expiration>{end}</Expiration>\
+             </Credentials></AssumeRoleResult></AssumeRoleResponse>"
+        );
+        (200, answer)
+    })
+    .await;
+    let keys = aws_sdk_ssm::config::Credentials::new("AKIDEXAMPLE", "secret", None, None, "test");
+    // Loaded, so that it has a clock.
+    let sdk =
+        aws_config::defaults(BehaviorVersion::latest()).region(Region::new("eu-west-1")).credentials_provider(keys);
+    let sdk = sdk.retry_config(aws_config::retry::RetryConfig::disabled()).endpoint_url(wire.url()).load().await;
+    (wire, sdk)
+}
+
+fn elsewhere(external_id: Option<&str>) -> Option<Elsewhere> {
+    Elsewhere::parse(Some("210987654321,321098765432"), external_id, "espalier-rotate", Role::Reader).unwrap()
+}
+
+/// Whose keys and which token each call of ACM came with.
+fn sessions(wire: &Wire) -> Vec<(String, Option<String>)> {
+    let header =
+        |seen: &Seen, name: &str| seen.headers.iter().find(|(it, _)| it == name).map(|(_, value)| value.clone());
+    let keys = |seen: &Seen| {
+        let signed = header(seen, "authorization").unwrap_or_default();
+        signed.split("Credential=").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default().to_owned()
+    };
+    let asked = wire.seen().into_iter().filter(|seen| seen.what() == "DescribeCertificate");
+    asked.map(|seen| (keys(&seen), header(&seen, "x-amz-security-token"))).collect()
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_account_is_read_in_a_session_of_its_accounts_role() {
+    let (wire, sdk) = accounts(900).await;
+    let certificates = Certificates::new(&sdk).and_elsewhere(&sdk, elsewhere(Some("orchard")));
+    let of = |account: &str| AcmArn::parse(ARN.replace("123456789012", account)).unwrap();
+    for arn in [arn(), of("210987654321"), of("210987654321"), of("321098765432")] {
+        certificates.describe(&arn).await.unwrap();
+    }
+    let session = |n: u32| (format!("ASIA{n}"), Some(format!("token-{n}")));
+    assert_eq!(sessions(&wire), [("AKIDEXAMPLE".to_owned(), None), session(1), session(1), session(2)]);
+    let assumed = wire.seen().into_iter().find(|seen| seen.what() != "DescribeCertificate").unwrap().body;
+    for said in [
+        "Action=AssumeRole",
+        "RoleArn=arn%3Aaws%3Aiam%3A%3A210987654321%3Arole%2Fespalier-certificate-reader",
+        "RoleSessionName=espalier-rotate",
+        "DurationSeconds=900",
+    ] {
+        assert!(assumed.contains(said), "{said} in {assumed}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_nears_its_end_is_begun_anew() {
+    let (wire, sdk) = accounts(60).await;
+    let certificates = Certificates::new(&sdk).and_elsewhere(&sdk, elsewhere(Some("orchard")));
+    let arn = AcmArn::parse(ARN.replace("123456789012", "210987654321")).unwrap();
+    for _ in 0..2 {
+        certificates.describe(&arn).await.unwrap();
+    }
+    let keys: Vec<String> = sessions(&wire).into_iter().map(|(keys, _)| keys).collect();
+    assert_eq!(keys, ["ASIA1", "ASIA2"]);
+}
+
+#[tokio::test]
+async fn a_role_that_cannot_be_assumed_is_named_with_the_remedy_and_acm_is_not_asked() {
+    let arn = AcmArn::parse(ARN.replace("123456789012", "210987654321")).unwrap();
+    for (external_id, said) in [
+        (
+            Some("another"),
+            "is not authorized; let account 210987654321 have arn:aws:iam::210987654321:role/espalier-certificate-reader (examples/certificate-account.yaml)",
+        ),
+        (
+            None,
+            "arn:aws:iam::210987654321:role/espalier-certificate-reader is assumed under an external id only: set the template's CertificateExternalId",
+        ),
+    ] {
+        let (wire, sdk) = accounts(900).await;
+        let certificates = Certificates::new(&sdk).and_elsewhere(&sdk, elsewhere(external_id));
+        let error = certificates.describe(&arn).await.unwrap_err();
+        assert_eq!(error.word(), Word::Refused);
+        assert!(chain(&error).starts_with("sts:AssumeRole failed: AccessDenied: "), "{}", chain(&error));
+        assert!(chain(&error).contains(said), "{}", chain(&error));
+        assert!(sessions(&wire).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn whoever_acm_refuses_is_told_what_lets_him_in() {
+    let refused = json!({"__type": "AccessDeniedException", "message": "User is not authorized"});
+    let wire = Wire::table(vec![("DescribeCertificate", 400, refused)]).await;
+    let error = Certificates::new(&wire.sdk()).describe(&arn()).await.unwrap_err();
+    assert!(
+        chain(&error).contains("is not authorized; a certificate of another account or Region needs"),
+        "{}",
+        chain(&error)
+    );
 }

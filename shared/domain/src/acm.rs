@@ -34,6 +34,8 @@ pub enum AcmStatus {
     Missing,
     /// A word ACM added later.
     Other(String),
+    /// ACM could not be asked, or did not say, for this reason.
+    Unread(String),
 }
 
 impl AcmStatus {
@@ -62,6 +64,7 @@ impl AcmStatus {
             Self::Failed => "could not be issued".into(),
             Self::Missing => "does not exist".into(),
             Self::Other(word) => format!("has the status {word}"),
+            Self::Unread(why) => format!("could not be read from ACM: {why}"),
         }
     }
 }
@@ -162,6 +165,11 @@ impl AcmEvidence {
             failure: None,
             validation: Vec::new(),
         }
+    }
+
+    /// A certificate that could not be read, and why.
+    pub fn unread(certificate: AcmArn, why: impl Into<String>) -> Self {
+        Self { status: AcmStatus::Unread(why.into()), ..Self::missing(certificate) }
     }
 
     /// What a leaf minted now would answer. `expiring_days` before its end the certificate counts as expiring.

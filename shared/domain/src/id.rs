@@ -150,7 +150,21 @@ text_id!(
 impl AcmArn {
     /// The Region it is in.
     pub fn region(&self) -> &str {
-        self.0.split(':').nth(3).unwrap_or_default()
+        self.part(3)
+    }
+
+    /// The account it belongs to.
+    pub fn account(&self) -> &str {
+        self.part(4)
+    }
+
+    /// The partition it is in: `aws`, `aws-cn`, ...
+    pub fn partition(&self) -> &str {
+        self.part(1)
+    }
+
+    fn part(&self, at: usize) -> &str {
+        self.0.split(':').nth(at).unwrap_or_default()
     }
 }
 

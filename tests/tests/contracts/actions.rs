@@ -29,7 +29,15 @@ fn declared() -> BTreeMap<&'static str, Vec<(&'static str, &'static [&'static st
                 ("", espalier_aws_autoscaling::ACTIONS),
             ],
         ),
-        ("rotate", looking_and(&[("specs", specs::ACTIONS), ("ledger", ledger::WRITE), ("states", states::ACTIONS)])),
+        (
+            "rotate",
+            looking_and(&[
+                ("specs", specs::ACTIONS),
+                ("ledger", ledger::WRITE),
+                ("acm", acm::ELSEWHERE),
+                ("states", states::ACTIONS),
+            ]),
+        ),
         (
             "mint",
             vec![
@@ -46,6 +54,7 @@ fn declared() -> BTreeMap<&'static str, Vec<(&'static str, &'static [&'static st
             "export",
             vec![
                 ("acm", acm::EXPORT),
+                ("acm", acm::ELSEWHERE),
                 ("specs", specs::ACTIONS),
                 ("ledger", ledger::READ),
                 ("ledger", ledger::WRITE),
@@ -56,7 +65,7 @@ fn declared() -> BTreeMap<&'static str, Vec<(&'static str, &'static [&'static st
         ),
         ("distribute", vec![("ledger", ledger::READ), ("ledger", ledger::WRITE), ("command", command::SEND)]),
         ("verify", vec![]),
-        ("fleet", looking_and(&[])),
+        ("fleet", looking_and(&[("acm", &[])])),
     ])
 }
 
@@ -172,6 +181,38 @@ fn only_export_takes_keys_out_of_acm() {
     let roles: Vec<&str> =
         template.resources("AWS::IAM::Role").map(|(role, _)| role).filter(|role| exports(role)).collect();
     assert_eq!(roles, ["ExportRole"]);
+}
+
+/// `CertificateAccountIds` comes to one role in each account, and the code, the template and the example know it by one name.
+#[test]
+fn other_accounts_certificates_are_reached_by_two_roles_that_trust_one_each() {
+    let (template, there) = (Template::read("template.yaml"), Template::read("examples/certificate-account.yaml"));
+    let values = BTreeMap::from([("AWS::Partition", "aws"), ("CertificateAccountIds", "210987654321,000000000001")]);
+    for (role, sid, kind, resource, own, trusted) in [
+        ("RotateRole", "ReadElsewhere", acm::Role::Reader, "Reader", acm::ACTIONS, "RotateRoleArn"),
+        ("ExportRole", "ExportElsewhere", acm::Role::Exporter, "Exporter", acm::EXPORT, "ExportRoleArn"),
+    ] {
+        let found = statements(&template, role).into_iter().find(|one| one.sid == sid).unwrap();
+        let name = kind.name();
+        let wanted = serde_json::json!([
+            format!("arn:aws:iam::210987654321:role/{name}"),
+            format!("arn:*:iam::000000000001:role/{name}")
+        ]);
+        assert_eq!(template.deployed(&found.resources[0], &values), wanted);
+        let policy = template.at(&format!("/Resources/{role}/Properties/Policies"));
+        let default = template.deployed(policy, &BTreeMap::new()).to_string();
+        assert!(!default.contains("sts:AssumeRole"), "{role} may assume roles although no account is named");
+        assert_eq!(there.at(&format!("/Resources/{resource}/Properties/RoleName")), name);
+        let trust = there.at(&format!("/Resources/{resource}/Properties/AssumeRolePolicyDocument/Statement/0"));
+        assert_eq!(trust["Principal"], serde_json::json!({"AWS": {"Ref": trusted}}));
+        assert_eq!(template.at(&format!("/Outputs/{trusted}/Value"))["Fn::GetAtt"][0], role);
+        assert_eq!(trust["Condition"]["StringEquals"]["sts:ExternalId"]["Ref"], "ExternalId");
+        let allowed = statements(&there, resource);
+        let actions: Vec<&str> = allowed.iter().flat_map(|one| one.actions.iter().map(String::as_str)).collect();
+        assert_eq!(actions, own, "what {resource} may is what the code calls");
+        let tagged = serde_json::json!({"Null": {"aws:ResourceTag/espalier:stack": "false"}});
+        assert!(allowed.iter().all(|one| one.condition == tagged), "{resource}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use regex::Regex;
 /// A module of `shared/aws` (with the files below it) and the actions it declares.
 fn modules() -> Vec<(&'static str, Vec<&'static [&'static str]>)> {
     vec![
-        ("shared/aws/src/acm", vec![acm::ACTIONS, acm::EXPORT, acm::REQUEST]),
+        ("shared/aws/src/acm", vec![acm::ACTIONS, acm::EXPORT, acm::REQUEST, acm::ELSEWHERE]),
         ("shared/aws/src/bus", vec![bus::ACTIONS]),
         ("shared/aws/src/command", vec![command::SEND, command::READ]),
         ("shared/aws/src/inventory", vec![inventory::ACTIONS]),
@@ -56,7 +56,7 @@ const OTHER_NAME: [(&str, &str); 4] = [
 /// The operations of the SDK: the methods of its clients.
 fn called(folder: &str) -> BTreeSet<String> {
     let verbs = "get|put|list|describe|create|delete|update|send|start|stop|scan|change|register|deregister|tag|untag\
-                 |authorize|export|request|revoke|transact|batch|add|label|cancel|execute|encrypt|decrypt|sign|invoke|modify|attach|associate|disassociate|complete";
+                 |authorize|export|request|revoke|transact|batch|add|label|cancel|execute|encrypt|decrypt|sign|invoke|modify|attach|associate|disassociate|complete|assume";
     let method = Regex::new(&format!(r"\.(query|(?:{verbs})(?:_[a-z0-9]+)+)\(\)")).unwrap();
     let mut operations = BTreeSet::new();
     for file in product_sources().into_iter().filter(|file| is_of(&file.path, folder)) {

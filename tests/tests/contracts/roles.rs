@@ -1,5 +1,6 @@
 //! The page for whoever has to approve the roles, printed from the template.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use espalier_tests::{Statement, Template, read, root, statements};
@@ -27,22 +28,26 @@ fn the_page_of_roles_is_the_templates() {
         write!(page, "\n## {role}\n\nFor `{by}`. {what}\n\n").unwrap();
         page.push_str("| statement | actions | resources | condition | why |\n| --- | --- | --- | --- | --- |\n");
         for statement in statements(&template, role) {
-            page.push_str(&row(&statement, &remark(&source, &statement.sid)));
+            page.push_str(&row(&template, &statement, &remark(&source, &statement.sid)));
         }
     }
     expectorate::assert_contents(root().join("docs/roles.md"), &page);
 }
 
-fn row(statement: &Statement, why: &str) -> String {
+fn row(template: &Template, statement: &Statement, why: &str) -> String {
     let effect = if statement.allows { "" } else { " (denies)" };
     let actions = statement.actions.iter().map(|action| format!("`{action}`")).collect::<Vec<_>>().join(", ");
-    let resources = statement.resources.iter().map(resource).collect::<Vec<_>>().join(", ");
+    let resources = statement.resources.iter().map(|one| resource(template, one)).collect::<Vec<_>>().join(", ");
     let condition =
         if statement.conditional { format!("`{}`", shorter(&compact(&statement.condition))) } else { String::new() };
     format!("| {}{effect} | {actions} | {resources} | {condition} | {why} |\n", statement.sid)
 }
 
-fn resource(value: &Value) -> String {
+fn resource(template: &Template, value: &Value) -> String {
+    if value.get("Fn::Split").is_some() {
+        let each = template.deployed(value, &BTreeMap::from([("CertificateAccountIds", "ACCOUNT")]));
+        return format!("`{}` in each account of `CertificateAccountIds`", each[0].as_str().unwrap());
+    }
     let text = value.as_str().or(value["Fn::Sub"].as_str()).map(str::to_owned);
     let of = value["Ref"].as_str().or(value["Fn::GetAtt"][0].as_str()).or(value["Fn::GetAtt"].as_str());
     let text = text.unwrap_or_else(|| of.map_or_else(|| compact(value), |name| format!("${{{name}}}")));

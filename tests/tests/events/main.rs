@@ -19,9 +19,10 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// Whether a rule of `rotate` has to match it.
-    pub(crate) fn is_matched(&self) -> bool {
-        self.expected["matched"].as_bool().unwrap()
+    /// Whether a rule of `rotate` has to match it where these other accounts are named.
+    pub(crate) fn is_matched(&self, named: &str) -> bool {
+        let of_named = self.expected["matchedIfNamed"].as_str().is_some_and(|account| named.contains(account));
+        self.expected["matched"].as_bool().unwrap() || of_named
     }
 }
 

@@ -11,22 +11,13 @@ use crate::corpus;
 
 const ACCOUNT: &str = "123456789012";
 
-/// The patterns of `rotate`'s rules, by name, with the template's references resolved.
-fn patterns() -> BTreeMap<String, Value> {
+/// The patterns of `rotate`'s rules, by name, as they are deployed with these other accounts named.
+fn patterns(accounts: &str) -> BTreeMap<String, Value> {
     let template = Template::read("template.yaml");
+    let values = BTreeMap::from([("AWS::AccountId", ACCOUNT), ("CertificateAccountIds", accounts)]);
     let events = template.at("/Resources/Rotate/Properties/Events").as_object().unwrap();
     let rules = events.iter().filter(|(_, event)| event["Type"] == "EventBridgeRule");
-    rules.map(|(name, event)| (name.clone(), resolved(&event["Properties"]["Pattern"]))).collect()
-}
-
-fn resolved(value: &Value) -> Value {
-    match value {
-        Value::Object(entries) if value["Ref"] == "AWS::AccountId" && entries.len() == 1 => json!(ACCOUNT),
-        Value::Object(entries) if entries.contains_key("Fn::Sub") => value["Fn::Sub"].clone(),
-        Value::Object(entries) => entries.iter().map(|(key, inner)| (key.clone(), resolved(inner))).collect(),
-        Value::Array(items) => items.iter().map(resolved).collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
-    }
+    rules.map(|(name, event)| (name.clone(), template.deployed(&event["Properties"]["Pattern"], &values))).collect()
 }
 
 /// For each event, the rules whose patterns match it.
@@ -49,9 +40,29 @@ fn judged(patterns: &BTreeMap<String, Value>, events: &[&Value]) -> Vec<Vec<Stri
 fn the_rules_match_exactly_the_events_that_are_meant() {
     let corpus = corpus();
     let events: Vec<&Value> = corpus.iter().map(|case| &case.event).collect();
-    for (case, rules) in corpus.iter().zip(judged(&patterns(), &events)) {
-        let rule = if case.event["source"] == "aws.health" { "CertificateNotice" } else { "CertificateChanged" };
-        let meant: Vec<&str> = case.is_matched().then_some(rule).into_iter().collect();
-        assert_eq!(rules, meant, "{}", case.name);
+    for named in ["", "999999999999", "777777777777,999999999999"] {
+        for (case, rules) in corpus.iter().zip(judged(&patterns(named), &events)) {
+            let rule = if case.event["source"] == "aws.health" { "CertificateNotice" } else { "CertificateChanged" };
+            let meant: Vec<&str> = case.is_matched(named).then_some(rule).into_iter().collect();
+            assert_eq!(rules, meant, "{}, with {named:?} named", case.name);
+        }
+    }
+}
+
+#[test]
+fn another_account_is_heard_for_what_acm_says_and_for_nothing_else() {
+    let corpus = corpus();
+    let moved = |event: &Value| {
+        let mut event = event.clone();
+        event["account"] = "999999999999".into();
+        event
+    };
+    let own = |detail_type| json!({"source": "espalier", "detail-type": detail_type, "account": ACCOUNT, "detail": {}});
+    let mut events = vec![own("Rotate Requested"), own("Targets Unproven")];
+    events.extend(corpus.iter().map(|case| case.event.clone()));
+    let events: Vec<Value> = events.iter().map(moved).collect();
+    let acm = |event: &Value| event["source"] == "aws.acm";
+    for (event, rules) in events.iter().zip(judged(&patterns("999999999999"), &events.iter().collect::<Vec<_>>())) {
+        assert!(rules.is_empty() || (rules == ["CertificateChanged"] && acm(event)), "{event}: {rules:?}");
     }
 }

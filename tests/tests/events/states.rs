@@ -119,6 +119,11 @@ fn unfit() -> Vec<State> {
             Some(AcmEvidence { names: vec!["www.example.org".into()], ..new() }),
         ),
         ("no serial", "`ISSUED`, without a serial number", Some(AcmEvidence { serial: None, ..issued() })),
+        (
+            "role refused",
+            "another account's, whose role cannot be assumed; or ACM refuses",
+            Some(AcmEvidence::unread(AcmArn::parse(ARN).unwrap(), "sts:AssumeRole failed: AccessDenied")),
+        ),
         ("unread", "ACM does not answer", None),
     ]
 }

@@ -8,14 +8,13 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::super::judge::DOMAIN;
-use super::super::load::Clients;
-use super::super::rotation::{roots, unharmed};
+use super::super::rotation::roots;
 use super::super::watch::until;
 use super::super::{Options, StoryError, Tale};
-use super::{LIMIT, LOOK, exported_once, exports, is_served, rolled_out};
+use super::{LIMIT, LOOK, exported_once, exports, is_served, rolled_out, served_anew};
 use crate::acm::Kind;
 use crate::dns::public_cnames;
-use crate::report::{Report, Way};
+use crate::report::Report;
 use crate::ui::{Phase, Ui};
 
 /// A second name, so that there are two records.
@@ -126,25 +125,15 @@ async fn repaired(
     if written(tale).await?.contains(&gone) {
         return Err(StoryError::Unmet(format!("{gone} is still there")));
     }
-    let before = exports(tale);
-    let clients = Clients::start(tale, options.clients)?;
-    let begun = Instant::now();
-    let told = async {
+    let renewal = async {
         tale.watch.hear().await?;
         tale.world.acm.renew_when_validated(arn).await;
-        tale.wait_for(&["Rotation Completed"], LIMIT, &phase).await.map(drop)
+        Ok(())
     };
-    let told = told.await;
-    let seconds = begun.elapsed().as_secs_f64();
-    let seen = clients.stop().await;
-    let attempted = unharmed(Way::Espalier, 1, &seen, report);
-    told?;
-    is_served(tale, arn).await?;
-    exported_once(tale, before)?;
+    let (seconds, attempted) = served_anew(tale, arn, renewal, options, report, &phase).await?;
     let is_back =
         until(LIMIT, LOOK, async || Ok::<_, StoryError>((written(tale).await? == names).then_some(()))).await?;
     is_back.ok_or_else(|| StoryError::Unmet(format!("{gone} was not written again")))?;
-    let attempted = attempted.map_err(StoryError::Unmet)?;
     phase.done(&format!(
         "written again by ACM's event, renewed and served in {seconds:.1} s; {attempted} handshakes meanwhile, 0 failed"
     ));

@@ -135,7 +135,8 @@ fn is_awaited(seen: &AcmEvidence) -> bool {
         | AcmStatus::ValidationTimedOut
         | AcmStatus::Revoked
         | AcmStatus::Failed
-        | AcmStatus::Other(_) => false,
+        | AcmStatus::Other(_)
+        | AcmStatus::Unread(_) => false,
     }
 }
 
@@ -204,6 +205,8 @@ fn gone(seen: &AcmEvidence, is_requested: bool, now: OffsetDateTime) -> Option<B
                 format!("{arn} could not be issued ({why}): {}; then {another}", mend(seen.failure.as_deref()));
             (BlockCode::AcmUnusable, because)
         }
+        // What ails it is not the certificate.
+        status @ AcmStatus::Unread(_) => (BlockCode::AcmUnusable, format!("{arn} {}", status.describe())),
         status @ (AcmStatus::Inactive | AcmStatus::Missing | AcmStatus::Other(_)) => {
             (BlockCode::AcmUnusable, format!("{arn} {}; {another}", status.describe()))
         }

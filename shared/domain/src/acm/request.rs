@@ -109,7 +109,8 @@ pub fn choose(found: Vec<AcmEvidence>) -> Option<AcmEvidence> {
         | AcmStatus::Revoked
         | AcmStatus::Failed
         | AcmStatus::Missing
-        | AcmStatus::Other(_) => 2,
+        | AcmStatus::Other(_)
+        | AcmStatus::Unread(_) => 2,
     };
     found.into_iter().min_by_key(|one| (rank(one), one.certificate.to_string()))
 }
@@ -144,7 +145,8 @@ pub fn plan(spec: &Spec, seen: &Seen) -> Plan<Action> {
         | AcmStatus::Revoked
         | AcmStatus::Failed
         | AcmStatus::Missing
-        | AcmStatus::Other(_) => {}
+        | AcmStatus::Other(_)
+        | AcmStatus::Unread(_) => {}
     }
     plan
 }

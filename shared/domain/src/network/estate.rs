@@ -120,7 +120,11 @@ pub(super) fn eligible(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) ->
     if let Select::InstanceIds(ids) = &spec.targets.select {
         let seen: BTreeSet<&InstanceId> = estate.instances.iter().map(|instance| &instance.id).collect();
         for id in ids.iter().filter(|id| !seen.contains(id)) {
-            plan.block(BlockCode::NotFound, format!("instance {id} does not exist; remove it from the spec"));
+            let because = format!(
+                "instance {id} does not exist in this account and Region; remove it from the spec, or name it in one of its own \
+                 account (docs/accounts.md)"
+            );
+            plan.block(BlockCode::NotFound, because);
         }
     }
     if let Select::AutoScalingGroups(names) = &spec.targets.select {

@@ -28,7 +28,7 @@ pub struct Evidence {
     pub targets: Vec<TargetEvidence>,
     /// Every authority whose leaves may be on the wire, in any order. The one that ends last signs the next leaf.
     pub authorities: Vec<AuthorityRecord>,
-    /// The ACM certificate that is served or followed; absent when the spec names none, or when it could not be read.
+    /// The ACM certificate that is served or followed, or why it could not be read; absent when the spec names none.
     pub acm: Option<AcmEvidence>,
     /// What was last seen through the service.
     pub through: Option<ThroughRecord>,

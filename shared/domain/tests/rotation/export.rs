@@ -124,6 +124,26 @@ fn what_acm_cannot_give_is_told_and_targets_keep_what_they_serve() {
     }
 }
 
+/// Its account's role may refuse: what keeps ACM from answering is told as it was said, whoever obtained the certificate, and
+/// nobody is advised to request another.
+#[test]
+fn a_certificate_that_cannot_be_read_is_told_with_what_was_said() {
+    for is_requested in [false, true] {
+        let mut world = world(2);
+        world.run();
+        world.policy.source.as_mut().unwrap().is_requested = is_requested;
+        let certificate = world.acm.take().unwrap().certificate;
+        world.acm = Some(AcmEvidence::unread(certificate, "sts:AssumeRole failed: AccessDenied"));
+        let blocks = world.look().blocks;
+        assert_eq!(blocks.iter().map(|block| block.code).collect::<Vec<_>>(), [BlockCode::AcmUnusable]);
+        assert!(
+            blocks[0].because.ends_with("could not be read from ACM: sts:AssumeRole failed: AccessDenied"),
+            "{blocks:?}"
+        );
+        assert_eq!(exports(&world), ["a01"]);
+    }
+}
+
 /// Without a first certificate there is nothing to serve, and nothing is made up for it.
 #[test]
 fn a_certificate_that_is_not_there_yet_is_awaited_by_a_person() {

@@ -198,6 +198,8 @@ fn whoever_is_killed_on_the_way_is_taken_over_from() {
                 (1, AcmStatus::Issued)
             );
             assert_eq!(world.runs_well(&spec), 0);
+            let known = world.remembered.as_ref().map(|known| &known.certificate);
+            assert_eq!(known, Some(&world.certificates[0].0.certificate), "rotate and export read the ledger alone");
         }
     }
 }
