@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 use crate::ui::Phase;
 
 /// The functions, by package and binary name.
-pub const FUNCTIONS: [&str; 6] = ["provision", "rotate", "mint", "export", "distribute", "verify"];
+pub const FUNCTIONS: [&str; 7] = ["provision", "rotate", "authority", "mint", "export", "distribute", "verify"];
 
 /// The operator's command.
 pub const COMMAND: &str = "espalier";

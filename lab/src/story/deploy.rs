@@ -97,7 +97,7 @@ pub async fn control_plane(
     world: &World,
     workspace: &Path,
     binaries: &Path,
-    network: &BTreeMap<String, String>,
+    parameters: &[String],
 ) -> Result<BTreeMap<String, String>, StoryError> {
     let stage = world.run.join("stage");
     stage_template(workspace, binaries, &stage)?;
@@ -127,7 +127,6 @@ pub async fn control_plane(
     let mut deploy = vec!["cloudformation", "deploy", "--stack-name", CONTROL_PLANE, "--template-file", &packaged];
     deploy.extend(["--s3-bucket", BUCKET, "--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"]);
     deploy.extend(["CAPABILITY_AUTO_EXPAND", "--parameter-overrides"]);
-    let parameters = parameters(network)?;
     deploy.extend(parameters.iter().map(String::as_str));
     aws.run(&deploy).await?;
     outputs(&aws, CONTROL_PLANE).await
@@ -138,7 +137,7 @@ pub async fn control_plane_by_sam(
     world: &World,
     workspace: &Path,
     sam: &Tools,
-    network: &BTreeMap<String, String>,
+    parameters: &[String],
     phase: &Phase,
 ) -> Result<BTreeMap<String, String>, StoryError> {
     let build = world.run.join("sam");
@@ -155,18 +154,19 @@ pub async fn control_plane_by_sam(
         "--no-progressbar",
         "--parameter-overrides",
     ]);
-    let parameters = parameters(network)?;
     deploy.extend(parameters.iter().map(String::as_str));
     phase.progress("sam deploy");
     command.run(&deploy).await?;
     outputs(&world.aws(), CONTROL_PLANE).await
 }
 
-fn parameters(network: &BTreeMap<String, String>) -> Result<Vec<String>, StoryError> {
+/// The template's parameters that have no default, or not the one that this world needs.
+pub fn parameters(network: &BTreeMap<String, String>, custody: &str) -> Result<Vec<String>, StoryError> {
     Ok(vec![
         "AllowedDomains=example.com".to_owned(),
         format!("ProberSubnetIds={}", output(network, "SubnetIds")?),
         format!("ProberSecurityGroupIds={}", output(network, "ProberGroupId")?),
+        format!("CustodyOfAuthority={custody}"),
         "LedgerDeletionProtection=false".to_owned(),
         format!("Architecture={}", if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }),
     ])

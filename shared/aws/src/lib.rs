@@ -10,6 +10,7 @@ pub mod bus;
 pub mod command;
 pub mod error;
 pub mod inventory;
+pub mod kms;
 pub mod lattice;
 pub mod ledger;
 pub mod parameters;
