@@ -76,7 +76,7 @@ fn blocked(answered: Answered) -> String {
     }
 }
 
-fn minted(answered: Answered) {
+fn minted(answered: &Answered) {
     assert!(matches!(answered, Ok(WorkResult::Minted { .. })), "{answered:?}");
 }
 
@@ -122,7 +122,7 @@ async fn first_passes_at_once_make_one_authority_in_kms_and_each_key_signs_its_o
         assert!(account.secrets.is_empty());
         account.signed.clear();
     });
-    minted(mint(&world, Custody::Kms, 1).await);
+    minted(&mint(&world, Custody::Kms, 1).await);
     verifies(&world, &id);
     world.with(|account| assert_eq!(account.signed, [(ISSUING.to_owned(), 1)].into(), "one signature for one leaf"));
     assert!(!world.asked_by_mint().contains(&"GetPublicKey".to_owned()), "its certificate says what the key is");
@@ -131,7 +131,7 @@ async fn first_passes_at_once_make_one_authority_in_kms_and_each_key_signs_its_o
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn first_passes_at_once_make_one_authority_in_one_secret() {
     let (world, id) = together(World::new().await, Custody::SecretsManager).await;
-    minted(mint(&world, Custody::SecretsManager, 1).await);
+    minted(&mint(&world, Custody::SecretsManager, 1).await);
     verifies(&world, &id);
     world.with(|account| assert!(account.signed.is_empty() && account.secrets.len() == 1));
 }
@@ -154,7 +154,7 @@ async fn a_founding_that_dies_anywhere_is_taken_up_and_nothing_is_signed_before_
     });
     let founded = id(found(&world, Custody::Kms, None).await);
     world.with(|account| assert_eq!(account.signed, before, "what was noted is taken up"));
-    minted(mint(&world, Custody::Kms, 1).await);
+    minted(&mint(&world, Custody::Kms, 1).await);
     verifies(&world, &founded);
     assert_eq!(id(found(&world, Custody::Kms, None).await), founded, "asked again");
 }
@@ -226,7 +226,7 @@ async fn another_custody_makes_no_second_authority_by_itself() {
     assert_eq!(id(found(&world, Custody::Kms, Some(&first)).await), second, "asked again");
     assert_ne!(first, second);
     world.with(|account| assert_eq!(account.authorities().len(), 2));
-    minted(mint(&world, Custody::Kms, 1).await);
+    minted(&mint(&world, Custody::Kms, 1).await);
 }
 
 #[tokio::test]
@@ -240,5 +240,5 @@ async fn a_secret_that_is_lost_is_named_and_made_anew_only_on_purpose() {
     world.with(|account| assert!(account.secrets.is_empty(), "rotate never asks for another one"));
     let second = id(found(&world, Custody::SecretsManager, Some(&first)).await);
     assert_ne!(first, second);
-    minted(mint(&world, Custody::SecretsManager, 1).await);
+    minted(&mint(&world, Custody::SecretsManager, 1).await);
 }
