@@ -59,7 +59,7 @@ async fn only_a_key_that_signs_certificates_is_taken() {
         match read {
             Ok(public) => assert!(is_taken && public.key_type() == key_type, "{usage} {key_type}"),
             Err(error) => {
-                assert!(!is_taken && matches!(error, KmsError::OtherKind { .. }), "{usage} {key_type}: {error}")
+                assert!(!is_taken && matches!(error, KmsError::OtherKind { .. }), "{usage} {key_type}: {error}");
             }
         }
     }
