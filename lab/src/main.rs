@@ -31,6 +31,10 @@ struct Cli {
     #[arg(long)]
     sam: bool,
 
+    /// Where the authority's keys are kept: the template's parameter `CustodyOfAuthority`
+    #[arg(long, value_name = "WHERE", default_value = "kms", value_parser = ["kms", "secretsManager"])]
+    custody: String,
+
     /// What to show once the stack stands and serves, in one world: `recipe` (ACM renews, under client load; the default
     /// without `--chaos`), `chaos` (the same under faults, see there), `repair` (what breaks is found and put right),
     /// `policy` (an auth policy by VPC lets one client in and keeps another out), `replace` (another target port, under
@@ -134,6 +138,7 @@ async fn run(cli: Cli) -> ExitCode {
     let keep = cli.keep || scenarios.contains(&Scenario::Tour);
     let options = Options {
         sam: cli.sam,
+        custody: cli.custody,
         scenarios,
         chaos: cli.chaos.map_or_else(|| vec![1], |seeds| seeds.0),
         servers: cli.servers,

@@ -11,7 +11,8 @@ use tokio::process::{Child, Command};
 use crate::ui::Phase;
 
 /// The functions, by package and binary name.
-pub const FUNCTIONS: [&str; 7] = ["provision", "rotate", "mint", "export", "distribute", "verify", "fleet"];
+pub const FUNCTIONS: [&str; 8] =
+    ["provision", "rotate", "authority", "mint", "export", "distribute", "verify", "fleet"];
 
 /// The operator's command.
 pub const COMMAND: &str = "espalier";

@@ -53,6 +53,8 @@ use world::World;
 pub struct Options {
     /// Through the real SAM CLI.
     pub sam: bool,
+    /// The template's parameter `CustodyOfAuthority`.
+    pub custody: String,
     /// What is told once the stack stands, in this order.
     pub scenarios: Vec<Scenario>,
     /// The targets' TLS servers, in turn.
@@ -353,9 +355,10 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
     phase.done("examples/recipe-network.yaml deployed: two VPCs, groups, instances, private zone");
 
     let phase = ui.phase("control plane");
+    let parameters = deploy::parameters(&network, &options.custody)?;
     let plane = match &sam {
-        Some(sam) => deploy::control_plane_by_sam(&world, &workspace, sam, &network, &phase).await?,
-        None => deploy::control_plane(&world, &workspace, &binaries, &network).await?,
+        Some(sam) => deploy::control_plane_by_sam(&world, &workspace, sam, &parameters, &phase).await?,
+        None => deploy::control_plane(&world, &workspace, &binaries, &parameters).await?,
     };
     let watch = Watch::new(&world.ministack);
     watch.subscribe().await?;

@@ -21,10 +21,13 @@ pub struct Statement {
     pub condition: Value,
 }
 
-/// The statements of a role's inline policies, by the role's logical id.
+/// The statements of a role's policies, by the role's logical id: the inline ones first, then those that stand apart.
 pub fn statements(template: &Template, role: &str) -> Vec<Statement> {
-    let policies = template.at(&format!("/Resources/{role}/Properties/Policies")).as_array();
-    let documents = policies.into_iter().flatten().map(|policy| &policy["PolicyDocument"]["Statement"]);
+    let inline = template.at(&format!("/Resources/{role}/Properties/Policies")).as_array();
+    let apart = template.resources("AWS::IAM::Policy").map(|(_, policy)| policy);
+    let apart = apart
+        .filter(|policy| policy["Roles"].as_array().is_some_and(|roles| roles.iter().any(|one| one["Ref"] == role)));
+    let documents = inline.into_iter().flatten().chain(apart).map(|policy| &policy["PolicyDocument"]["Statement"]);
     documents
         .flat_map(|list| list.as_array().into_iter().flatten())
         // One that a parameter brings in.

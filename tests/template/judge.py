@@ -94,7 +94,10 @@ def policies(template, excused):
     for name, resource in template["Resources"].items():
         if resource["Type"] != "AWS::IAM::Role":
             continue
-        written = [value(template, policy["PolicyDocument"]) for policy in resource["Properties"].get("Policies", [])]
+        documents = [policy["PolicyDocument"] for policy in resource["Properties"].get("Policies", [])]
+        documents += [one["Properties"]["PolicyDocument"] for one in template["Resources"].values()
+                      if one["Type"] == "AWS::IAM::Policy" and {"Ref": name} in one["Properties"]["Roles"]]
+        written = [value(template, document) for document in documents]
         size = sum(len(re.sub(r"\s", "", json.dumps(one))) for one in written)
         if size > INLINE_LIMIT:
             yield f"{name}: inline policies of {size} characters; IAM takes {INLINE_LIMIT}"
@@ -210,6 +213,10 @@ BROKEN = [
     ("roles_are_for_one_service", ["Resources", "MintRole", "Properties", "AssumeRolePolicyDocument", "Statement", 0, "Principal"], {"AWS": "210987654321"}),
     ("actions_are_written_out", [*statement("MintRole"), "Action"], "ssm:*"),
     ("actions_are_written_out", [*statement("MintRole"), "Action"], ["ssm:GetParameter", "kms:*"]),
+    ("actions_are_written_out_apart", ["Resources", "MintSigns", "Properties", "PolicyDocument", "Statement", 0, "Action"], "kms:*"),
+    ("keys_sign_for_one_role", ["Resources", "RootKey", "Properties", "KeyPolicy", "Statement", 1, "Principal"], {"AWS": "*"}),
+    ("keys_sign_for_one_role", ["Resources", "IssuingKey", "Properties", "KeyPolicy", "Statement", 0, "Action"], "kms:*"),
+    ("keys_sign_for_one_role", ["Resources", "IssuingKey", "Properties", "KeyPolicy", "Statement", 1, "Condition"], None),
     ("commands_go_to_tagged_instances", [*statement("DistributeRole", -1), "Condition"], None),
     ("commands_go_to_tagged_instances", [*statement("DistributeRole", -1), "Resource"], "*"),
     ("memory_outlives_the_stack", ["Resources", "Ledger", "DeletionPolicy"], "Delete"),

@@ -32,9 +32,11 @@ impl Function for Distribute {
     async fn handle(&self, request: WorkItem, _: &Invocation) -> Result<WorkResult, EdgeError> {
         match request {
             WorkItem::Deliver(item) => self.0.deliver(&item, espalier_edge::now()).await,
-            WorkItem::Mint(_) | WorkItem::Export(_) | WorkItem::Verify(_) | WorkItem::Membership(_) => {
-                Err(EdgeError::invalid("distribute takes `deliver` items only"))
-            }
+            WorkItem::Authority(_)
+            | WorkItem::Mint(_)
+            | WorkItem::Export(_)
+            | WorkItem::Verify(_)
+            | WorkItem::Membership(_) => Err(EdgeError::invalid("distribute takes `deliver` items only")),
         }
     }
 }

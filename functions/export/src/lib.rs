@@ -70,9 +70,11 @@ impl Export {
         match request {
             // Boxed: the compiler lays futures out to a depth of its own.
             WorkItem::Export(item) => Box::pin(self.0.export(&item, now)).await,
-            WorkItem::Mint(_) | WorkItem::Deliver(_) | WorkItem::Verify(_) | WorkItem::Membership(_) => {
-                Err(EdgeError::invalid("export takes `export` items only"))
-            }
+            WorkItem::Authority(_)
+            | WorkItem::Mint(_)
+            | WorkItem::Deliver(_)
+            | WorkItem::Verify(_)
+            | WorkItem::Membership(_) => Err(EdgeError::invalid("export takes `export` items only")),
         }
     }
 }

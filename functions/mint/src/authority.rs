@@ -1,76 +1,124 @@
-//! The authority: made by the first mint, read by every other, published before it signs anything.
+//! The authority that signs leaves, with its key where the deployment keeps it.
 
+use espalier_aws::kms::{Kms, KmsSigner};
 use espalier_aws::ledger::Ledger;
-use espalier_aws::parameters::Parameters;
-use espalier_aws::secrets::{Created, Secrets};
+use espalier_aws::secrets::Secrets;
 use espalier_domain::failure::chain;
-use espalier_domain::id::HostName;
-use espalier_domain::spec::{AllowedDomains, KeyType};
+use espalier_domain::plan::{Block, BlockCode};
+use espalier_domain::record::AuthorityRecord;
 use espalier_edge::EdgeError;
 use espalier_pki::authority::{Authority, AuthorityError};
-use espalier_pki::profile::Serial;
-use time::OffsetDateTime;
+use espalier_pki::issue::{MemorySigner, SignError, Signer};
+use espalier_pki::key::PublicKey;
+use espalier_pki::lint::Linted;
 
-const DESCRIPTION: &str = "Espalier: the issuing key and certificates of the private authority for service targets.";
+/// Why no leaf is minted now.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// A person has to see to it.
+    Blocked(Block),
+    /// Something failed.
+    Failed(EdgeError),
+}
 
-/// Where the authority is kept and made known.
+impl<E: Into<EdgeError>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// That the authority cannot be used as it is.
+pub(crate) fn unusable(because: impl Into<String>) -> Stop {
+    Stop::Blocked(Block { code: BlockCode::AuthorityUnusable, because: because.into() })
+}
+
+/// Where the issuing key is kept.
+#[derive(Debug)]
+pub(crate) enum Custody {
+    /// In KMS: it signs there.
+    Kms {
+        kms: Kms,
+        /// By ARN.
+        key: String,
+    },
+    /// In a secret: it is read, signs here, and is wiped.
+    SecretsManager { secrets: Secrets, name: String },
+}
+
+/// The issuing key.
+pub(crate) enum IssuingKey {
+    Kms(KmsSigner),
+    Memory(MemorySigner),
+}
+
+impl Signer for IssuingKey {
+    fn public_key(&self) -> &PublicKey {
+        match self {
+            Self::Kms(signer) => signer.public_key(),
+            Self::Memory(signer) => signer.public_key(),
+        }
+    }
+
+    async fn sign(&self, certificate: &Linted) -> Result<Vec<u8>, SignError> {
+        match self {
+            Self::Kms(signer) => signer.sign(certificate).await,
+            Self::Memory(signer) => signer.sign(certificate).await,
+        }
+    }
+}
+
+/// Finds the authority.
 #[derive(Debug)]
 pub(crate) struct Authorities {
-    pub(crate) secrets: Secrets,
-    /// The secret's name.
-    pub(crate) secret: String,
     pub(crate) ledger: Ledger,
-    pub(crate) parameters: Parameters,
+    pub(crate) custody: Custody,
 }
 
 impl Authorities {
-    /// The authority that signs now. When there is none it is made, once, however many ask at the same time.
-    pub(crate) async fn issuing(&self, allowed: &AllowedDomains, now: OffsetDateTime) -> Result<Authority, EdgeError> {
-        let authority = match self.stored().await? {
-            Some(authority) => authority,
-            None => self.create(allowed, now).await?,
-        };
-        self.publish(&authority).await?;
-        Ok(authority)
-    }
-
-    async fn stored(&self) -> Result<Option<Authority>, EdgeError> {
-        let Some(secret) = self.secrets.get(&self.secret).await? else { return Ok(None) };
-        Authority::from_secret(&secret).map(Some).map_err(|error| broken(&error))
-    }
-
-    async fn create(&self, allowed: &AllowedDomains, now: OffsetDateTime) -> Result<Authority, EdgeError> {
-        let domains: Vec<&str> = allowed.domains().iter().map(HostName::as_str).collect();
-        let entropy = |_| EdgeError::broken("the random number generator failed");
-        let serials = [Serial::random().map_err(entropy)?, Serial::random().map_err(entropy)?];
-        let authority =
-            Authority::ceremony(KeyType::EcPrime256v1, &domains, now, serials).await.map_err(|error| broken(&error))?;
-        match self.secrets.create(&self.secret, &authority.to_secret(), DESCRIPTION).await? {
-            Created::Ours => {
-                tracing::info!(authority = authority.id(), "authority created");
-                Ok(authority)
-            }
-            // Another mint was faster: ours was never used and is dropped here.
-            Created::Taken => self
-                .stored()
-                .await?
-                .ok_or_else(|| EdgeError::conflict("the authority's secret is taken but cannot be read yet")),
-        }
-    }
-
-    /// Trust before leaf: the root is where clients and probers find it before anything below it exists. The ledger's
-    /// record comes last, so that having it means that both are there.
-    async fn publish(&self, authority: &Authority) -> Result<(), EdgeError> {
+    /// The authority that signs now. Only one that is in the ledger signs: its root was published before.
+    pub(crate) async fn issuing(&self) -> Result<Authority<IssuingKey>, Stop> {
         let known = self.ledger.authorities().await?;
-        if known.iter().any(|record| record.authority == authority.id()) {
-            return Ok(());
+        if known.is_empty() {
+            return Err(EdgeError::conflict("there is no authority yet; `authority` makes it").into());
         }
-        self.parameters.publish_trust(authority.id(), &authority.root_pem()).await?;
-        self.ledger.append_authority(&authority.record()).await?;
-        Ok(())
+        match &self.custody {
+            Custody::Kms { kms, key } => {
+                let Some(record) = known.iter().find(|record| record.issuing_key.as_ref() == Some(key)) else {
+                    return Err(unusable(elsewhere(&known, &format!("key {key}"))));
+                };
+                let authority = Authority::of(record, |public| IssuingKey::Kms(kms.signer(key, public)));
+                authority.map_err(|error| broken(&error))
+            }
+            Custody::SecretsManager { secrets, name } => {
+                let Some(secret) = secrets.get(name).await? else { return Err(unusable(elsewhere(&known, &of(name)))) };
+                let authority = Authority::from_secret(&secret).map_err(|error| broken(&error))?;
+                if !known.iter().any(|record| record.authority == authority.id()) {
+                    return Err(unusable(elsewhere(&known, &of(name))));
+                }
+                Ok(authority.signing_with(IssuingKey::Memory))
+            }
+        }
     }
 }
 
-fn broken(error: &AuthorityError) -> EdgeError {
-    EdgeError::broken(chain(error))
+fn of(secret: &str) -> String {
+    format!("secret {secret}")
+}
+
+/// There are authorities, whose roots clients trust, and none is of the key that this deployment signs with.
+fn elsewhere(known: &[AuthorityRecord], ours: &str) -> String {
+    let held = |record: &AuthorityRecord| match &record.issuing_key {
+        Some(key) => format!("{} (key {key})", record.authority),
+        None => format!("{} (in Secrets Manager)", record.authority),
+    };
+    let known: Vec<String> = known.iter().map(held).collect();
+    format!(
+        "no authority is of the {ours}; clients trust {}. Set the parameters CustodyOfAuthority and AuthoritySecretName \
+         back, restore the secret, or have another authority made on purpose (docs/certificates.md, custody)",
+        known.join(", ")
+    )
+}
+
+fn broken(error: &AuthorityError) -> Stop {
+    Stop::Failed(EdgeError::broken(chain(error)))
 }

@@ -1,8 +1,9 @@
 //! One generation: made and stored, or found. How it is stored is `espalier_aws::parameters`' business.
 
+use espalier_aws::kms::KmsError;
 use espalier_aws::parameters::leaves::{Leaves, Place};
 use espalier_aws::specs::Specs;
-use espalier_domain::failure::chain;
+use espalier_domain::failure::{Failure as _, chain};
 use espalier_domain::id::leaf_parameter;
 use espalier_domain::record::GenerationRecord;
 use espalier_domain::spec::{AllowedDomains, Manage, Spec};
@@ -10,13 +11,13 @@ use espalier_domain::work::{MintItem, WorkResult};
 use espalier_edge::EdgeError;
 use espalier_pki::authority::Authority;
 use espalier_pki::bundle;
-use espalier_pki::issue::{self, IssueError, Leaf};
+use espalier_pki::issue::{self, IssueError, Leaf, Signer};
 use espalier_pki::key::{PrivateKey, SecretText};
 use espalier_pki::lint::Policy;
 use espalier_pki::profile::{LeafRequest, Purpose, Serial};
 use time::{Duration, OffsetDateTime};
 
-use crate::authority::Authorities;
+use crate::authority::{Authorities, Stop, unusable};
 
 /// What a mint works with.
 #[derive(Debug)]
@@ -32,7 +33,11 @@ impl Minter {
     pub(crate) async fn mint(&self, item: &MintItem, now: OffsetDateTime) -> Result<WorkResult, EdgeError> {
         let record = match self.leaves.place(&item.stack, &item.scope, item.generation).await? {
             Place::Taken(record) => *record,
-            Place::Next(_) => self.make(item, now).await?,
+            Place::Next(_) => match self.make(item, now).await {
+                Ok(record) => record,
+                Err(Stop::Blocked(block)) => return Ok(WorkResult::Blocked { block }),
+                Err(Stop::Failed(error)) => return Err(error),
+            },
         };
         Ok(WorkResult::Minted {
             stack: item.stack.clone(),
@@ -42,9 +47,9 @@ impl Minter {
         })
     }
 
-    async fn make(&self, item: &MintItem, now: OffsetDateTime) -> Result<GenerationRecord, EdgeError> {
+    async fn make(&self, item: &MintItem, now: OffsetDateTime) -> Result<GenerationRecord, Stop> {
         let spec = self.spec(item).await?;
-        let authority = self.authorities.issuing(&self.allowed, now).await?;
+        let authority = self.authorities.issuing().await?;
         let (leaf, bundle) = sign(&spec, &self.allowed, &authority, now).await?;
         let record = record(item, &leaf, &authority, now);
         let record = self.leaves.store(&item.stack, record, &bundle, now).await?;
@@ -71,9 +76,9 @@ impl Minter {
 async fn sign(
     spec: &Spec,
     allowed: &AllowedDomains,
-    authority: &Authority,
+    authority: &Authority<impl Signer>,
     now: OffsetDateTime,
-) -> Result<(Leaf, SecretText), EdgeError> {
+) -> Result<(Leaf, SecretText), Stop> {
     let broken = |error: &dyn std::error::Error| EdgeError::broken(chain(error));
     let wanted = &spec.certificate;
     let key = PrivateKey::generate(wanted.key_type).map_err(|error| broken(&error))?;
@@ -92,14 +97,7 @@ async fn sign(
     };
     let leaf = issue::leaf(authority.signer(), authority.issuing_der(), key.public(), &request, &policy)
         .await
-        .map_err(|error| match &error {
-            IssueError::Profile(_) | IssueError::Refused(_) => EdgeError::refused(chain(&error)),
-            IssueError::Encode(_)
-            | IssueError::Sign(_)
-            | IssueError::Read(_)
-            | IssueError::Signature
-            | IssueError::Other => broken(&error),
-        })?;
+        .map_err(|error| unsigned(&error))?;
     if let Some(cut) = leaf.shortened() {
         let by_hours = cut.whole_hours();
         tracing::warn!(stack = %spec.stack, by_hours, "the leaf lives shorter: its issuer ends before it would have");
@@ -108,7 +106,23 @@ async fn sign(
     Ok((leaf, bundle))
 }
 
-fn record(item: &MintItem, leaf: &Leaf, authority: &Authority, now: OffsetDateTime) -> GenerationRecord {
+/// Why a leaf was not signed, for whoever has to do something about it.
+fn unsigned(error: &IssueError) -> Stop {
+    let text = chain(error);
+    match error {
+        IssueError::Profile(_) | IssueError::Refused(_) => EdgeError::refused(text).into(),
+        // What the key in use signs does not verify with the certificate's: they are not a pair.
+        IssueError::Signature => unusable(text),
+        IssueError::Sign(_) => match KmsError::of(error) {
+            Some(key) if key.needs_a_person() => unusable(text),
+            Some(key) => Stop::Failed(EdgeError { word: key.word(), text }),
+            None => EdgeError::broken(text).into(),
+        },
+        IssueError::Encode(_) | IssueError::Read(_) | IssueError::Other => EdgeError::broken(text).into(),
+    }
+}
+
+fn record(item: &MintItem, leaf: &Leaf, authority: &Authority<impl Signer>, now: OffsetDateTime) -> GenerationRecord {
     let facts = leaf.facts();
     GenerationRecord {
         scope: item.scope.clone(),

@@ -147,7 +147,11 @@ fn carried_by_a_pass(steps: Vec<Step<WorkItem>>) -> Vec<Step<WorkItem>> {
 
 fn sightings_of(item: &WorkItem) -> usize {
     match item {
-        WorkItem::Mint(_) | WorkItem::Export(_) | WorkItem::Deliver(_) | WorkItem::Membership(_) => 0,
+        WorkItem::Authority(_)
+        | WorkItem::Mint(_)
+        | WorkItem::Export(_)
+        | WorkItem::Deliver(_)
+        | WorkItem::Membership(_) => 0,
         WorkItem::Verify(item) => {
             let samples = item.through.as_ref().map_or(0, |through| through.samples);
             item.targets.len() + usize::try_from(samples).unwrap_or(usize::MAX)

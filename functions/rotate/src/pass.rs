@@ -1,7 +1,8 @@
 //! One pass of the state machine: write down what came back, look, say what can be done now.
 
 use espalier_aws::ledger::{EpochSeen, Still};
-use espalier_domain::plan::OutcomeKind;
+use espalier_domain::plan::{Block, OutcomeKind};
+use espalier_domain::rotation::execution::held;
 use espalier_domain::rotation::plan::plan;
 use espalier_domain::work::{Pass, RotateOutcome, WorkResult};
 use espalier_edge::EdgeError;
@@ -12,13 +13,14 @@ use espalier_aws::evidence::{Hands, Look, Sources};
 
 /// Answers a pass.
 pub(crate) async fn handle(sources: &Sources, pass: &Pass, now: OffsetDateTime) -> Result<RotateOutcome, EdgeError> {
-    let failed = record(sources, pass).await?;
+    let Came { failed, blocks } = record(sources, pass).await?;
     let (evidence, epoch) = match sources.look(&pass.stack, None, Hands::Writing, now).await? {
         Look::Evidence(evidence, epoch) => (evidence, current(pass, epoch)?),
         Look::Nothing => return Ok(answer::nothing(&pass.stack)),
         Look::Blocked(block) => return Ok(answer::blocked(&pass.stack, block)),
     };
-    let outcome = answer::to_plan(&pass.stack, plan(&evidence), Reader::Machine { wave: pass.wave, failed });
+    let plan = held(plan(&evidence), blocks);
+    let outcome = answer::to_plan(&pass.stack, plan, Reader::Machine { wave: pass.wave, failed });
     match outcome.outcome {
         OutcomeKind::Converged if epoch.is_open() => {
             match sources.ledger.end_epoch(&pass.stack, &epoch, now).await? {
@@ -38,10 +40,18 @@ fn current(pass: &Pass, epoch: Option<EpochSeen>) -> Result<EpochSeen, EdgeError
         .ok_or_else(|| EdgeError::refused(format!("epoch {} of {} is not the current one", pass.epoch, pass.stack)))
 }
 
-/// Writes sightings down. Mints and deliveries are in the ledger already, by the hands of those who made them. Answers
-/// whether any of the work failed.
-async fn record(sources: &Sources, pass: &Pass) -> Result<bool, EdgeError> {
-    let mut failed = false;
+/// What came of the last pass's work.
+#[derive(Debug, Default)]
+struct Came {
+    /// Whether any of it failed.
+    failed: bool,
+    /// What of it a person has to see to.
+    blocks: Vec<Block>,
+}
+
+/// Writes sightings down. Mints and deliveries are in the ledger already, by the hands of those who made them.
+async fn record(sources: &Sources, pass: &Pass) -> Result<Came, EdgeError> {
+    let mut came = Came::default();
     for result in &pass.results {
         match result {
             WorkResult::Seen { stack, sightings, through } => {
@@ -57,12 +67,19 @@ async fn record(sources: &Sources, pass: &Pass) -> Result<bool, EdgeError> {
                 }
                 sources.ledger.record_through(stack, through).await?;
             }
-            WorkResult::Minted { .. } | WorkResult::Sent { .. } | WorkResult::Joined { .. } => {}
+            WorkResult::Founded { .. }
+            | WorkResult::Minted { .. }
+            | WorkResult::Sent { .. }
+            | WorkResult::Joined { .. } => {}
+            WorkResult::Blocked { block } => {
+                tracing::warn!(stack = %pass.stack, %block, "a part of the last pass's work needs a person");
+                came.blocks.push(block.clone());
+            }
             WorkResult::Failed { error, cause } => {
                 tracing::warn!(stack = %pass.stack, error, cause, "a part of the last pass's work failed");
-                failed = true;
+                came.failed = true;
             }
         }
     }
-    Ok(failed)
+    Ok(came)
 }

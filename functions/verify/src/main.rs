@@ -17,7 +17,11 @@ impl Function for Verify {
     async fn handle(&self, request: WorkItem, _invocation: &Invocation) -> Result<WorkResult, EdgeError> {
         match request {
             WorkItem::Verify(item) => Ok(espalier_probe::probe(&item, espalier_edge::now).await?),
-            WorkItem::Mint(_) | WorkItem::Export(_) | WorkItem::Deliver(_) | WorkItem::Membership(_) => {
+            WorkItem::Authority(_)
+            | WorkItem::Mint(_)
+            | WorkItem::Export(_)
+            | WorkItem::Deliver(_)
+            | WorkItem::Membership(_) => {
                 Err(EdgeError::invalid("work item, field `kind`: this function takes only `verify`"))
             }
         }

@@ -98,7 +98,7 @@ pub async fn control_plane(
     world: &World,
     workspace: &Path,
     binaries: &Path,
-    network: &BTreeMap<String, String>,
+    parameters: &[String],
 ) -> Result<BTreeMap<String, String>, StoryError> {
     let stage = world.run.join("stage");
     stage_template(workspace, binaries, &stage)?;
@@ -128,7 +128,6 @@ pub async fn control_plane(
     let mut deploy = vec!["cloudformation", "deploy", "--stack-name", CONTROL_PLANE, "--template-file", &packaged];
     deploy.extend(["--s3-bucket", BUCKET, "--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"]);
     deploy.extend(["CAPABILITY_AUTO_EXPAND", "--parameter-overrides"]);
-    let parameters = parameters(network)?;
     deploy.extend(parameters.iter().map(String::as_str));
     aws.run(&deploy).await?;
     outputs(&aws, CONTROL_PLANE).await
@@ -139,7 +138,7 @@ pub async fn control_plane_by_sam(
     world: &World,
     workspace: &Path,
     sam: &Tools,
-    network: &BTreeMap<String, String>,
+    parameters: &[String],
     phase: &Phase,
 ) -> Result<BTreeMap<String, String>, StoryError> {
     let build = world.run.join("sam");
@@ -156,18 +155,19 @@ pub async fn control_plane_by_sam(
         "--no-progressbar",
         "--parameter-overrides",
     ]);
-    let parameters = parameters(network)?;
     deploy.extend(parameters.iter().map(String::as_str));
     phase.progress("sam deploy");
     command.run(&deploy).await?;
     outputs(&world.aws(), CONTROL_PLANE).await
 }
 
-fn parameters(network: &BTreeMap<String, String>) -> Result<Vec<String>, StoryError> {
+/// The template's parameters that have no default, or not the one that this world needs.
+pub fn parameters(network: &BTreeMap<String, String>, custody: &str) -> Result<Vec<String>, StoryError> {
     Ok(vec![
         "AllowedDomains=example.com".to_owned(),
         format!("ProberSubnetIds={}", output(network, "SubnetIds")?),
         format!("ProberSecurityGroupIds={}", output(network, "ProberGroupId")?),
+        format!("CustodyOfAuthority={custody}"),
         "LedgerDeletionProtection=false".to_owned(),
         format!("CertificateAccountIds={OTHER_ACCOUNT}"),
         format!("CertificateExternalId={EXTERNAL_ID}"),

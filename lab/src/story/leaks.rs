@@ -29,9 +29,9 @@ pub(super) async fn check(tale: &Tale, phase: Phase) -> Result<Vec<Leak>, StoryE
 }
 
 /// Every private key that ever existed in the run: what was ever sent to a store of keys, whether it is still there or
-/// not (the leaves, the authority's issuing key), what is stored although its sender never heard of it, and what lies on
-/// the targets' disks and in the run's directory (a scenario's own pairs, too). The root's key is not among them: it never
-/// leaves `mint`'s memory.
+/// not (the leaves; the issuing key, if it is kept in a secret), what is stored although its sender never heard of it, and what lies on
+/// the targets' disks and in the run's directory (a scenario's own pairs, too). The authority's keys in KMS are not
+/// among them: no call hands them out.
 async fn secrets(tale: &Tale) -> Result<Vec<Secret>, StoryError> {
     let mut secrets = Vec::new();
     for passed in tale.world.gateway.passed() {

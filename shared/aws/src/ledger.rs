@@ -16,6 +16,7 @@
 //! | `MEMBERS#<stack>` | `CERTIFICATE` | [`RequestedRecord`](espalier_domain::record::RequestedRecord) |
 //! | `LAPSING` | `<certificate ARN>#<end>` | [`LapsingRecord`](espalier_domain::record::LapsingRecord) |
 //! | `AUTHORITIES` | `AUTHORITY#<id>` | [`AuthorityRecord`](espalier_domain::record::AuthorityRecord) |
+//! | `AUTHORITIES` | `FOUNDED#<issuing key>` | the same, before it is published: of a key in AWS KMS |
 //!
 //! A lost answer does not lie: the SDK repeats a call whose answer got lost, and the repetition then fails on the
 //! condition that the first one fulfilled. So a refused condition is never taken at its word; the stored record is read
@@ -53,6 +54,9 @@ pub const WRITE: &[&str] = &["dynamodb:PutItem"];
 
 /// What the partitions begin with that `provision` alone writes: its role names them (`dynamodb:LeadingKeys`).
 pub const MEMBERS: &str = "MEMBERS#";
+
+/// The partition that `authority` alone writes: its role names it.
+pub const AUTHORITIES: &str = "AUTHORITIES";
 
 /// The attribute the table's time-to-live setting names, in seconds since 1970. Only items whose loss changes nothing
 /// but history carry it.

@@ -11,6 +11,7 @@ pub mod command;
 pub mod error;
 pub mod evidence;
 pub mod inventory;
+pub mod kms;
 pub mod lattice;
 pub mod ledger;
 pub mod parameters;

@@ -11,7 +11,10 @@ use espalier_pki::key::SecretText;
 use crate::error::{AwsError, during};
 
 /// What the user of the secret needs.
-pub const ACTIONS: &[&str] = &["secretsmanager:GetSecretValue", "secretsmanager:CreateSecret"];
+pub const READ: &[&str] = &["secretsmanager:GetSecretValue"];
+
+/// What whoever makes the secret needs beside that.
+pub const CREATE: &[&str] = &["secretsmanager:CreateSecret"];
 
 /// Secrets Manager.
 #[derive(Debug, Clone)]

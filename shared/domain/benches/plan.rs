@@ -110,6 +110,7 @@ fn evidence(targets: u32) -> Evidence {
             authority: "a".into(),
             root_pem: String::new(),
             issuing_pem: String::new(),
+            issuing_key: None,
             not_after: NOW + Duration::days(365),
         }],
         acm: None,

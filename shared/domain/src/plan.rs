@@ -57,6 +57,8 @@ pub enum BlockCode {
     SlackTooShort,
     /// The authority ends too soon for a leaf that would live longer than the one there is.
     AuthorityExpiring,
+    /// The authority's key cannot be used as it is: not allowed, disabled, about to be deleted, or not the authority's.
+    AuthorityUnusable,
     /// A DNS name is outside the control plane's `AllowedDomains`.
     DomainNotAllowed,
     /// The ACM certificate the stack serves or follows cannot be used.

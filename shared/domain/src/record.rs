@@ -103,6 +103,10 @@ pub struct AuthorityRecord {
     pub root_pem: String,
     /// The issuing certificate, PEM.
     pub issuing_pem: String,
+    /// The key in AWS KMS, by ARN, whose public half the issuing certificate holds; absent when the key is kept in Secrets
+    /// Manager.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuing_key: Option<String>,
     /// End of the issuing certificate's validity; no leaf outlives it.
     #[serde(with = "time::serde::rfc3339")]
     pub not_after: OffsetDateTime,

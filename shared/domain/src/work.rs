@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::id::{Epoch, Generation, HostName, InstanceId, NodeId, Scope, StackName};
-use crate::plan::OutcomeKind;
+use crate::plan::{Block, OutcomeKind};
 use crate::record::{AcmMark, AttemptRecord};
 use crate::verdict::Verdict;
 
@@ -19,6 +19,9 @@ pub const PAGE: usize = 50;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", deny_unknown_fields)]
 pub enum WorkItem {
+    /// For `authority`: make the authority that leaves are to be minted from, unless there is one.
+    #[serde(rename_all = "camelCase")]
+    Authority(AuthorityItem),
     /// For `mint`: make this generation, unless the ledger already has it.
     #[serde(rename_all = "camelCase")]
     Mint(MintItem),
@@ -44,6 +47,18 @@ pub struct MembershipItem {
     pub stack: StackName,
     /// 1 to 50 targets, sorted: for people, since `provision` looks at all.
     pub targets: Vec<InstanceId>,
+}
+
+/// What `authority` is asked for: there is one for the whole control plane, and no stack decides anything about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AuthorityItem {
+    /// The authority that there is and beside which another one is wanted. Only a person says so, who has seen to it
+    /// that clients will trust the new root; `rotate` never does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<String>,
+    /// Why, for the log.
+    pub because: String,
 }
 
 /// What `mint` needs beyond the spec, which it reads itself.
@@ -201,6 +216,19 @@ pub struct Through {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase")]
 pub enum WorkResult {
+    /// `authority`: the authority exists now (made by this call, or found), and its root is published.
+    #[serde(rename_all = "camelCase")]
+    Founded {
+        /// Its id.
+        authority: String,
+    },
+    /// Any of them: it cannot be done until a person has done something, which the block says. Trying again would not
+    /// help, and nothing was changed.
+    #[serde(rename_all = "camelCase")]
+    Blocked {
+        /// What is wrong and what would end it.
+        block: Block,
+    },
     /// `mint` or `export`: the generation exists now (made by this call, or found).
     #[serde(rename_all = "camelCase")]
     Minted {

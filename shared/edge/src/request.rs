@@ -32,13 +32,14 @@ impl Request for WorkItem {
             return Err(EdgeError::invalid("the work item is not a JSON object"));
         }
         match kind.as_str() {
+            Some("authority") => strict(item, "work item").map(Self::Authority),
             Some("mint") => strict(item, "work item").map(Self::Mint),
             Some("export") => strict(item, "work item").map(Self::Export),
             Some("deliver") => strict(item, "work item").map(Self::Deliver),
             Some("verify") => strict(item, "work item").map(Self::Verify),
             Some("membership") => strict(item, "work item").map(Self::Membership),
             Some(_) | None => Err(EdgeError::invalid(format!(
-                "work item, field `kind`: {kind} is none of \"mint\", \"export\", \"deliver\", \"verify\" and \"membership\""
+                "work item, field `kind`: {kind} is none of \"authority\", \"mint\", \"export\", \"deliver\", \"verify\" and \"membership\""
             ))),
         }
     }

@@ -1,4 +1,8 @@
-//! An authority of our own: a root whose key is thrown away and an issuing certificate whose key is kept.
+//! An authority of our own: a root and an issuing certificate, and the key that signs leaves, wherever that is.
+//!
+//! [`Authority::ceremony`] makes one whose keys are in memory: the root's is thrown away, the issuing one is kept as a
+//! secret. [`certificates`] makes the two certificates of one whose keys are elsewhere, which [`Authority::of`] then
+//! takes from its record.
 
 use espalier_domain::record::AuthorityRecord;
 use espalier_domain::spec::KeyType;
@@ -20,27 +24,27 @@ pub enum AuthorityError {
     /// A certificate could not be issued.
     #[error("issuing the authority's certificates")]
     Issue(#[from] IssueError),
-    /// The secret is not the text it should be.
-    #[error("the authority's secret is not a private key, the issuing and the root certificate in PEM")]
+    /// What was stored is not the text it should be.
+    #[error("what is stored of the authority is not the PEM it should be")]
     Pem(#[from] BadPem),
     /// One of the certificates cannot be read.
-    #[error("a certificate in the authority's secret")]
+    #[error("a certificate of the authority")]
     Certificate(#[from] BadCertificate),
-    /// The parts of the secret do not belong together.
-    #[error("the authority's secret does not fit together: {0}")]
+    /// The parts do not belong together.
+    #[error("what is stored of the authority does not fit together: {0}")]
     Mismatch(&'static str),
 }
 
 /// An authority: the key that signs leaves, its certificate and the root above it.
-pub struct Authority {
-    signer: MemorySigner,
+pub struct Authority<S = MemorySigner> {
+    signer: S,
     issuing: Vec<u8>,
     root: Vec<u8>,
     facts: Facts,
     id: String,
 }
 
-impl Authority {
+impl Authority<MemorySigner> {
     /// Makes a new authority for these domains, with keys of this kind (P-256 or P-384). The root's key signs once and
     /// is dropped before this returns.
     pub async fn ceremony(
@@ -49,15 +53,9 @@ impl Authority {
         now: OffsetDateTime,
         serials: [Serial; 2],
     ) -> Result<Self, AuthorityError> {
-        let [root_serial, issuing_serial] = serials;
         let key = PrivateKey::generate(key_type)?;
-        let (root, issuing) = {
-            let root_signer = MemorySigner::new(PrivateKey::generate(key_type)?)?;
-            let root = root_certificate(&root_signer, root_serial, now).await?;
-            let issuing = issuing_certificate(&root_signer, &root, key.public(), issuing_serial, now, domains).await?;
-            (root, issuing)
-        };
-        Self::assemble(key, issuing, root)
+        let root = MemorySigner::new(PrivateKey::generate(key_type)?)?;
+        certificates(&root, MemorySigner::new(key)?, domains, now, serials).await
     }
 
     /// Reads what [`Authority::to_secret`] wrote, and believes nothing of it unchecked.
@@ -69,7 +67,8 @@ impl Authority {
                     && issuing.label == pem::CERTIFICATE
                     && root.label == pem::CERTIFICATE =>
             {
-                Self::assemble(PrivateKey::from_pkcs8(&key.der)?, issuing.der.to_vec(), root.der.to_vec())
+                let signer = MemorySigner::new(PrivateKey::from_pkcs8(&key.der)?)?;
+                Self::assemble(signer, issuing.der.to_vec(), root.der.to_vec())
             }
             _ => Err(BadPem::Labels { expected: "a private key and two certificates" }.into()),
         }
@@ -80,9 +79,23 @@ impl Authority {
         let key = self.signer.key().to_pem();
         SecretText::join(&[&key, &self.issuing_pem(), &self.root_pem()])
     }
+}
 
-    fn assemble(key: PrivateKey, issuing: Vec<u8>, root: Vec<u8>) -> Result<Self, AuthorityError> {
-        let signer = MemorySigner::new(key)?;
+impl<S: Signer> Authority<S> {
+    /// The authority of this record, whose issuing key is elsewhere: `signer` makes it from the public half that the
+    /// issuing certificate holds. Whether the key is that one shows when it signs: nothing is handed out whose signature
+    /// does not verify.
+    pub fn of(record: &AuthorityRecord, signer: impl FnOnce(PublicKey) -> S) -> Result<Self, AuthorityError> {
+        let issuing = one_certificate(&record.issuing_pem)?;
+        let public = PublicKey::from_spki(inspect::parse(&issuing)?.public_key().raw)?;
+        let authority = Self::assemble(signer(public), issuing, one_certificate(&record.root_pem)?)?;
+        if authority.id != record.authority {
+            return Err(AuthorityError::Mismatch("its id is not its root's"));
+        }
+        Ok(authority)
+    }
+
+    fn assemble(signer: S, issuing: Vec<u8>, root: Vec<u8>) -> Result<Self, AuthorityError> {
         let facts = inspect::facts(&issuing)?;
         let above = inspect::facts(&root)?;
         let root_key = inspect::parse(&root)?;
@@ -113,8 +126,14 @@ impl Authority {
         &self.id
     }
 
+    /// The same with its key in another coat.
+    pub fn signing_with<T: Signer>(self, coat: impl FnOnce(S) -> T) -> Authority<T> {
+        let Self { signer, issuing, root, facts, id } = self;
+        Authority { signer: coat(signer), issuing, root, facts, id }
+    }
+
     /// The key that signs leaves.
-    pub fn signer(&self) -> &MemorySigner {
+    pub fn signer(&self) -> &S {
         &self.signer
     }
 
@@ -148,15 +167,38 @@ impl Authority {
         self.facts.permitted_dns.as_deref().unwrap_or_default()
     }
 
-    /// Its public side, for the ledger.
-    pub fn record(&self) -> AuthorityRecord {
+    /// Its public side, for the ledger; `issuing_key` names the key, if it is in AWS KMS.
+    pub fn record(&self, issuing_key: Option<String>) -> AuthorityRecord {
         AuthorityRecord {
             authority: self.id.clone(),
             root_pem: self.root_pem(),
             issuing_pem: self.issuing_pem(),
+            issuing_key,
             not_after: self.facts.not_after,
         }
     }
+}
+
+fn one_certificate(text: &str) -> Result<Vec<u8>, AuthorityError> {
+    match pem::decode(text)?.as_slice() {
+        [one] if one.label == pem::CERTIFICATE => Ok(one.der.to_vec()),
+        _ => Err(BadPem::Labels { expected: "one certificate" }.into()),
+    }
+}
+
+/// The root and the issuing certificate of an authority whose keys are elsewhere: two signatures, both by the root's key.
+/// Answers the authority with `signer`, which is not asked for any.
+pub async fn certificates<S: Signer>(
+    root: &impl Signer,
+    signer: S,
+    domains: &[&str],
+    now: OffsetDateTime,
+    serials: [Serial; 2],
+) -> Result<Authority<S>, AuthorityError> {
+    let [root_serial, issuing_serial] = serials;
+    let top = root_certificate(root, root_serial, now).await?;
+    let issuing = issuing_certificate(root, &top, signer.public_key(), issuing_serial, now, domains).await?;
+    Authority::assemble(signer, issuing, top)
 }
 
 /// A root, DER, signed by its own key.

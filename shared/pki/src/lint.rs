@@ -33,6 +33,7 @@ mod rules;
 
 use espalier_domain::id::HostName;
 use espalier_domain::spec::{AllowedDomains, KeyType};
+use sha2::{Digest as _, Sha256, Sha384};
 use time::{Duration, OffsetDateTime};
 use x509_parser::certificate::TbsCertificate;
 use x509_parser::prelude::FromDer as _;
@@ -54,10 +55,48 @@ impl Linted {
         &self.message
     }
 
+    /// Their digest, as a signer elsewhere wants it that holds this key; nothing for a key that signs no certificates.
+    pub fn digest(&self, signer: &PublicKey) -> Option<Digest> {
+        let (algorithm, octets) = match signer.key_type() {
+            KeyType::EcPrime256v1 => (DigestAlgorithm::Sha256, Sha256::digest(&self.message).to_vec()),
+            KeyType::EcSecp384r1 => (DigestAlgorithm::Sha384, Sha384::digest(&self.message).to_vec()),
+            KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 | KeyType::Ed25519 => return None,
+        };
+        Some(Digest { algorithm, octets })
+    }
+
     /// What stands in them; there is no fingerprint yet.
     pub(crate) fn facts(&self) -> &Facts {
         &self.facts
     }
+}
+
+/// The digest of something that passed. There is no other way to one, so what signs digests signs nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digest {
+    algorithm: DigestAlgorithm,
+    octets: Vec<u8>,
+}
+
+impl Digest {
+    /// With which function it was made.
+    pub fn algorithm(&self) -> DigestAlgorithm {
+        self.algorithm
+    }
+
+    /// The digest itself.
+    pub fn octets(&self) -> &[u8] {
+        &self.octets
+    }
+}
+
+/// With which function a digest is made, which the signing key decides (RFC 5758 section 3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DigestAlgorithm {
+    /// For a key on P-256.
+    Sha256,
+    /// For a key on P-384.
+    Sha384,
 }
 
 /// What a stack may have, whoever asks: nothing that is not listed here.

@@ -246,6 +246,7 @@ impl State {
             (WorkItem::Verify(verify), _) => after.verify(verify),
             // No stack here is served from ACM.
             (WorkItem::Membership(_) | WorkItem::Export(_), _) => {}
+            (WorkItem::Authority(_), _) => unreachable!("there is one"),
         }
         Ok(Some(after))
     }

@@ -195,6 +195,7 @@ impl World {
         let numbered = plan.steps.iter().all(|step| match &step.action {
             WorkItem::Mint(item) => item.generation.0 == next,
             WorkItem::Deliver(_) | WorkItem::Verify(_) | WorkItem::Membership(_) => true,
+            WorkItem::Authority(_) => evidence.authorities.is_empty(),
             WorkItem::Export(_) => false,
         });
         hold(numbered, MINTS, || format!("{next} is the next one: {plan:?}"))?;

@@ -9,7 +9,7 @@ use time::{Duration, OffsetDateTime};
 use crate::host::{Host, Pair};
 use crate::oracle::Broken;
 use crate::trouble::Trouble;
-use crate::world::{Event, World};
+use crate::world::{Event, World, authority};
 
 /// How a function's work ended.
 enum Done {
@@ -71,6 +71,7 @@ impl World {
             return Ok(Done::Badly);
         }
         match item {
+            WorkItem::Authority(_) => Ok(self.found()),
             WorkItem::Mint(mint) => Ok(self.mint(mint)),
             WorkItem::Deliver(deliver) => self.deliver(deliver, late),
             WorkItem::Verify(_) if self.is_out(Trouble::ProberOut) => Ok(Done::Badly),
@@ -82,6 +83,17 @@ impl World {
                 Ok(Done::Well)
             }
         }
+    }
+
+    /// Made once, published, appended (`functions/authority`).
+    fn found(&mut self) -> Done {
+        if self.is_out(Trouble::ParametersOut) || self.dies(Trouble::DiedBetween) {
+            return Done::Badly;
+        }
+        if self.ledger.authorities.is_empty() {
+            self.ledger.authorities.push(authority(1, self.now + Duration::days(1825)));
+        }
+        Done::Well
     }
 
     /// Made, stored under a name that is never used twice, appended (`functions/mint/src/leaf.rs`).

@@ -108,7 +108,13 @@ pub(crate) struct World {
 
 pub(crate) fn authority(number: u32, not_after: OffsetDateTime) -> AuthorityRecord {
     let root_pem = format!("-----BEGIN CERTIFICATE-----\nroot {number:04}\n-----END CERTIFICATE-----\n");
-    AuthorityRecord { authority: format!("{number:016x}"), root_pem, issuing_pem: String::new(), not_after }
+    AuthorityRecord {
+        authority: format!("{number:016x}"),
+        root_pem,
+        issuing_pem: String::new(),
+        issuing_key: None,
+        not_after,
+    }
 }
 
 pub(crate) fn acm(serial: u32, not_after: OffsetDateTime) -> AcmEvidence {
@@ -160,7 +166,9 @@ impl World {
             Fleet::Given { policy, targets } => ((**policy).clone(), *targets),
         };
         let id = |n: u32| InstanceId::parse(format!("i-{n:08x}")).expect("an instance id");
-        let ledger = Ledger { authorities: vec![authority(1, START + Duration::days(1825))], ..Ledger::default() };
+        // Some control planes are new, and have their authority made by the first rotation.
+        let there = (seed % 25 != 13).then(|| authority(1, START + Duration::days(1825)));
+        let ledger = Ledger { authorities: there.into_iter().collect(), ..Ledger::default() };
         let mut world = Self {
             now: START,
             dice,

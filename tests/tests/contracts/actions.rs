@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use espalier_aws::{acm, bus, command, evidence, lattice, ledger, parameters, route53, secrets, specs, states};
+use espalier_aws::{acm, bus, command, evidence, kms, lattice, ledger, parameters, route53, secrets, specs, states};
 use espalier_edge::actions as lambda;
-use espalier_tests::{Template, product_sources, statements};
+use espalier_tests::{Template, product_sources, statements, texts};
 use regex::Regex;
 
 /// What AWS asks for on the caller's behalf beside the call itself (Service Authorization Reference, VPC Lattice):
@@ -46,8 +46,20 @@ fn declared() -> BTreeMap<&'static str, Vec<(&'static str, &'static [&'static st
                 ("ledger", ledger::WRITE),
                 ("parameters", parameters::LEAF_WRITE),
                 ("parameters", parameters::LEAF_KEY),
+                ("kms", kms::SIGN),
+                ("secrets", secrets::READ),
+            ],
+        ),
+        (
+            "authority",
+            vec![
+                ("ledger", ledger::READ),
+                ("ledger", ledger::WRITE),
                 ("parameters", parameters::TRUST_WRITE),
-                ("secrets", secrets::ACTIONS),
+                ("kms", kms::SIGN),
+                ("kms", kms::READ),
+                ("secrets", secrets::READ),
+                ("secrets", secrets::CREATE),
             ],
         ),
         (
@@ -169,7 +181,7 @@ fn no_role_is_wider_than_a_sentence_in_the_template_explains() {
             );
         }
     }
-    assert_eq!(roles, 8, "one for each function and one for the state machine");
+    assert_eq!(roles, 9, "one for each function and one for the state machine");
 }
 
 #[test]
@@ -215,6 +227,46 @@ fn other_accounts_certificates_are_reached_by_two_roles_that_trust_one_each() {
     }
 }
 
+/// Each of the authority's keys signs for one role: its own policy names that role and no other, and IAM's policies,
+/// which whoever administers the account may write, allow nobody else (KMS developer guide, key policies).
+#[test]
+fn each_key_of_the_authority_signs_for_one_role() {
+    let template = Template::read("template.yaml");
+    let signing = |role: &str| {
+        let all = statements(&template, role).into_iter();
+        all.filter(|one| one.actions.iter().any(|it| it == "kms:Sign"))
+            .flat_map(|one| one.resources)
+            .collect::<Vec<_>>()
+    };
+    let mut signers = 0;
+    for (role, _) in template.resources("AWS::IAM::Role") {
+        let wanted = match role {
+            "MintRole" => vec![serde_json::json!({"Fn::GetAtt": ["IssuingKey", "Arn"]})],
+            "AuthorityRole" => vec![serde_json::json!({"Fn::GetAtt": ["RootKey", "Arn"]})],
+            _ => Vec::new(),
+        };
+        signers += wanted.len();
+        assert_eq!(signing(role), wanted, "{role}");
+    }
+    assert_eq!(signers, 2);
+    for (key, role) in [("RootKey", "AuthorityRole"), ("IssuingKey", "MintRole")] {
+        let policy = template.at(&format!("/Resources/{key}/Properties/KeyPolicy/Statement")).as_array().unwrap();
+        let using: Vec<_> = policy.iter().filter(|one| texts(&one["Action"]).iter().any(|it| uses(it))).collect();
+        let [only] = using.as_slice() else { panic!("{key}: {using:?}") };
+        assert_eq!(only["Principal"]["AWS"]["Fn::GetAtt"], serde_json::json!([role, "Arn"]), "{key}");
+        assert_eq!(only["Action"], "kms:Sign", "{key}");
+        assert_eq!(only["Condition"]["StringEquals"]["kms:MessageType"], "DIGEST", "{key}");
+        for kept in ["DeletionPolicy", "UpdateReplacePolicy"] {
+            assert_eq!(template.at(&format!("/Resources/{key}/{kept}")), "Retain", "{key}");
+        }
+    }
+}
+
+/// Whether an action signs, or lets somebody be allowed to.
+fn uses(action: &str) -> bool {
+    ["kms:Sign", "kms:CreateGrant"].contains(&action) || action.contains('*')
+}
+
 #[test]
 fn what_is_dangerous_is_bound_by_a_condition() {
     let template = Template::read("template.yaml");
@@ -231,6 +283,9 @@ fn what_is_dangerous_is_bound_by_a_condition() {
         ("ProvisionRole", "Tell"),
         ("ProvisionRole", "WriteMembers"),
         ("MintRole", "SealLeaves"),
+        ("MintRole", "SignLeaves"),
+        ("AuthorityRole", "SignAuthorities"),
+        ("AuthorityRole", "KeepAuthorities"),
         ("ExportRole", "SealLeaves"),
         ("DistributeRole", "OptedInInstances"),
         ("DistributeRole", "OptedInNodes"),
@@ -251,5 +306,15 @@ fn provision_writes_only_its_own_partitions_of_the_ledger() {
     let wanted = serde_json::json!({"ForAllValues:StringLike": {
         "dynamodb:LeadingKeys": [format!("{}*", ledger::MEMBERS)]
     }});
+    assert_eq!(only.condition, wanted);
+}
+
+#[test]
+fn authority_knows_of_the_ledger_only_the_authorities() {
+    let template = Template::read("template.yaml");
+    let role = statements(&template, "AuthorityRole");
+    let wanted = serde_json::json!({"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [ledger::AUTHORITIES]}});
+    let touching: Vec<_> = role.iter().filter(|one| one.actions.iter().any(|it| it.starts_with("dynamodb:"))).collect();
+    let [only] = touching.as_slice() else { panic!("{touching:?}") };
     assert_eq!(only.condition, wanted);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use espalier_aws::{acm, bus, command, inventory, lattice, ledger, parameters, route53, secrets, specs, states};
+use espalier_aws::{acm, bus, command, inventory, kms, lattice, ledger, parameters, route53, secrets, specs, states};
 use espalier_tests::{product_sources, read, root};
 use regex::Regex;
 
@@ -13,11 +13,12 @@ fn modules() -> Vec<(&'static str, Vec<&'static [&'static str]>)> {
         ("shared/aws/src/bus", vec![bus::ACTIONS]),
         ("shared/aws/src/command", vec![command::SEND, command::READ]),
         ("shared/aws/src/inventory", vec![inventory::ACTIONS]),
+        ("shared/aws/src/kms", vec![kms::SIGN, kms::READ]),
         ("shared/aws/src/lattice", vec![lattice::ACTIONS]),
         ("shared/aws/src/ledger", vec![ledger::READ, ledger::WRITE]),
         ("shared/aws/src/parameters", vec![parameters::LEAF_WRITE, parameters::LEAF_KEY, parameters::TRUST_WRITE]),
         ("shared/aws/src/route53", vec![route53::ACTIONS]),
-        ("shared/aws/src/secrets", vec![secrets::ACTIONS]),
+        ("shared/aws/src/secrets", vec![secrets::READ, secrets::CREATE]),
         ("shared/aws/src/specs", vec![specs::ACTIONS]),
         ("shared/aws/src/states", vec![states::ACTIONS]),
         ("shared/aws-ec2/src/", vec![espalier_aws_ec2::ACTIONS]),
@@ -57,7 +58,7 @@ const OTHER_NAME: [(&str, &str); 4] = [
 fn called(folder: &str) -> BTreeSet<String> {
     let verbs = "get|put|list|describe|create|delete|update|send|start|stop|scan|change|register|deregister|tag|untag\
                  |authorize|export|request|revoke|transact|batch|add|label|cancel|execute|encrypt|decrypt|sign|invoke|modify|attach|associate|disassociate|complete|assume";
-    let method = Regex::new(&format!(r"\.(query|(?:{verbs})(?:_[a-z0-9]+)+)\(\)")).unwrap();
+    let method = Regex::new(&format!(r"\.(query|sign|(?:{verbs})(?:_[a-z0-9]+)+)\(\)")).unwrap();
     let mut operations = BTreeSet::new();
     for file in product_sources().into_iter().filter(|file| is_of(&file.path, folder)) {
         // The SDK's builders only: our own methods without arguments are not sent.

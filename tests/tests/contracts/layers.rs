@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 use espalier_tests::root;
 
-const FUNCTIONS: [&str; 7] = ["provision", "rotate", "mint", "export", "distribute", "verify", "fleet"];
+const FUNCTIONS: [&str; 8] = ["provision", "rotate", "authority", "mint", "export", "distribute", "verify", "fleet"];
 
 /// Ships nothing: tests and commands play with it.
 const SIMULATION: &str = "espalier-simulation";
@@ -68,9 +68,17 @@ fn only_these_crates_name_the_sdk_open_a_socket_or_sign() {
                 sdk if sdk.starts_with("aws-sdk-") => &["espalier-aws"],
                 "rcgen" => &["espalier-pki"],
                 "rustls" | "tokio-rustls" | "hickory-resolver" => &["espalier-probe", "espalier-lab"],
-                "lambda_runtime" => {
-                    &["espalier-edge", "provision", "rotate", "mint", "export", "distribute", "verify", "fleet"]
-                }
+                "lambda_runtime" => &[
+                    "espalier-edge",
+                    "provision",
+                    "rotate",
+                    "authority",
+                    "mint",
+                    "export",
+                    "distribute",
+                    "verify",
+                    "fleet",
+                ],
                 _ => continue,
             };
             assert!(allowed.contains(&name), "{name} uses {used}; only {allowed:?} may");

@@ -70,7 +70,10 @@ fn the_workflow_may_call_what_it_calls() {
         .flat_map(|one| &one.resources)
         .filter_map(|resource| resource["Fn::GetAtt"][0].as_str())
         .collect();
-    assert_eq!(callable, BTreeSet::from(["Rotate", "Mint", "Export", "Distribute", "Verify", "Provision"]));
+    assert_eq!(
+        callable,
+        BTreeSet::from(["Rotate", "Authority", "Mint", "Export", "Distribute", "Verify", "Provision"])
+    );
 }
 
 /// Step Functions' own log delivery and traces.

@@ -130,6 +130,8 @@ fn work_items() -> Vec<(&'static str, Value, &'static str)> {
     let verify = json!({"kind": "verify", "stack": STACK, "serverName": "api-service.example.com", "trust": "",
         "targets": []});
     vec![
+        ("authority", json!({"kind": "authority"}), "`because`"),
+        ("authority", json!({"kind": "authority", "because": "the lab", "beside": "0123456789abcdef"}), "`beside`"),
         ("mint", json!({}), "`kind`"),
         ("mint", json!([]), "not a JSON object"),
         ("mint", with(mint.clone(), "stack", json!("No_Stack")), "`stack`"),

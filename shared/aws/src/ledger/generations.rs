@@ -5,9 +5,7 @@ use espalier_domain::id::{Generation, Scope, StackName};
 use espalier_domain::record::{AuthorityRecord, GenerationRecord};
 use time::{Duration, OffsetDateTime};
 
-use super::{Condition, EXPIRES, Key, Ledger, LedgerError, Written, encode, number};
-
-const AUTHORITIES: &str = "AUTHORITIES";
+use super::{AUTHORITIES, Condition, EXPIRES, Key, Ledger, LedgerError, Written, encode, number};
 
 /// How long a proposal is kept. It is needed only until its generation is appended.
 const PROPOSAL_KEPT: Duration = Duration::days(30);
@@ -91,6 +89,30 @@ impl Ledger {
         self.query(AUTHORITIES, "AUTHORITY#").await
     }
 
+    /// The authority that was made for this issuing key, published or not.
+    ///
+    /// # Errors
+    /// DynamoDB's, or an item that cannot be read.
+    pub async fn founded(&self, issuing_key: &str) -> Result<Option<AuthorityRecord>, LedgerError> {
+        Ok(self.get(&founded_key(issuing_key)).await?.map(|stored| stored.record))
+    }
+
+    /// Notes the authority that was made for this issuing key unless there is one, and answers the one that is there now:
+    /// of several that are made at the same time one is kept, and the others were never published.
+    ///
+    /// # Errors
+    /// DynamoDB's, or an item that cannot be read.
+    pub async fn found(&self, issuing_key: &str, record: &AuthorityRecord) -> Result<AuthorityRecord, LedgerError> {
+        let key = founded_key(issuing_key);
+        match self.put(encode(&key, record, [])?, Condition::Absent).await? {
+            Written::Yes => Ok(record.clone()),
+            Written::No => match self.get(&key).await? {
+                Some(stored) => Ok(stored.record),
+                None => Err(LedgerError::Contended(key.to_string())),
+            },
+        }
+    }
+
     /// Appends an authority unless it is there. Its id is a digest of its root, so the one that is there is the same.
     ///
     /// # Errors
@@ -100,6 +122,10 @@ impl Ledger {
         self.put(encode(&key, record, [])?, Condition::Absent).await?;
         Ok(())
     }
+}
+
+fn founded_key(issuing_key: &str) -> Key {
+    Key { pk: AUTHORITIES.to_owned(), sk: format!("FOUNDED#{issuing_key}") }
 }
 
 fn generation_key(stack: &StackName, scope: &Scope, generation: Generation) -> Key {

@@ -3,6 +3,7 @@
 //! all compiled again.
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, reason = "each test crate uses a part of it")]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -77,6 +78,34 @@ impl Wire {
             }
         })
         .await
+    }
+
+    /// Holds each request for a while before it says the same to all; answers the server, and the most that were held at
+    /// once so far.
+    pub async fn holding(hold: std::time::Duration, answer: Answer) -> (Self, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (held, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let seen_most = Arc::clone(&most);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (held, most, answer) = (Arc::clone(&held), Arc::clone(&seen_most), answer.clone());
+                tokio::spawn(async move {
+                    let mut buffer = Vec::new();
+                    while request(&mut stream, &mut buffer).await.is_some() {
+                        most.fetch_max(held.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                        tokio::time::sleep(hold).await;
+                        held.fetch_sub(1, Ordering::SeqCst);
+                        let (status, body) = &answer;
+                        let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n", body.len());
+                        if stream.write_all(format!("{head}{body}").as_bytes()).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        (Self { url, seen: Arc::default() }, most)
     }
 
     /// A configuration that reaches only this server, without retries.

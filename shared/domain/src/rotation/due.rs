@@ -163,7 +163,7 @@ pub(crate) fn unmintable(evidence: &Evidence, due: &Due) -> Option<Block> {
     if evidence.policy.source.is_some() {
         return None;
     }
-    // With no authority yet, `mint` makes one.
+    // With no authority yet, one is made first.
     let issuing = evidence.issuing()?;
     let block = |because: String| Some(Block { code: BlockCode::AuthorityExpiring, because });
     if issuing.not_after <= evidence.now {

@@ -1,6 +1,6 @@
 //! What an execution of the state machine can do with a plan: go on, wait, or leave the rest to the schedule.
 
-use crate::plan::{OutcomeKind, Plan};
+use crate::plan::{Block, OutcomeKind, Plan};
 use crate::work::WorkItem;
 
 /// The longest time an execution waits, in seconds. Beyond it the execution ends, and the schedule takes the stack up
@@ -22,6 +22,21 @@ pub fn outcome(plan: &Plan<WorkItem>) -> OutcomeKind {
     }
 }
 
+/// The plan after work of the last pass was blocked: what needs the authority's key is not handed out again in this
+/// execution but told, unless there is something else to do before. The schedule's next execution tries again.
+#[must_use]
+pub fn held(mut plan: Plan<WorkItem>, blocks: Vec<Block>) -> Plan<WorkItem> {
+    if blocks.is_empty() {
+        return plan;
+    }
+    plan.steps.retain(|step| match step.action {
+        WorkItem::Authority(_) | WorkItem::Mint(_) => false,
+        WorkItem::Export(_) | WorkItem::Deliver(_) | WorkItem::Verify(_) | WorkItem::Membership(_) => true,
+    });
+    plan.blocks.extend(blocks);
+    plan
+}
+
 /// Whether there is anything for an execution to do: a step; or, in a rotation that was begun and whose execution is
 /// gone, something that is on its way now and that nobody would look after until the next sweep.
 pub fn is_worth_one(plan: &Plan<WorkItem>, is_begun: bool) -> bool {
@@ -35,6 +50,23 @@ fn waits_shortly(plan: &Plan<WorkItem>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::BlockCode;
+    use crate::work::{AuthorityItem, MembershipItem};
+
+    #[test]
+    fn what_was_blocked_ends_the_execution_and_names_why() {
+        let item = AuthorityItem { beside: None, because: "the stack has no leaf yet".into() };
+        let mut plan = Plan::default();
+        plan.step(WorkItem::Authority(item), "the stack has no leaf yet");
+        assert_eq!(outcome(&held(plan.clone(), Vec::new())), OutcomeKind::Work);
+        let block = Block { code: BlockCode::AuthorityUnusable, because: "allow it".into() };
+        let blocked = held(plan.clone(), vec![block.clone()]);
+        assert_eq!((outcome(&blocked), blocked.blocks), (OutcomeKind::Blocked, vec![block.clone()]));
+        let targets = vec![crate::id::InstanceId::parse("i-0123abcd").unwrap()];
+        let stack = crate::id::StackName::parse("payments").unwrap();
+        plan.step(WorkItem::Membership(MembershipItem { stack, targets }), "proven");
+        assert_eq!(outcome(&held(plan, vec![block])), OutcomeKind::Work, "the rest goes on");
+    }
 
     #[test]
     fn an_execution_is_started_for_steps_and_for_what_a_dead_one_left_behind() {

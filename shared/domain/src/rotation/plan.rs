@@ -22,7 +22,9 @@ use crate::rotation::membership;
 use crate::rotation::phase::{self, Phase, is_short, phase};
 use crate::rotation::policy::{ARRIVAL_POLL_S, COMMAND_POLL_S, LOOK_AGAIN, REVERIFY};
 use crate::rotation::rollout::{Rollout, renew_at};
-use crate::work::{DeliveryAction, ExportItem, MintItem, PAGE, Through, VerifyItem, VerifyTarget, WorkItem};
+use crate::work::{
+    AuthorityItem, DeliveryAction, ExportItem, MintItem, PAGE, Through, VerifyItem, VerifyTarget, WorkItem,
+};
 
 /// How many instances a sentence names before it only counts them.
 const NAMED: usize = 5;
@@ -128,6 +130,11 @@ fn mint(
             plan.block(BlockCode::Drifted, format!("a new leaf is due ({because}) and manage is `nothing`"));
         }
         return false;
+    }
+    if is_ours && evidence.authorities.is_empty() {
+        // Its root is published before anything below it exists; the next pass mints.
+        plan.step(WorkItem::Authority(AuthorityItem { beside: None, because: because.clone() }), because);
+        return true;
     }
     plan.step(next(evidence, acm, because.clone()), because);
     true

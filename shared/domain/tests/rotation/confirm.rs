@@ -28,6 +28,7 @@ fn deliveries(plan: &Plan<WorkItem>, action: DeliveryAction) -> Vec<&DeliverItem
     let items = plan.steps.iter().filter_map(|step| match &step.action {
         WorkItem::Deliver(item) if item.action == action => Some(item),
         WorkItem::Deliver(_)
+        | WorkItem::Authority(_)
         | WorkItem::Mint(_)
         | WorkItem::Export(_)
         | WorkItem::Verify(_)

@@ -272,6 +272,15 @@ fn names_age_and_authority_make_a_leaf_due() {
 }
 
 #[test]
+fn a_new_control_plane_has_its_authority_made_before_its_first_leaf() {
+    let mut world = World::new(1);
+    world.authorities.clear();
+    converge(&mut world);
+    assert_eq!((world.authorities.len(), world.generations.len()), (1, 1));
+    keep("founding", &world);
+}
+
+#[test]
 fn a_fleet_is_verified_in_pages() {
     let mut world = World::new(120);
     world.policy.wave = Wave::Targets(100);

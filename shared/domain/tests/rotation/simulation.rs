@@ -123,6 +123,7 @@ fn suffer(world: &mut World, dice: &mut Dice, post: &mut Post, item: &WorkItem) 
     for _ in 0..times {
         match item {
             WorkItem::Membership(_) => world.join(),
+            WorkItem::Authority(_) => world.found(),
             WorkItem::Export(_) => unreachable!("these stacks have their own authority"),
             WorkItem::Mint(mint) => world.mint(mint),
             WorkItem::Deliver(deliver) => {
@@ -160,6 +161,9 @@ fn check(world: &World, plan: &Plan<WorkItem>) {
         assert!(!step.because.is_empty());
         match &step.action {
             WorkItem::Export(_) => unreachable!("these stacks have their own authority"),
+            WorkItem::Authority(item) => {
+                assert!(world.authorities.is_empty() && item.beside.is_none(), "nobody asked for another one");
+            }
             WorkItem::Mint(mint) => {
                 minted += 1;
                 assert!(Some(mint.generation) > newest);

@@ -1,0 +1,90 @@
+//! `mint`: makes one generation of a leaf and stores it sealed; the only function that uses the authority's issuing key.
+//!
+//! It makes no authority (that is `authority`'s), reaches no target, and can write leaves but not read them back.
+
+mod authority;
+mod leaf;
+
+use espalier_aws::SdkConfig;
+use espalier_aws::kms::Kms;
+use espalier_aws::ledger::Ledger;
+use espalier_aws::parameters::Parameters;
+use espalier_aws::parameters::leaves::Leaves;
+use espalier_aws::secrets::Secrets;
+use espalier_aws::specs::Specs;
+use espalier_domain::spec::AllowedDomains;
+use espalier_domain::work::{WorkItem, WorkResult};
+use espalier_edge::{EdgeError, Env, Function, Invocation};
+use time::OffsetDateTime;
+
+use authority::{Authorities, Custody};
+use leaf::Minter;
+
+/// The function with its clients.
+#[derive(Debug)]
+pub struct Mint(Minter);
+
+impl Function for Mint {
+    const NAME: &'static str = "mint";
+    type Request = WorkItem;
+    type Answer = WorkResult;
+
+    async fn start(env: &Env) -> Result<Self, EdgeError> {
+        let table = env.required("ESPALIER_LEDGER_TABLE")?;
+        let allowed = env.parsed("ESPALIER_ALLOWED_DOMAINS", AllowedDomains::parse)?;
+        let leaf_key = env.required("ESPALIER_LEAF_KEY_ID")?;
+        let keeps = match (env.optional("ESPALIER_ISSUING_KEY_ARN"), env.optional("ESPALIER_AUTHORITY_SECRET")) {
+            (Some(key), None) => Keeps::Key(key),
+            (None, Some(secret)) => Keeps::Secret(secret),
+            (Some(_), Some(_)) | (None, None) => {
+                let text = "one of the environment variables ESPALIER_ISSUING_KEY_ARN and ESPALIER_AUTHORITY_SECRET \
+                            says where the issuing key is kept, and only one";
+                return Err(EdgeError::invalid(text));
+            }
+        };
+        Ok(Self::new(&espalier_aws::sdk().await, allowed, table, leaf_key, keeps))
+    }
+
+    async fn handle(&self, request: WorkItem, _: &Invocation) -> Result<WorkResult, EdgeError> {
+        self.answer(request, espalier_edge::now()).await
+    }
+}
+
+/// Where the issuing key is kept.
+#[derive(Debug, Clone, Copy)]
+pub enum Keeps<'a> {
+    /// In AWS KMS, under this ARN.
+    Key(&'a str),
+    /// In Secrets Manager, in the secret of this name.
+    Secret(&'a str),
+}
+
+impl Mint {
+    /// Builds the clients; `table` is the ledger's, `leaf_key` seals leaves.
+    pub fn new(sdk: &SdkConfig, allowed: AllowedDomains, table: &str, leaf_key: &str, keeps: Keeps<'_>) -> Self {
+        let ledger = Ledger::new(sdk, table);
+        let custody = match keeps {
+            Keeps::Key(key) => Custody::Kms { kms: Kms::new(sdk), key: key.to_owned() },
+            Keeps::Secret(name) => Custody::SecretsManager { secrets: Secrets::new(sdk), name: name.to_owned() },
+        };
+        let authorities = Authorities { ledger: ledger.clone(), custody };
+        let leaves = Leaves { ledger, parameters: Parameters::new(sdk), key_id: leaf_key.to_owned() };
+        Self(Minter { specs: Specs::new(sdk), allowed, authorities, leaves })
+    }
+
+    /// Answers a work item.
+    ///
+    /// # Errors
+    /// `Invalid` for an item that is not for this function; else the word of what failed.
+    pub async fn answer(&self, request: WorkItem, now: OffsetDateTime) -> Result<WorkResult, EdgeError> {
+        match request {
+            // Boxed: the compiler lays futures out to a depth of its own.
+            WorkItem::Mint(item) => Box::pin(self.0.mint(&item, now)).await,
+            WorkItem::Authority(_)
+            | WorkItem::Export(_)
+            | WorkItem::Deliver(_)
+            | WorkItem::Verify(_)
+            | WorkItem::Membership(_) => Err(EdgeError::invalid("mint takes `mint` items only")),
+        }
+    }
+}

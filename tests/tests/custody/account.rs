@@ -1,0 +1,230 @@
+//! An account as far as the authority's keys go: KMS that signs with real keys and refuses what KMS refuses, a ledger
+//! that takes conditional writes only, Parameter Store and Secrets Manager that overwrite nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use espalier_aws::SdkConfig;
+use espalier_domain::record::AuthorityRecord;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::wire::{Seen, Wire};
+
+pub(crate) const ROOT: &str = "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-4000-8000-000000000001";
+pub(crate) const ISSUING: &str = "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-4000-8000-000000000002";
+pub(crate) const SECRET: &str = "espalier/authority";
+pub(crate) const STACK: &str = "api-service";
+
+pub(crate) fn openssl(folder: &Path, line: &str) -> Vec<u8> {
+    let output = Command::new("openssl").current_dir(folder).args(line.split(' ')).output().unwrap();
+    assert!(output.status.success(), "openssl {line}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// What there is, and what was asked of it.
+pub(crate) struct Account {
+    pub(crate) folder: TempDir,
+    pub(crate) items: BTreeMap<(String, String), Value>,
+    pub(crate) parameters: BTreeMap<String, Value>,
+    pub(crate) secrets: BTreeMap<String, String>,
+    /// By which key, as often as it signed.
+    pub(crate) signed: BTreeMap<String, u32>,
+    /// What a key answers in place of a signature: a code and a sentence.
+    pub(crate) refusals: BTreeMap<String, (&'static str, &'static str)>,
+    /// Writes that are refused from now on, by the beginning of their sort key or name: the function dies there.
+    pub(crate) dies_at: Option<&'static str>,
+}
+
+impl Account {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for arn in [ROOT, ISSUING] {
+            let file = file(arn);
+            openssl(folder.path(), &format!("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {file}"));
+        }
+        Self {
+            folder,
+            items: BTreeMap::new(),
+            parameters: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            signed: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            dies_at: None,
+        }
+    }
+
+    /// Another key behind the same name.
+    pub(crate) fn swap(&mut self, arn: &str) {
+        let file = file(arn);
+        openssl(self.folder.path(), &format!("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {file}"));
+    }
+
+    /// The authorities that `mint` and `rotate` see.
+    pub(crate) fn authorities(&self) -> Vec<AuthorityRecord> {
+        let of = |(key, item): (&(String, String), &Value)| {
+            let seen = key.0 == "AUTHORITIES" && key.1.starts_with("AUTHORITY#");
+            seen.then(|| serde_json::from_str(item["record"]["S"].as_str().unwrap()).unwrap())
+        };
+        self.items.iter().filter_map(of).collect()
+    }
+
+    /// What a function is answered whose role lets it sign with `may` and make secrets.
+    fn answer(&mut self, may: &BTreeSet<&str>, seen: &Seen) -> (u16, Value) {
+        let (what, body) = (seen.what(), seen.json());
+        match what.as_str() {
+            "Sign" | "GetPublicKey" => self.key(what == "Sign", may, &body),
+            "GetSecretValue" => match self.secrets.get(body["SecretId"].as_str().unwrap()) {
+                Some(text) => (200, json!({"Name": body["SecretId"], "SecretString": text})),
+                None => error("ResourceNotFoundException", "Secrets Manager can't find the specified secret."),
+            },
+            "CreateSecret" => {
+                let name = body["Name"].as_str().unwrap().to_owned();
+                if self.secrets.contains_key(&name) {
+                    return error("ResourceExistsException", "it exists");
+                }
+                self.secrets.insert(name, body["SecretString"].as_str().unwrap().to_owned());
+                (200, json!({"Name": body["Name"]}))
+            }
+            "GetParameter" => (200, spec(body["Name"].as_str().unwrap())),
+            "GetParameterHistory" => {
+                (200, json!({"Parameters": [self.parameters[body["Name"].as_str().unwrap()].clone()]}))
+            }
+            "PutParameter" => self.put_parameter(&body),
+            "GetItem" => {
+                let found = self.items.get(&key_of(&body["Key"]));
+                (200, found.map_or(json!({}), |item| json!({"Item": item})))
+            }
+            "Query" => self.query(&body),
+            "PutItem" => self.put_item(&body),
+            other => panic!("nobody should ask for {other}"),
+        }
+    }
+
+    /// KMS API reference, `Sign` and `GetPublicKey`.
+    fn key(&mut self, signs: bool, may: &BTreeSet<&str>, body: &Value) -> (u16, Value) {
+        let arn = body["KeyId"].as_str().unwrap().to_owned();
+        let path = self.folder.path();
+        if !path.join(file(&arn)).exists() {
+            return error("NotFoundException", "the key does not exist");
+        }
+        if let Some((code, message)) = self.refusals.get(&arn) {
+            return error(code, message);
+        }
+        if !signs {
+            let spki = openssl(path, &format!("pkey -in {} -pubout -outform DER", file(&arn)));
+            let (usage, spki) = ("SIGN_VERIFY", STANDARD.encode(spki));
+            return (200, json!({"KeyId": arn, "KeyUsage": usage, "KeySpec": "ECC_NIST_P256", "PublicKey": spki}));
+        }
+        if !may.contains(arn.as_str()) {
+            return error("AccessDeniedException", "not authorized to perform: kms:Sign");
+        }
+        let digest = STANDARD.decode(body["Message"].as_str().unwrap()).unwrap();
+        assert_eq!((&body["MessageType"], &body["SigningAlgorithm"]), (&json!("DIGEST"), &json!("ECDSA_SHA_256")));
+        assert_eq!(digest.len(), 32, "Digest is invalid length for algorithm ECDSA_SHA_256");
+        std::fs::write(path.join("digest"), &digest).unwrap();
+        let signature = openssl(path, &format!("pkeyutl -sign -inkey {} -in digest", file(&arn)));
+        *self.signed.entry(arn.clone()).or_default() += 1;
+        (200, json!({"KeyId": arn, "Signature": STANDARD.encode(signature), "SigningAlgorithm": "ECDSA_SHA_256"}))
+    }
+
+    fn put_parameter(&mut self, body: &Value) -> (u16, Value) {
+        let name = body["Name"].as_str().unwrap().to_owned();
+        if self.dies(&name) {
+            return error("AccessDeniedException", "dead");
+        }
+        if self.parameters.contains_key(&name) {
+            return error("ParameterAlreadyExists", "it exists");
+        }
+        let kept = json!({"Name": body["Name"], "Value": body["Value"], "Description": body["Description"]});
+        self.parameters.insert(name, kept);
+        (200, json!({"Version": 1}))
+    }
+
+    fn query(&self, body: &Value) -> (u16, Value) {
+        let of = |name: &str| body["ExpressionAttributeValues"][name]["S"].as_str().unwrap();
+        let (pk, prefix) = (of(":pk"), of(":prefix"));
+        let found = self.items.iter().filter(|((p, s), _)| p == pk && s.starts_with(prefix));
+        (200, json!({"Items": found.map(|(_, item)| item.clone()).collect::<Vec<_>>()}))
+    }
+
+    fn put_item(&mut self, body: &Value) -> (u16, Value) {
+        assert_eq!(body["ConditionExpression"], "attribute_not_exists(pk)", "nothing is ever overwritten");
+        let key = key_of(&body["Item"]);
+        if self.dies(&key.1) {
+            return error("AccessDeniedException", "dead");
+        }
+        if self.items.contains_key(&key) {
+            return error("ConditionalCheckFailedException", "it is there");
+        }
+        self.items.insert(key, body["Item"].clone());
+        (200, json!({}))
+    }
+
+    fn dies(&self, at: &str) -> bool {
+        self.dies_at.is_some_and(|place| at.starts_with(place))
+    }
+}
+
+/// An account, and one way in for each role.
+pub(crate) struct World {
+    pub(crate) account: Arc<Mutex<Account>>,
+    authority: Wire,
+    mint: Wire,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let account = Arc::new(Mutex::new(Account::new()));
+        let door = |keys: &[&'static str]| {
+            let (held, may) = (Arc::clone(&account), keys.iter().copied().collect::<BTreeSet<_>>());
+            Wire::answering(move |seen: &Seen| {
+                let (status, body) = held.lock().unwrap().answer(&may, seen);
+                (status, body.to_string())
+            })
+        };
+        let (authority, mint) = (door(&[ROOT]).await, door(&[ISSUING]).await);
+        Self { account, authority, mint }
+    }
+
+    /// As `authority`'s role.
+    pub(crate) fn authority(&self) -> SdkConfig {
+        self.authority.sdk()
+    }
+
+    /// As `mint`'s role.
+    pub(crate) fn mint(&self) -> SdkConfig {
+        self.mint.sdk()
+    }
+
+    /// What `mint` asked of whom.
+    pub(crate) fn asked_by_mint(&self) -> Vec<String> {
+        self.mint.asked()
+    }
+
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Account) -> T) -> T {
+        work(&mut self.account.lock().unwrap())
+    }
+}
+
+fn file(arn: &str) -> String {
+    format!("{}.key", arn.rsplit('/').next().unwrap())
+}
+
+fn error(code: &str, message: &str) -> (u16, Value) {
+    // KMS API reference: these are the service's own, all others the caller's.
+    let own = ["DependencyTimeoutException", "KMSInternalException", "KeyUnavailableException"].contains(&code);
+    (if own { 500 } else { 400 }, json!({"__type": code, "message": message}))
+}
+
+fn key_of(item: &Value) -> (String, String) {
+    (item["pk"]["S"].as_str().unwrap().to_owned(), item["sk"]["S"].as_str().unwrap().to_owned())
+}
+
+fn spec(name: &str) -> Value {
+    json!({"Parameter": {"Name": name, "Value": espalier_tests::read("examples/recipe.json")}})
+}
