@@ -232,7 +232,7 @@ mod tests {
         let targets = vec![InstanceId::parse("10.0.1.5").unwrap(), InstanceId::parse("10.0.1.6").unwrap()];
         let node = |id: &str| NodeId::parse(id).unwrap();
         let nodes = vec![node("mi-0abc1234def567890"), node("i-0000000000000000a")];
-        let named = DeliverItem { targets: targets.clone(), nodes: nodes.clone(), ..item() };
+        let named = DeliverItem { targets, nodes: nodes.clone(), ..item() };
         assert_eq!(check(&named), Ok(nodes.clone()));
         for nodes in [Vec::new(), nodes[..1].to_vec(), vec![nodes[0].clone(), nodes[0].clone()]] {
             assert_eq!(check(&DeliverItem { nodes, ..named.clone() }).unwrap_err().word, Word::Invalid);
