@@ -96,6 +96,7 @@ impl Sources {
                 self.ledger.authorities(),
                 self.ledger.through(stack),
                 self.ledger.look_since(stack),
+                self.ledger.emergency(stack),
                 self.ledger.membership(stack),
             )
             .map_err(EdgeError::from)
@@ -113,7 +114,7 @@ impl Sources {
             Ok((policy, acm))
         };
         let (facts, (policy, acm)) = tokio::try_join!(ledger, source)?;
-        let (generations, mut attempts, sightings, authorities, through, look_since, membership) = facts;
+        let (generations, mut attempts, sightings, authorities, through, look_since, emergency, membership) = facts;
         let fleet = self.fleet(spec, membership.as_ref()).await?;
         self.settle(stack, &generations, &mut attempts, hands, now).await?;
         let generations = generations.into_iter().filter(|record| record.scope == Scope::shared()).collect();
@@ -127,6 +128,7 @@ impl Sources {
             through,
             membership,
             look_since,
+            emergency,
             epoch: epoch.map(|seen| seen.record.clone()),
         })
     }

@@ -189,6 +189,7 @@ impl State {
             through: None,
             membership: None,
             look_since: None,
+            emergency: None,
             epoch: None,
         })
     }

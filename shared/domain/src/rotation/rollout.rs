@@ -110,7 +110,9 @@ fn start(evidence: &Evidence, reverted: impl Fn(Generation) -> bool) -> Generati
     for (index, pair) in records.windows(2).enumerate() {
         let (before, record) = (pair[0], pair[1]);
         // The deadline last: it costs a hash per generation, and there may be years of them.
+        // A broken host that halted the rollout of what turned out to be unsafe must not keep its replacement from others.
         let replaces = reverted(before.generation)
+            && evidence.is_tainted(before.generation) == evidence.is_tainted(record.generation)
             && record.follows == before.follows
             && record.dns_names == before.dns_names
             && record.authority == before.authority
