@@ -66,6 +66,7 @@ impl<'a> Rollout<'a> {
             failures: 0,
             missed: 0,
             end: None,
+            is_asked_again: false,
         };
         let latest = attempts.len().saturating_sub(1);
         for (index, attempt) in attempts.iter().enumerate().rev() {
@@ -95,6 +96,7 @@ impl<'a> Rollout<'a> {
             }
             tally.end.get_or_insert(end);
         }
+        tally.is_asked_again = tally.end.as_ref().is_some_and(|end| self.evidence.is_asked_again(end.at));
         tally
     }
 }
@@ -156,6 +158,8 @@ pub(crate) struct Tally<'a> {
     pub(crate) missed: u32,
     /// How the latest delivery ended.
     pub(crate) end: Option<End>,
+    /// Somebody asked for a fresh look since.
+    is_asked_again: bool,
 }
 
 impl Tally<'_> {
@@ -169,6 +173,9 @@ impl Tally<'_> {
         let end = self.end.as_ref()?;
         let pause = match end.weight {
             Weight::Installed => return None,
+            // Whoever mended it and says so is not kept waiting for hours.
+            Weight::Failed | Weight::Reverted if self.is_failed() && self.is_asked_again => Duration::ZERO,
+            Weight::NotOptedIn if self.is_asked_again => Duration::ZERO,
             Weight::NotOptedIn => CONSENT_RETRY,
             Weight::Missed => backoff(self.missed).min(BACKOFF_CAP),
             Weight::Failed | Weight::Reverted if self.is_failed() => STUCK_RETRY,

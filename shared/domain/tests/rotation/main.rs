@@ -8,6 +8,7 @@ mod emergency;
 mod export;
 mod forecast;
 mod golden;
+mod mended;
 mod request;
 mod simulation;
 mod status;
