@@ -2,18 +2,23 @@
 //! claim proven on the wire.
 
 mod acm;
+mod agent;
+mod canary;
 mod chaos;
 pub mod cli;
 mod command;
 mod confirm;
 pub mod deploy;
 mod drift;
+mod emergency;
+mod expired;
 mod input;
 pub mod judge;
 mod leaks;
 mod load;
 mod look;
 mod naive;
+mod outage;
 mod policy;
 mod repair;
 mod replace;
@@ -271,6 +276,11 @@ async fn chapters(
             Scenario::Input => input::told(tale, ui).await?,
             Scenario::Repair => repair::told(tale, options, report, ui).await?,
             Scenario::CommitConfirm => confirm::told(tale, options, report, ui).await?,
+            Scenario::CanaryFails => canary::told(tale, options, report, ui).await?,
+            Scenario::AgentDies => agent::told(tale, options, report, ui).await?,
+            Scenario::Outage => outage::told(tale, options, report, ui).await?,
+            Scenario::Expired => expired::told(tale, ui).await?,
+            Scenario::Emergency => emergency::told(tale, options, report, ui).await?,
             Scenario::Policy => policy::told(tale, ui).await?,
             Scenario::Replace => replace::told(tale, options, report, ui).await?,
             Scenario::Drift => drift::told(tale, options, report, ui).await?,
