@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use espalier_domain::id::StackName;
+use espalier_domain::id::{Generation, Reason, StackName};
 use espalier_domain::spec::AllowedDomains;
 
 /// Asks and tells an Espalier control plane, with your own AWS credentials.
@@ -72,6 +72,18 @@ pub(crate) enum Command {
         #[arg(long)]
         verify: bool,
     },
+    /// Replace what was issued because it is unsafe: now, past windows, freezes and long bake times; recorded with who asks
+    Emergency {
+        /// The stack
+        #[arg(value_parser = stack)]
+        stack: StackName,
+        /// Why, on one line; it is recorded, and shown to whoever looks at the stack
+        #[arg(long, value_parser = reason)]
+        reason: Reason,
+        /// The newest generation that is unsafe, with all before it; the newest one there is if it is not named
+        #[arg(long, value_parser = generation)]
+        generation: Option<Generation>,
+    },
     /// Say whether every target has at least so much slack before its certificate ends
     Check {
         /// The stacks; all of them if none is named
@@ -99,6 +111,15 @@ fn control_plane(text: &str) -> Result<String, &'static str> {
 
 fn stack(text: &str) -> Result<StackName, String> {
     StackName::parse(text).map_err(|error| error.to_string())
+}
+
+fn reason(text: &str) -> Result<Reason, String> {
+    Reason::parse(text).map_err(|error| error.to_string())
+}
+
+fn generation(text: &str) -> Result<Generation, String> {
+    let number: u32 = text.parse().map_err(|_| "not a generation's number".to_owned())?;
+    if number == 0 { Err("generations are counted from 1".to_owned()) } else { Ok(Generation(number)) }
 }
 
 fn allowed(text: &str) -> Result<AllowedDomains, String> {

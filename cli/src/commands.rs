@@ -112,6 +112,13 @@ pub(crate) fn asked(
             let mode = if *verify { "verify" } else { "apply" };
             one(plane, "rotate", stack, mode, as_json, |answer| render::outcome(&answer.outcome))
         }
+        Command::Emergency { stack, reason, generation } => {
+            let mut more = json!({ "caller": plane.caller()?, "reason": reason });
+            if let Some(generation) = generation {
+                more["generation"] = json!(generation);
+            }
+            one_with(plane, "rotate", stack, "emergency", &more, as_json, |answer| render::outcome(&answer.outcome))
+        }
         Command::Diagnose { stack } => one(plane, "provision", stack, "diagnose", as_json, render::diagnosis),
     }
 }
@@ -183,11 +190,7 @@ fn each(
     let mut all = Map::new();
     let mut ending = Ending::Well;
     for stack in &stacks {
-        let mut request = json!({ "stack": stack, "mode": mode });
-        for (name, value) in more.as_object().into_iter().flatten() {
-            request[name] = value.clone();
-        }
-        let (raw, answer) = ask(plane, "rotate", &request)?;
+        let (raw, answer) = ask(plane, "rotate", &request(stack, mode, more))?;
         ending = ending.max(Ending::of(answer.outcome.outcome));
         texts.push(shown(stack, &answer));
         all.insert(stack.to_string(), raw);
@@ -204,9 +207,30 @@ fn one(
     as_json: bool,
     shown: impl Fn(&Answer) -> String,
 ) -> Result<Told, CommandError> {
-    let (raw, answer) = ask(plane, function, &json!({ "stack": stack, "mode": mode }))?;
+    one_with(plane, function, stack, mode, &json!({}), as_json, shown)
+}
+
+/// The same with more to say.
+fn one_with(
+    plane: &ControlPlane<'_>,
+    function: &'static str,
+    stack: &StackName,
+    mode: &str,
+    more: &Value,
+    as_json: bool,
+    shown: impl Fn(&Answer) -> String,
+) -> Result<Told, CommandError> {
+    let (raw, answer) = ask(plane, function, &request(stack, mode, more))?;
     let text = if as_json { pretty(&raw) } else { shown(&answer) };
     Ok(Told { text, ending: Ending::of(answer.outcome.outcome) })
+}
+
+fn request(stack: &StackName, mode: &str, more: &Value) -> Value {
+    let mut request = json!({ "stack": stack, "mode": mode });
+    for (name, value) in more.as_object().into_iter().flatten() {
+        request[name] = value.clone();
+    }
+    request
 }
 
 fn ask(plane: &ControlPlane<'_>, function: &'static str, request: &Value) -> Result<(Value, Answer), CommandError> {

@@ -4,7 +4,7 @@
 use std::io::Write as _;
 use std::process::Command;
 
-use espalier_domain::id::StackName;
+use espalier_domain::id::{Caller, StackName};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -118,6 +118,11 @@ impl<'a> ControlPlane<'a> {
         let mut stacks: Vec<StackName> = names.iter().filter_map(last).collect();
         stacks.sort();
         Ok(stacks)
+    }
+
+    /// Who asks: the principal that AWS takes the operator for.
+    pub(crate) fn caller(&self) -> Result<Caller, AskError> {
+        output("sts get-caller-identity", &mut self.aws(&["sts", "get-caller-identity", "--query", "Arn"]))
     }
 
     fn aws(&self, arguments: &[&str]) -> Command {

@@ -78,7 +78,11 @@ fn header(status: &Status, now: OffsetDateTime) -> Vec<String> {
         let faults = if faults.is_empty() { String::new() } else { format!(": {}", faults.join(", ")) };
         format!("through the service {} of {} good, {}{faults}", through.good, through.samples, ago(through.at, now))
     });
-    [Some(issued), rotation, through].into_iter().flatten().collect()
+    let emergency = status.emergency.as_ref().map(|emergency| {
+        let (number, caller, reason) = (emergency.through, &emergency.caller, &emergency.reason);
+        format!("EMERGENCY: {caller} declared generation {number} unsafe {}: {reason}", ago(emergency.at, now))
+    });
+    [Some(issued), emergency, rotation, through].into_iter().flatten().collect()
 }
 
 fn issued(leaf: &Leaf, now: OffsetDateTime) -> String {

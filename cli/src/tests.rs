@@ -64,6 +64,10 @@ fn status() -> Value {
                 "generation": 4, "serial": "5a01", "dnsNames": ["pay.example.com"], "mintedAt": "2026-11-21T11:58:00Z",
                 "notAfter": "2026-11-28T11:58:00Z", "because": "the followed ACM certificate was renewed"
             },
+            "emergency": {
+                "through": 3, "at": "2026-11-21T11:57:00Z", "caller": "arn:aws:sts::123456789012:assumed-role/ops/jane",
+                "reason": "the key was in a public repository", "request": "8f5c", "epoch": 9
+            },
             "rotation": { "epoch": 9, "begunAt": "2026-11-21T11:57:30Z" },
             "through": { "at": "2026-11-21T11:59:15Z", "samples": 6, "good": 5, "faults": ["TimedOut"] },
             "targets": [
@@ -132,6 +136,29 @@ fn every_command_asks_its_function_and_ends_as_the_answer_says() {
 }
 
 #[test]
+fn an_emergency_says_who_asks_and_why() {
+    let arn = "arn:aws:sts::123456789012:assumed-role/ops/jane";
+    let answer = json!({
+        "outcome": "work", "stack": "payments",
+        "steps": [{ "wave": 1, "action": "! Emergency, generation 3 and before", "because": "jane: leaked" }]
+    });
+    let who = format!(r#"case "$*" in sts*) echo '"{arn}"'; exit 0 ;; esac"#);
+    let aws = Aws::new(&format!("{who}\nprintf '%s' '{answer}' >\"$last\"\necho '{{}}'"));
+    let told = aws.run("emergency payments --reason leaked --generation 3 --profile ops").unwrap();
+    assert_eq!(told.ending, Ending::Well);
+    assert!(told.text.contains("! Emergency, generation 3 and before"), "{}", told.text);
+    let asked: Value = serde_json::from_str(&aws.read("asked")).unwrap();
+    let wanted =
+        json!({ "stack": "payments", "mode": "emergency", "caller": arn, "reason": "leaked", "generation": 3 });
+    assert_eq!(asked, wanted);
+    assert_eq!(aws.read("calls").matches("--profile ops").count(), 2);
+    // Who cannot say who they are asks for nothing.
+    let nobody = Aws::new("echo 'Unable to locate credentials' >&2; exit 253");
+    assert!(nobody.run("emergency payments --reason leaked").is_err());
+    assert_eq!(nobody.read("asked"), "");
+}
+
+#[test]
 fn without_a_name_every_stack_that_has_a_spec_is_asked_about() {
     let answer = json!({ "outcome": "converged", "forecast": { "min_slack_s": 200_000 } });
     let list = r#"case "$*" in ssm*) echo '["/espalier-spec/zebra", "/espalier-spec/payments", "/espalier-spec/No_Stack"]'; exit 0 ;; esac"#;
@@ -187,6 +214,9 @@ fn a_command_line_that_makes_no_sense_is_refused() {
         "validate spec.json",
         "status payments --control-plane a;b",
         "emergency payments",
+        "emergency payments --reason",
+        "emergency payments --reason leaked --generation 0",
+        "emergency payments --reason leaked --generation newest",
     ] {
         let parsed = Arguments::try_parse_from(["espalier"].into_iter().chain(line.split_whitespace()));
         assert!(parsed.is_err(), "{line}");

@@ -37,6 +37,9 @@ struct Cli {
 
     /// What to show once the stack stands and serves, in one world: `recipe` (ACM renews, under client load; the default
     /// without `--chaos`), `chaos` (the same under faults, see there), `repair` (what breaks is found and put right),
+    /// `canary-fails` (nobody else is touched until it is mended), `agent-dies` (in the middle of an installation), `outage`
+    /// (what a rotation depends on is out, one thing after the other), `expired` (every target serves what has ended),
+    /// `emergency` (in a freeze, somebody declares what is served unsafe, and it is replaced under client load),
     /// `policy` (an auth policy by VPC lets one client in and keeps another out), `replace` (another target port, under
     /// client load), `drift` (what others change is found and repaired, or told), `scale` (instances of an Auto Scaling
     /// group come and go, under client load), `teardown` (a half-deleted stack is torn down under faults, and made again),

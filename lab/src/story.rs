@@ -2,12 +2,16 @@
 //! claim proven on the wire.
 
 mod acm;
+mod agent;
+mod canary;
 mod chaos;
 pub mod cli;
 mod command;
 mod confirm;
 pub mod deploy;
 mod drift;
+mod emergency;
+mod expired;
 mod fleet;
 mod input;
 pub mod judge;
@@ -15,6 +19,7 @@ mod leaks;
 mod load;
 mod look;
 mod naive;
+mod outage;
 mod policy;
 mod repair;
 mod replace;
@@ -275,6 +280,11 @@ async fn chapters(
             Scenario::Input => input::told(tale, ui).await?,
             Scenario::Repair => repair::told(tale, options, report, ui).await?,
             Scenario::CommitConfirm => confirm::told(tale, options, report, ui).await?,
+            Scenario::CanaryFails => canary::told(tale, options, report, ui).await?,
+            Scenario::AgentDies => agent::told(tale, options, report, ui).await?,
+            Scenario::Outage => outage::told(tale, options, report, ui).await?,
+            Scenario::Expired => expired::told(tale, ui).await?,
+            Scenario::Emergency => emergency::told(tale, options, report, ui).await?,
             Scenario::Policy => policy::told(tale, ui).await?,
             Scenario::Replace => replace::told(tale, options, report, ui).await?,
             Scenario::Drift => drift::told(tale, options, report, ui).await?,

@@ -114,9 +114,9 @@ impl<C: Clock> Provision<C> {
     pub async fn answer(&self, request: Trigger, limits: Limits) -> Result<Answer, EdgeError> {
         match request {
             Trigger::Direct(Direct { stack, mode, spec }) => {
-                if matches!(mode, Mode::Verify | Mode::Status | Mode::Check { .. }) {
-                    let text = "direct request, field `mode`: `verify`, `status` and `check` are for `rotate`; `provision` takes \
-                                `apply`, `plan` and `diagnose`";
+                if matches!(mode, Mode::Verify | Mode::Status | Mode::Check { .. } | Mode::Emergency(_)) {
+                    let text = "direct request, field `mode`: `verify`, `status`, `check` and `emergency` are for `rotate`; \
+                                `provision` takes `apply`, `plan` and `diagnose`";
                     return Err(EdgeError::invalid(text));
                 }
                 let text = match spec {
@@ -126,7 +126,7 @@ impl<C: Clock> Provision<C> {
                 let one = match mode {
                     Mode::Plan => self.plan_only(&stack, text).await?,
                     Mode::Diagnose => self.diagnose(&stack, text).await?,
-                    Mode::Apply | Mode::Verify | Mode::Status | Mode::Check { .. } => {
+                    Mode::Apply | Mode::Verify | Mode::Status | Mode::Check { .. } | Mode::Emergency(_) => {
                         self.converge(&stack, text, limits).await
                     }
                 };

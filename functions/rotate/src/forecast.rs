@@ -2,6 +2,7 @@
 
 use espalier_domain::id::StackName;
 use espalier_domain::plan::{Block, BlockCode, OutcomeKind};
+use espalier_domain::record::EmergencyRecord;
 use espalier_domain::rotation::evidence::Evidence;
 use espalier_domain::rotation::slack::{Assumed, Renewal, Slack, ahead, slack};
 use espalier_domain::rotation::status::Status;
@@ -23,11 +24,14 @@ pub(crate) struct Answer {
     pub(crate) forecast: Option<Forecast>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) status: Option<Status>,
+    /// The emergency as it is written down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) emergency: Option<EmergencyRecord>,
 }
 
 impl From<RotateOutcome> for Answer {
     fn from(outcome: RotateOutcome) -> Self {
-        Self { outcome, forecast: None, status: None }
+        Self { outcome, forecast: None, status: None, emergency: None }
     }
 }
 
@@ -71,6 +75,6 @@ impl Forecast {
             block.into_iter().map(|because| Block { code: BlockCode::SlackTooShort, because }).collect();
         let kind = if blocks.is_empty() { OutcomeKind::Converged } else { OutcomeKind::Blocked };
         let outcome = RotateOutcome { blocks, ..crate::answer::empty(stack, kind) };
-        Answer { outcome, forecast: Some(self), status: None }
+        Answer { forecast: Some(self), ..outcome.into() }
     }
 }

@@ -1,5 +1,6 @@
 //! A hint: look at the stacks it concerns and start what there is to do. No work is handed out from here.
 
+use espalier_aws::evidence::{Hands, Look, Sources};
 use espalier_aws::ledger::EpochSeen;
 use espalier_aws::states::StateMachine;
 use espalier_domain::id::StackName;
@@ -11,14 +12,13 @@ use espalier_domain::rotation::slack::Assumed;
 use espalier_domain::rotation::status::status;
 use espalier_domain::work::RotateOutcome;
 use espalier_edge::metric::{self, Unit};
-use espalier_edge::{Direct, EdgeError, Hint, Mode};
+use espalier_edge::{Direct, EdgeError, Hint, Invocation, Mode};
 use time::OffsetDateTime;
 
 use crate::answer::{self, Reader};
 use crate::concern::{self, Concern};
 use crate::forecast::{Answer, Forecast};
-use crate::{start, unused};
-use espalier_aws::evidence::{Hands, Look, Sources};
+use crate::{emergency, start, unused};
 
 /// Answers a hint. One stack's failure keeps no other from being looked at; the first failure is the answer, so that
 /// the hint is delivered again.
@@ -56,10 +56,12 @@ pub(crate) async fn direct(
     sources: &Sources,
     machine: &StateMachine,
     direct: Direct,
+    invocation: &Invocation,
     now: OffsetDateTime,
 ) -> Result<Answer, EdgeError> {
     let stack = &direct.stack;
-    match direct.mode {
+    match &direct.mode {
+        Mode::Emergency(asked) => emergency::handle(sources, machine, stack, asked, invocation, now).await,
         Mode::Diagnose => Err(EdgeError::invalid("direct request, field `mode`: `diagnose` is for `provision`")),
         Mode::Apply => apply(sources, machine, stack, now).await.map(Answer::from),
         Mode::Verify => {
@@ -71,7 +73,7 @@ pub(crate) async fn direct(
         }
         Mode::Plan | Mode::Status | Mode::Check { .. } => {
             Ok(match sources.look(stack, direct.spec.as_ref(), Hands::Tied, now).await? {
-                Look::Evidence(evidence, _) => told(stack, direct.mode, &evidence),
+                Look::Evidence(evidence, _) => told(stack, &direct.mode, &evidence),
                 Look::Nothing => answer::nothing(stack).into(),
                 Look::Blocked(block) => answer::blocked(stack, block).into(),
             })
@@ -80,19 +82,19 @@ pub(crate) async fn direct(
 }
 
 /// What a person asked to be told, with nothing done.
-fn told(stack: &StackName, mode: Mode, evidence: &Evidence) -> Answer {
+fn told(stack: &StackName, mode: &Mode, evidence: &Evidence) -> Answer {
     if let Mode::Check { min_slack_days } = mode {
-        return Forecast::of(evidence).check(stack, min_slack_days);
+        return Forecast::of(evidence).check(stack, *min_slack_days);
     }
     let outcome = answer::to_plan(stack, plan(evidence), Reader::Person { started: None });
-    if mode == Mode::Status {
-        return Answer { outcome, forecast: None, status: Some(status(evidence, &Assumed::default())) };
+    if *mode == Mode::Status {
+        return Answer { status: Some(status(evidence, &Assumed::default())), ..outcome.into() };
     }
-    Answer { outcome, forecast: Some(Forecast::of(evidence)), status: None }
+    Answer { forecast: Some(Forecast::of(evidence)), ..outcome.into() }
 }
 
 /// Looks at one stack and sees to it that an execution carries what there is to do.
-async fn apply(
+pub(crate) async fn apply(
     sources: &Sources,
     machine: &StateMachine,
     stack: &StackName,

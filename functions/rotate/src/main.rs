@@ -6,6 +6,7 @@
 
 mod answer;
 mod concern;
+mod emergency;
 mod forecast;
 mod hint;
 mod pass;
@@ -49,12 +50,12 @@ impl Function for Rotate {
         Ok(Self { sources, machine: StateMachine::new(&sdk, machine) })
     }
 
-    async fn handle(&self, request: Trigger, _: &Invocation) -> Result<Answer, EdgeError> {
+    async fn handle(&self, request: Trigger, invocation: &Invocation) -> Result<Answer, EdgeError> {
         let now = espalier_edge::now();
         match request {
             Trigger::Pass(pass) => pass::handle(&self.sources, &pass, now).await.map(Answer::from),
             Trigger::Hint(hint) => hint::handle(&self.sources, &self.machine, &hint, now).await.map(Answer::from),
-            Trigger::Direct(direct) => hint::direct(&self.sources, &self.machine, direct, now).await,
+            Trigger::Direct(direct) => hint::direct(&self.sources, &self.machine, direct, invocation, now).await,
             Trigger::Work(_) => Err(EdgeError::invalid("rotate hands work out and takes none")),
         }
     }

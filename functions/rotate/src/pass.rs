@@ -1,5 +1,6 @@
 //! One pass of the state machine: write down what came back, look, say what can be done now.
 
+use espalier_aws::evidence::{Hands, Look, Sources};
 use espalier_aws::ledger::{EpochSeen, Still};
 use espalier_domain::plan::{Block, OutcomeKind};
 use espalier_domain::rotation::execution::held;
@@ -9,7 +10,6 @@ use espalier_edge::EdgeError;
 use time::OffsetDateTime;
 
 use crate::answer::{self, Reader};
-use espalier_aws::evidence::{Hands, Look, Sources};
 
 /// Answers a pass.
 pub(crate) async fn handle(sources: &Sources, pass: &Pass, now: OffsetDateTime) -> Result<RotateOutcome, EdgeError> {

@@ -57,6 +57,12 @@ impl Chaos {
         state.fired.len() == state.faults.len()
     }
 
+    /// How many calls of these operations came since the faults were put in force.
+    pub fn counted(&self, operations: &[&str]) -> u32 {
+        let state = self.state();
+        operations.iter().filter_map(|operation| state.operations.get(*operation)).sum()
+    }
+
     /// A call passes: what happens to it. Sets off the kills that wait for it.
     pub fn on_call(&self, operation: &str) -> Option<CallFault> {
         let mut state = self.state();
@@ -171,6 +177,7 @@ mod tests {
         let met: Vec<_> = (0..4).map(|_| chaos.on_call("ssm.SendCommand")).collect();
         assert_eq!(met, [None, Some(CallFault::Twice), Some(CallFault::Twice), None]);
         assert_eq!(chaos.on_call("ssm.GetParameter"), None);
+        assert_eq!(chaos.counted(&["ssm.SendCommand", "ssm.GetParameter", "ssm.PutParameter"]), 5);
         assert!(!chaos.is_spent());
         assert_eq!(chaos.on_event(), (1, Some(EventFault::Drop)));
         assert_eq!(chaos.on_event(), (2, None));

@@ -57,6 +57,11 @@ pub(super) async fn told(
         | Scenario::Input
         | Scenario::Repair
         | Scenario::CommitConfirm
+        | Scenario::CanaryFails
+        | Scenario::AgentDies
+        | Scenario::Outage
+        | Scenario::Expired
+        | Scenario::Emergency
         | Scenario::Policy
         | Scenario::AcmRequest
         | Scenario::AcmAccount

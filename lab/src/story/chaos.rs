@@ -103,7 +103,7 @@ fn of(seed: u64, error: &StoryError) -> StoryError {
     StoryError::Unmet(format!("seed {seed}: {}", error.lines()))
 }
 
-async fn generations(tale: &Tale) -> Result<Vec<LedgerGeneration>, StoryError> {
+pub(super) async fn generations(tale: &Tale) -> Result<Vec<LedgerGeneration>, StoryError> {
     Ok(tale.watch.generations(tale.ledger()?, STACK).await?)
 }
 
@@ -160,7 +160,7 @@ async fn foreign_reload(tale: &Tale, phase: &Phase) -> Result<(), StoryError> {
 }
 
 /// Fires the schedule until the world is as it must be; how often that was.
-async fn converge(tale: &Tale, before: &[LedgerGeneration], phase: &Phase) -> Result<u32, StoryError> {
+pub(super) async fn converge(tale: &Tale, before: &[LedgerGeneration], phase: &Phase) -> Result<u32, StoryError> {
     let machine = deploy::output(&tale.plane, "RotationStateMachine")?;
     let (begun, mut sweeps, mut swept) = (Instant::now(), 0, None::<Instant>);
     let mut reason = "an execution is still under way".to_owned();

@@ -38,18 +38,18 @@ pub(super) async fn told(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
     Ok(())
 }
 
-fn espalier(tale: &Tale) -> Cli {
+pub(super) fn espalier(tale: &Tale) -> Cli {
     let path = format!("{}:{}", tale.world.tools.bin().display(), std::env::var("PATH").unwrap_or_default());
     Cli::new(&tale.command, &tale.world.run, tale.world.gateway.endpoints())
         .with("PATH", &path)
         .with("ESPALIER_CONTROL_PLANE", deploy::CONTROL_PLANE)
 }
 
-async fn text(espalier: &Cli, arguments: &[&str]) -> Result<String, StoryError> {
+pub(super) async fn text(espalier: &Cli, arguments: &[&str]) -> Result<String, StoryError> {
     Ok(espalier.run(arguments).await?.as_str().unwrap_or_default().to_owned())
 }
 
-fn expect(arguments: &[&str], said: &str, wanted: &str) -> Result<(), StoryError> {
+pub(super) fn expect(arguments: &[&str], said: &str, wanted: &str) -> Result<(), StoryError> {
     if said.contains(wanted) {
         return Ok(());
     }

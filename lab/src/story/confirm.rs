@@ -46,7 +46,7 @@ pub(super) async fn told(tale: &mut Tale, options: &Options, report: &mut Report
 }
 
 /// The changed spec's own event has `provision` look, which leaves nothing to do.
-async fn taken(tale: &Tale, phase: &Phase) -> Result<(), StoryError> {
+pub(super) async fn taken(tale: &Tale, phase: &Phase) -> Result<(), StoryError> {
     let taken = until(LIMIT, Duration::from_millis(500), async || {
         phase.progress("waiting for provision");
         Ok::<_, StoryError>((tale.would_do("provision", None).await?["outcome"] == "converged").then_some(()))
@@ -118,7 +118,7 @@ fn base(host: &Host) -> PathBuf {
 }
 
 /// The generation that each host serves.
-async fn serving(tale: &Tale) -> Result<BTreeMap<String, u32>, StoryError> {
+pub(super) async fn serving(tale: &Tale) -> Result<BTreeMap<String, u32>, StoryError> {
     let generations = tale.watch.generations(tale.ledger()?, STACK).await?;
     let all = judge::served(&tale.world, PROBER, &tale.roots, &generations).await?;
     Ok(all.into_iter().map(|one| (one.target, one.generation)).collect())

@@ -3,7 +3,7 @@
 //!
 //! Where the pair that is served stays a good one, clients are at work meanwhile, and none of their handshakes may fail.
 
-mod hosts;
+pub(super) mod hosts;
 
 use std::time::Duration;
 
@@ -149,7 +149,7 @@ async fn withdrawn(tale: &Tale, phase: &Phase) -> Result<&'static str, StoryErro
     Ok("refused as notOptedIn, nothing changed; installed once host.conf was back")
 }
 
-fn first(tale: &Tale) -> Result<&Host, StoryError> {
+pub(super) fn first(tale: &Tale) -> Result<&Host, StoryError> {
     tale.world.hosts.first().ok_or_else(|| StoryError::Unmet("there is no target".to_owned()))
 }
 
@@ -221,7 +221,7 @@ async fn ends(tale: &Tale, host: &Host) -> Result<Vec<Value>, StoryError> {
 }
 
 /// Asks for a fresh look, and waits until `rotate` blocks under this code.
-async fn blocked_as(tale: &Tale, code: &str, phase: &Phase) -> Result<(), StoryError> {
+pub(super) async fn blocked_as(tale: &Tale, code: &str, phase: &Phase) -> Result<(), StoryError> {
     ask(tale).await?;
     let mut last = Value::Null;
     let blocked = until(LIMIT, LOOK, async || {

@@ -13,6 +13,16 @@ pub enum Scenario {
     Repair,
     /// The control plane vanishes before it has confirmed what it installed.
     CommitConfirm,
+    /// The canary's server does not take the next leaf: nobody else is touched, until its owner has mended it.
+    CanaryFails,
+    /// An agent dies in the middle of an installation.
+    AgentDies,
+    /// What a rotation depends on is out, one thing after the other.
+    Outage,
+    /// Every target serves a certificate that has ended.
+    Expired,
+    /// Everything is frozen, and somebody declares what is served unsafe: it is replaced under client load.
+    Emergency,
     /// An auth policy lets one client in and keeps another out.
     Policy,
     /// The targets' port is changed, and changed back, under client load.
@@ -54,6 +64,11 @@ impl Scenario {
             Self::Input => "input",
             Self::Repair => "repair",
             Self::CommitConfirm => "commit-confirm",
+            Self::CanaryFails => "canary-fails",
+            Self::AgentDies => "agent-dies",
+            Self::Outage => "outage",
+            Self::Expired => "expired",
+            Self::Emergency => "emergency",
             Self::Policy => "policy",
             Self::Replace => "replace",
             Self::Drift => "drift",

@@ -146,6 +146,7 @@ impl Sources {
                 self.ledger.authorities(),
                 self.ledger.through(stack),
                 self.ledger.look_since(stack),
+                self.ledger.emergency(stack),
                 self.ledger.membership(stack),
             )
             .map_err(LookError::from)
@@ -163,7 +164,7 @@ impl Sources {
             Ok((policy, acm))
         };
         let (facts, (policy, acm)) = tokio::try_join!(ledger, source)?;
-        let (generations, mut attempts, sightings, authorities, through, look_since, membership) = facts;
+        let (generations, mut attempts, sightings, authorities, through, look_since, emergency, membership) = facts;
         let fleet = self.fleet(spec, membership.as_ref()).await?;
         self.settle(spec, &generations, &mut attempts, hands, now).await?;
         let generations = generations.into_iter().filter(|record| record.scope == Scope::shared()).collect();
@@ -177,6 +178,7 @@ impl Sources {
             through,
             membership,
             look_since,
+            emergency,
             epoch: epoch.map(|seen| seen.record.clone()),
         })
     }

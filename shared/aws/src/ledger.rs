@@ -11,6 +11,7 @@
 //! | `STACK#<stack>` | `ATTEMPT#<instance>#<%08d>#<%04d>` | [`AttemptRecord`](espalier_domain::record::AttemptRecord) |
 //! | `STACK#<stack>` | `SIGHTING#<instance>` | [`SightingRecord`](espalier_domain::record::SightingRecord) |
 //! | `STACK#<stack>` | `THROUGH` | [`ThroughRecord`](espalier_domain::record::ThroughRecord) |
+//! | `STACK#<stack>` | `EMERGENCY#<%08d>` | [`EmergencyRecord`](espalier_domain::record::EmergencyRecord) |
 //! | `STACK#<stack>` | `EPOCH` | [`EpochRecord`](espalier_domain::record::EpochRecord) |
 //! | `MEMBERS#<stack>` | `MEMBERSHIP` | [`MembershipRecord`](espalier_domain::record::MembershipRecord) |
 //! | `MEMBERS#<stack>` | `CERTIFICATE` | [`RequestedRecord`](espalier_domain::record::RequestedRecord) |
@@ -23,6 +24,7 @@
 //! back, and one that is exactly what we wrote is ours.
 
 mod attempts;
+mod emergencies;
 mod epochs;
 mod generations;
 mod lapsing;

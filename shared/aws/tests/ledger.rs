@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use espalier_aws::ledger::{Begun, Claim, Ledger, Still};
-use espalier_domain::id::{Epoch, Generation, InstanceId, Scope, StackName};
-use espalier_domain::record::{AttemptEnd, AttemptRecord, GenerationRecord};
+use espalier_domain::id::{Caller, Epoch, Generation, InstanceId, Reason, Scope, StackName};
+use espalier_domain::record::{AttemptEnd, AttemptRecord, EmergencyRecord, GenerationRecord};
 use espalier_domain::verdict::{Fault, Verdict};
 use espalier_domain::work::{DeliveryAction, SeenTarget};
 use serde_json::{Value, json};
@@ -185,6 +185,31 @@ fn seen(generation: u32, after_s: i64, faults: Vec<Fault>) -> SeenTarget {
         verdict: Verdict { fingerprint: None, serial: None, not_after: None, faults },
         handshake_ms: 1.0,
     }
+}
+
+#[tokio::test]
+async fn an_emergency_is_written_down_once_and_the_one_that_reaches_furthest_counts() {
+    let world = world().await;
+    assert_eq!(world.ledger.emergency(&stack()).await.unwrap(), None);
+    let emergency = |through: u32, name: &str| EmergencyRecord {
+        through: Generation(through),
+        at: at(0),
+        caller: Caller::parse(format!("arn:aws:iam::123456789012:user/{name}")).unwrap(),
+        reason: Reason::parse("leaked").unwrap(),
+        request: name.into(),
+        epoch: Epoch(1),
+    };
+    let jane = emergency(2, "jane");
+    assert_eq!(world.ledger.declare(&stack(), &jane).await.unwrap(), jane);
+    assert_eq!(world.ledger.declare(&stack(), &emergency(2, "john")).await.unwrap(), jane, "who was first stays");
+    for through in [10, 3, 1] {
+        world.ledger.declare(&stack(), &emergency(through, "jane")).await.unwrap();
+    }
+    assert_eq!(world.ledger.emergency(&stack()).await.unwrap(), Some(emergency(10, "jane")));
+    // The write happens, its answer is lost, and its repetition is refused by its own condition.
+    world.table.lock().unwrap().lose_answers = true;
+    let last = world.ledger.declare(&stack(), &emergency(11, "jane")).await.unwrap();
+    assert_eq!(last, emergency(11, "jane"));
 }
 
 #[tokio::test]

@@ -117,6 +117,7 @@ fn evidence(targets: u32) -> Evidence {
         through: None,
         membership: None,
         look_since: None,
+        emergency: None,
         epoch: None,
     }
 }

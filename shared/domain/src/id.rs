@@ -131,6 +131,27 @@ text_id!(
 );
 
 text_id!(
+    /// An IAM principal, as somebody says who asks for something.
+    Caller, "the ARN of an IAM principal (arn:aws:iam::ACCOUNT:... or arn:aws:sts::ACCOUNT:..., at most 300 characters)",
+    |v| {
+        let parts: Vec<&str> = v.splitn(6, ':').collect();
+        v.len() <= 300
+            && v.bytes().all(|b| b.is_ascii_graphic())
+            && matches!(parts.as_slice(), ["arn", partition, "iam" | "sts", "", account, name]
+                if partition.starts_with("aws")
+                    && account.len() == 12
+                    && account.bytes().all(|b| b.is_ascii_digit())
+                    && !name.is_empty())
+    }
+);
+
+text_id!(
+    /// Why a person asks for something, in the person's words.
+    Reason, "1 to 200 characters of text on one line",
+    |v| v.chars().count() <= 200 && !v.trim().is_empty() && !v.chars().any(char::is_control)
+);
+
+text_id!(
     /// An ACM certificate.
     AcmArn, "an ACM certificate ARN (arn:aws:acm:REGION:ACCOUNT:certificate/ID)",
     |v| {

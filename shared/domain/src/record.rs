@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::id::{AcmArn, Epoch, Generation, InstanceId, Scope};
+use crate::id::{AcmArn, Caller, Epoch, Generation, InstanceId, Reason, Scope};
 use crate::verdict::{Fault, Verdict};
 use crate::work::DeliveryAction;
 
@@ -235,6 +235,26 @@ pub struct LookRecord {
     /// When.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
+}
+
+/// That somebody declared what was issued so far unsafe: an emergency. Appended once for each generation it reaches up to,
+/// never changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EmergencyRecord {
+    /// The newest generation that is unsafe; all before it are, too.
+    pub through: Generation,
+    /// When it was declared.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// Who declared it, as the request says.
+    pub caller: Caller,
+    /// Why, in the caller's words.
+    pub reason: Reason,
+    /// The invocation's request id, by which CloudTrail knows who it really was.
+    pub request: String,
+    /// The rotation that was in progress, or the one that was begun for it.
+    pub epoch: Epoch,
 }
 
 /// The stack's rotation in progress, or its last one. Taken and ended by conditional write.

@@ -5,7 +5,7 @@
 //! requests ([`Direct`], [`Pass`], [`WorkItem`]) refuse what they do not know.
 
 use aws_lambda_events::event::eventbridge::EventBridgeEvent;
-use espalier_domain::id::{InstanceId, StackName};
+use espalier_domain::id::{Caller, Generation, InstanceId, Reason, StackName};
 use espalier_domain::work::{Pass, WorkItem};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -76,7 +76,7 @@ pub struct Direct {
 }
 
 /// Whether to act or only to say what would be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
     /// Do it.
     Apply,
@@ -93,6 +93,19 @@ pub enum Mode {
         /// In days.
         min_slack_days: u32,
     },
+    /// What was issued so far is unsafe: replace it now (`rotate` only). Never an event's.
+    Emergency(Emergency),
+}
+
+/// Who declares what unsafe, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Emergency {
+    /// The newest generation that is unsafe; the newest one there is if it is not named.
+    pub generation: Option<Generation>,
+    /// Who asks, by their own word: Lambda does not tell a function who invokes it.
+    pub caller: Caller,
+    /// Why.
+    pub reason: Reason,
 }
 
 impl Request for Trigger {
@@ -128,9 +141,15 @@ struct Written {
     spec: Option<Value>,
     #[serde(default)]
     min_slack_days: Option<u32>,
+    #[serde(default)]
+    generation: Option<Generation>,
+    #[serde(default)]
+    caller: Option<Caller>,
+    #[serde(default)]
+    reason: Option<Reason>,
 }
 
-#[derive(Default, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Word {
     #[default]
@@ -140,6 +159,7 @@ enum Word {
     Verify,
     Status,
     Check,
+    Emergency,
 }
 
 fn direct(written: Written) -> Result<Direct, EdgeError> {
@@ -147,6 +167,7 @@ fn direct(written: Written) -> Result<Direct, EdgeError> {
     if written.spec.is_some() && written.mode != Word::Plan {
         return invalid("field `spec`: an inline spec is accepted only with mode `plan`");
     }
+    let emergency = emergency(&written)?;
     let mode = match (written.mode, written.min_slack_days) {
         (Word::Check, Some(min_slack_days)) => Mode::Check { min_slack_days },
         (Word::Check, None) => return invalid("field `min_slack_days` is missing: mode `check` compares with it"),
@@ -156,8 +177,28 @@ fn direct(written: Written) -> Result<Direct, EdgeError> {
         (Word::Diagnose, None) => Mode::Diagnose,
         (Word::Verify, None) => Mode::Verify,
         (Word::Status, None) => Mode::Status,
+        (Word::Emergency, None) => match emergency {
+            Some(emergency) => Mode::Emergency(emergency),
+            None => return invalid("fields `caller` and `reason`: mode `emergency` records who asks, and why"),
+        },
     };
     Ok(Direct { stack: written.stack, mode, spec: written.spec })
+}
+
+/// What belongs to an emergency and to nothing else.
+fn emergency(written: &Written) -> Result<Option<Emergency>, EdgeError> {
+    let named = [
+        ("generation", written.generation.is_some()),
+        ("caller", written.caller.is_some()),
+        ("reason", written.reason.is_some()),
+    ];
+    let stray = named.iter().find(|(_, is_there)| *is_there && written.mode != Word::Emergency);
+    if let Some((field, _)) = stray {
+        let text = format!("direct request, field `{field}`: it is accepted only with mode `emergency`");
+        return Err(EdgeError::invalid(text));
+    }
+    let asked = written.caller.clone().zip(written.reason.clone());
+    Ok(asked.map(|(caller, reason)| Emergency { generation: written.generation, caller, reason }))
 }
 
 /// Deserialises and names the field that is wrong.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use espalier_domain::id::{Epoch, Generation, InstanceId};
 use espalier_domain::record::{
-    AttemptEnd, AttemptRecord, AuthorityRecord, EpochRecord, GenerationRecord, MembershipRecord, SightingRecord,
-    ThroughRecord,
+    AttemptEnd, AttemptRecord, AuthorityRecord, EmergencyRecord, EpochRecord, GenerationRecord, MembershipRecord,
+    SightingRecord, ThroughRecord,
 };
 use espalier_domain::work::DeliverItem;
 use time::OffsetDateTime;
@@ -23,6 +23,7 @@ pub(crate) struct Ledger {
     pub(crate) through: Option<ThroughRecord>,
     pub(crate) membership: Option<MembershipRecord>,
     pub(crate) look_since: Option<OffsetDateTime>,
+    pub(crate) emergency: Option<EmergencyRecord>,
     pub(crate) authorities: Vec<AuthorityRecord>,
     pub(crate) epoch: Option<EpochRecord>,
     pub(crate) nudges: u32,

@@ -190,6 +190,7 @@ impl State {
             through: None,
             membership: None,
             look_since: None,
+            emergency: None,
             epoch: None,
         })
     }

@@ -29,7 +29,7 @@ impl Broken {
     }
 }
 
-fn hold(kept: bool, promise: &'static str, what: impl FnOnce() -> String) -> Result<(), Broken> {
+pub(crate) fn hold(kept: bool, promise: &'static str, what: impl FnOnce() -> String) -> Result<(), Broken> {
     if kept { Ok(()) } else { Err(Broken::new(promise, what())) }
 }
 
@@ -51,6 +51,8 @@ pub const BUDGET: &str = "past the failure budget nothing new starts";
 pub const ONCE: &str = "one delivery at a time on a target, under a number of its own";
 /// The calendar is kept.
 pub const CALENDAR: &str = "nothing begins in a freeze that can wait";
+/// Emergencies.
+pub const SAFE: &str = "what was declared unsafe is replaced at once and handed out to nobody";
 /// Consent.
 pub const CONSENT: &str = "whoever is not opted in, selected and reached is left alone";
 /// Broken targets leave service before they are repaired.
@@ -78,6 +80,7 @@ impl World {
     /// After every step: does anybody fail clients whom nothing outside keeps from serving?
     pub(crate) fn examine(&mut self) -> Result<(), Broken> {
         let (now, margin) = (self.now, self.policy.safety_margin());
+        self.examine_safety()?;
         for index in 0..self.hosts.len() {
             let ends = match self.hosts[index].serves {
                 None => continue,
@@ -157,6 +160,8 @@ impl World {
             .iter()
             .filter_map(|step| if let WorkItem::Deliver(item) = &step.action { Some(item) } else { None })
             .partition(|item| item.action == DeliveryAction::Install);
+        let sent: Vec<&DeliverItem> = deliveries.iter().chain(&confirmations).copied().collect();
+        self.examine_unsafe(evidence, plan, &sent)?;
         hold(mints <= 1 && (mints == 0 || deliveries.is_empty()), MINTS, || format!("{plan:?}"))?;
         if mints == 1 {
             self.examine_mint(evidence, plan)?;
@@ -204,8 +209,10 @@ impl World {
         let margin = evidence.policy.safety_margin();
         let floors = evidence.targets.iter().filter(|target| target.wanted).filter_map(TargetEvidence::floor);
         let served = floors.filter_map(|floor| evidence.generation(floor)).chain([newest]);
-        let urgent = served.map(|leaf| leaf.not_after).min().is_some_and(|ends| evidence.now >= ends - margin);
-        hold(urgent || retired, CALENDAR, || format!("a leaf is minted: {plan:?}"))
+        let all: Vec<_> = served.collect();
+        let declared = all.iter().any(|leaf| self.is_unsafe(leaf.generation));
+        let urgent = all.iter().map(|leaf| leaf.not_after).min().is_some_and(|ends| evidence.now >= ends - margin);
+        hold(urgent || retired || declared, CALENDAR, || format!("a leaf is minted: {plan:?}"))
     }
 
     fn examine_confirmation(&self, evidence: &Evidence, item: &DeliverItem) -> Result<(), Broken> {
@@ -249,7 +256,8 @@ impl World {
         let served = target.floor().and_then(|floor| evidence.generation(floor));
         let ends = served.map(|leaf| leaf.not_after - evidence.policy.safety_margin());
         let good = target.sighting.as_ref().is_some_and(|sighting| sighting.verdict.is_good());
-        let urgent = !good || was_armed(target) || ends.is_none_or(|ends| evidence.now >= ends);
+        let declared = target.floor().is_some_and(|floor| self.is_unsafe(floor));
+        let urgent = !good || declared || was_armed(target) || ends.is_none_or(|ends| evidence.now >= ends);
         hold(urgent, CALENDAR, || format!("{id} is given {} in a freeze", item.generation))
     }
 

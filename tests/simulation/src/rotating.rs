@@ -27,7 +27,7 @@ const RETRIES: [i64; 4] = [2, 4, 8, 16];
 
 impl World {
     /// `rotate` reads everything anew. Nothing when one of those it reads from does not answer.
-    fn look(&mut self) -> Option<Evidence> {
+    pub(crate) fn look(&mut self) -> Option<Evidence> {
         if self.is_helpless() || !self.calm && self.dice.one_in(60) {
             self.tally.meet(Trouble::Throttled);
             return None;
@@ -70,6 +70,7 @@ impl World {
             through: self.ledger.through.clone(),
             membership: self.ledger.membership.clone(),
             look_since: self.ledger.look_since,
+            emergency: self.ledger.emergency.clone(),
             epoch: self.ledger.epoch.clone(),
         })
     }

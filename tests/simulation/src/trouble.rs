@@ -83,6 +83,10 @@ troubles! {
     Frozen,
     /// Somebody asks for a fresh look at everything.
     LookAsked,
+    /// Somebody declares what was issued unsafe.
+    Emergency,
+    /// Somebody declares it once more.
+    EmergencyAgain,
     /// The agent is gone, and Systems Manager says so.
     AgentGone,
     /// The agent is gone, and Systems Manager does not know.

@@ -14,6 +14,7 @@ use time::macros::datetime;
 use time::{Duration, OffsetDateTime};
 
 use crate::dice::Dice;
+use crate::emergency;
 use crate::fleet::Fleet;
 use crate::host::Host;
 use crate::installing::Command;
@@ -45,6 +46,8 @@ pub(crate) enum Event {
     Strikes,
     /// It is over.
     Ends { trouble: Trouble, host: Option<usize> },
+    /// Somebody declares what was issued unsafe; not for the first time.
+    Emergency { again: bool },
     /// A deadline on a host passes.
     Expires { host: usize, at: OffsetDateTime },
     /// The agent of an instance that was started registers.
@@ -196,6 +199,7 @@ impl World {
         };
         world.after(Duration::ZERO, Event::Sweep);
         world.after(Duration::minutes(1), Event::Strikes);
+        emergency::foresee(&mut world, seed);
         world
     }
 
@@ -242,6 +246,7 @@ impl World {
             Event::Records { results } => self.record_all(&results),
             Event::Install { command, host, stage } => self.install(command, host, stage),
             Event::Expires { host, at } => self.expires(host, at),
+            Event::Emergency { again } => self.declare(again),
             Event::Strikes => {
                 if !self.calm {
                     trouble::strike(self);

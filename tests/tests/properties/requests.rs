@@ -19,6 +19,7 @@ fn examples() -> Vec<Value> {
     };
     vec![
         json!({"stack": "payments", "mode": "plan", "spec": {"version": 1}}),
+        json!({"stack": "payments", "mode": "emergency", "caller": "arn:aws:iam::123456789012:user/jane", "reason": "leaked"}),
         json!({"espalier": "sweep"}),
         json!({"stack": "payments", "epoch": 3, "wave": 1, "results": []}),
         envelope("aws.acm", "ACM Certificate Available", json!({"Action": "RENEWAL"})),

@@ -119,6 +119,9 @@ fn malformed() -> Vec<(Value, &'static str)> {
             "`detail.instance-id`",
         ),
         (envelope("espalier", "Stack Converged", &json!({"stack": "No_Stack"})), "`detail.stack`"),
+        (envelope("espalier", "Rotate Requested", &json!({"stack": STACK, "mode": "emergency"})), "`detail.mode`"),
+        (json!({"stack": STACK, "mode": "emergency"}), "`"),
+        (json!({"stack": STACK, "reason": "none"}), "`reason`"),
     ]
 }
 

@@ -24,12 +24,17 @@ pub(super) async fn replace_pair(tale: &Tale, host: &Host) -> Result<(), StoryEr
     run(make, "openssl req").await?;
     let read = |path: &Path| std::fs::read(path).map_err(StoryError::io("reading a pair made by hand"));
     let (key, leaf) = (read(&key)?, read(&leaf)?);
+    put_pair(tale, host, &key, &leaf).await
+}
+
+/// Overwrites the pair that is served by another one, and has the server take it.
+pub(in crate::story) async fn put_pair(tale: &Tale, host: &Host, key: &[u8], leaf: &[u8]) -> Result<(), StoryError> {
     let current = host.guest.certificates.join(STACK).join("current");
     for name in FILES {
         let content = match name {
-            "key.pem" => key.clone(),
-            "haproxy.pem" => [leaf.as_slice(), &key].concat(),
-            _ => leaf.clone(),
+            "key.pem" => key.to_vec(),
+            "haproxy.pem" => [leaf, key].concat(),
+            _ => leaf.to_vec(),
         };
         if current.join(name).exists() {
             std::fs::write(current.join(name), content).map_err(StoryError::io("overwriting a pair"))?;
@@ -110,7 +115,7 @@ pub(super) async fn power(tale: &Tale, host: &Host, command: &str) -> Result<(),
 }
 
 /// Makes the server's reload end like this, without reloading anything.
-pub(super) fn break_reload(host: &Host, instead: &str) -> Result<(), StoryError> {
+pub(in crate::story) fn break_reload(host: &Host, instead: &str) -> Result<(), StoryError> {
     let program = reload_program(host);
     std::fs::rename(&program, program.with_extension("aside")).map_err(StoryError::io("breaking a reload"))?;
     let aside = program.with_extension("aside");
@@ -124,7 +129,7 @@ pub(super) fn break_reload(host: &Host, instead: &str) -> Result<(), StoryError>
 }
 
 /// Puts the program back.
-pub(super) fn mend_reload(host: &Host) -> Result<(), StoryError> {
+pub(in crate::story) fn mend_reload(host: &Host) -> Result<(), StoryError> {
     let program = reload_program(host);
     std::fs::rename(program.with_extension("aside"), &program).map_err(StoryError::io("mending a reload"))
 }
@@ -135,7 +140,7 @@ fn reload_program(host: &Host) -> PathBuf {
     if control.exists() { control } else { host.guest.home.join("hooks").join("reload") }
 }
 
-async fn run(mut command: tokio::process::Command, what: &str) -> Result<(), StoryError> {
+pub(in crate::story) async fn run(mut command: tokio::process::Command, what: &str) -> Result<(), StoryError> {
     let output = command.stdin(Stdio::null()).output().await.map_err(StoryError::io("making a pair by hand"))?;
     if output.status.success() {
         return Ok(());

@@ -5,7 +5,7 @@ use time::{Duration, OffsetDateTime};
 use crate::acm::{Act, Meaning, Use, meaning};
 use crate::id::{Generation, InstanceId};
 use crate::plan::{Block, BlockCode};
-use crate::record::{AcmMark, GenerationRecord};
+use crate::record::{AcmMark, EmergencyRecord, GenerationRecord};
 use crate::rotation::evidence::Evidence;
 use crate::rotation::rollout::renew_at;
 
@@ -14,6 +14,8 @@ use crate::rotation::rollout::renew_at;
 pub enum Due {
     /// There is no generation yet.
     First,
+    /// Somebody declared it unsafe.
+    Tainted(EmergencyRecord),
     /// The spec asks for other names.
     Names {
         /// In the newest generation.
@@ -63,6 +65,9 @@ impl Due {
             newest.map_or_else(|| "no leaf yet".into(), |record| format!("leaf generation {}", record.generation));
         match self {
             Self::First => "the stack has no leaf yet".into(),
+            Self::Tainted(EmergencyRecord { caller, at, reason, .. }) => {
+                format!("{leaf} was declared unsafe by {caller} at {}: {reason}", minute(*at))
+            }
             Self::Names { leaf: was, spec } => {
                 format!("{leaf} is for {}; the spec now asks for {}", was.join(", "), spec.join(", "))
             }
@@ -121,6 +126,9 @@ pub(crate) fn due(evidence: &Evidence, acm: Option<&Meaning>) -> Option<Due> {
     if evidence.policy.source.is_some() {
         return renewed;
     }
+    if let Some(emergency) = evidence.emergency.as_ref().filter(|_| evidence.is_tainted(newest.generation)) {
+        return Some(Due::Tainted(emergency.clone()));
+    }
     if newest.export.is_some() {
         return Some(Due::Source);
     }
@@ -173,6 +181,7 @@ pub(crate) fn unmintable(evidence: &Evidence, due: &Due) -> Option<Block> {
     let by_age = match due {
         Due::Age { not_after } | Due::Overdue { not_after, .. } => *not_after,
         Due::First
+        | Due::Tainted(_)
         | Due::Names { .. }
         | Due::Acm { .. }
         | Due::Source

@@ -7,8 +7,8 @@ use time::OffsetDateTime;
 use crate::acm::AcmEvidence;
 use crate::id::{Epoch, Generation, InstanceId, NodeId};
 use crate::record::{
-    AttemptRecord, AuthorityRecord, EpochRecord, GenerationRecord, Member, MembershipRecord, SightingRecord,
-    ThroughRecord,
+    AttemptRecord, AuthorityRecord, EmergencyRecord, EpochRecord, GenerationRecord, Member, MembershipRecord,
+    SightingRecord, ThroughRecord,
 };
 use crate::rotation::policy::Policy;
 
@@ -36,6 +36,8 @@ pub struct Evidence {
     pub membership: Option<MembershipRecord>,
     /// When somebody last asked for a fresh look at every target.
     pub look_since: Option<OffsetDateTime>,
+    /// The emergency that reaches furthest; absent while nobody ever declared one.
+    pub emergency: Option<EmergencyRecord>,
     /// The rotation in progress, or the last one.
     pub epoch: Option<EpochRecord>,
 }
@@ -78,6 +80,12 @@ impl Evidence {
     /// Whether somebody asked for a fresh look after this was seen.
     pub fn is_asked_again(&self, seen_at: OffsetDateTime) -> bool {
         self.look_since.is_some_and(|since| seen_at < since)
+    }
+
+    /// Whether somebody declared this generation unsafe: it is handed out to nobody any more, and nothing keeps its
+    /// replacement waiting.
+    pub fn is_tainted(&self, generation: Generation) -> bool {
+        self.emergency.as_ref().is_some_and(|emergency| generation <= emergency.through)
     }
 
     /// A target as `provision` last saw it.
@@ -158,6 +166,11 @@ impl TargetEvidence {
     /// The highest generation ever proven here.
     pub fn floor(&self) -> Option<Generation> {
         self.sighting.as_ref().and_then(|sighting| sighting.floor)
+    }
+
+    /// Whether what was last proven here was declared unsafe since.
+    pub(crate) fn serves_tainted(&self, evidence: &Evidence) -> bool {
+        self.floor().is_some_and(|floor| evidence.is_tainted(floor))
     }
 
     /// Where it can be dialled: at its address, if it is one, whatever its agent reports.

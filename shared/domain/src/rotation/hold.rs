@@ -47,11 +47,11 @@ impl Hold {
     }
 }
 
-/// Whether a new leaf may wait for the calendar. What is served must not run out over it, a stack without a leaf serves
-/// nobody anyway, and leaves of an authority that is gone are nobody's choice.
+/// Whether a new leaf may wait for the calendar. What is served must not run out over it, nor go on being served once it was
+/// declared unsafe; a stack without a leaf serves nobody anyway, and leaves of an authority that is gone are nobody's choice.
 pub(crate) fn may_mint_later(evidence: &Evidence, due: &Due) -> bool {
     match due {
-        Due::First | Due::AuthorityRetired { .. } => false,
+        Due::First | Due::Tainted(_) | Due::AuthorityRetired { .. } => false,
         Due::Names { .. }
         | Due::Acm { .. }
         | Due::Source
@@ -63,14 +63,19 @@ pub(crate) fn may_mint_later(evidence: &Evidence, due: &Due) -> bool {
                     .targets
                     .iter()
                     .filter(|target| target.wanted)
-                    .any(|target| serves_to_the_end(evidence, target))
+                    .any(|target| serves_to_the_end(evidence, target) || target.serves_tainted(evidence))
         }
     }
 }
 
-/// Whether a target may wait for the calendar: it serves something good, and that for some time yet. Putting right what
-/// is broken is never put off.
+/// Whether a target may wait for the calendar: nothing presses it, and what it serves was not declared unsafe.
 pub(crate) fn may_install_later(evidence: &Evidence, target: &TargetEvidence) -> bool {
+    is_well(evidence, target) && !target.serves_tainted(evidence)
+}
+
+/// Whether nothing presses a target: it serves something good, and that for some time yet. Putting right what is broken is
+/// never put off.
+pub(crate) fn is_well(evidence: &Evidence, target: &TargetEvidence) -> bool {
     let is_good = target.sighting.as_ref().is_some_and(|sighting| sighting.verdict.is_good());
     // Whoever awaits a confirmation may have gone back by now to a pair that ends sooner.
     let is_settled = awaiting(target, evidence.now).is_none();

@@ -232,9 +232,13 @@ fn blocked(rollout: &Rollout<'_>, target: &TargetEvidence) -> Option<Phase> {
     }
 }
 
-/// It awaits confirmation, and what it awaits it for was seen. Whoever only observes confirms nothing.
+/// It awaits confirmation, and what it awaits it for was seen. Whoever only observes confirms nothing, and what was declared
+/// unsafe is not confirmed any more: it is replaced.
 fn unconfirmed(rollout: &Rollout<'_>, target: &TargetEvidence) -> Option<Phase> {
     let awaiting = awaiting(target, rollout.evidence.now).filter(|_| !rollout.evidence.policy.observes)?;
+    if rollout.evidence.is_tainted(awaiting.generation) {
+        return None;
+    }
     let sighting = target.sighting.as_ref()?;
     let seen =
         sighting.generation == awaiting.generation && sighting.verdict.is_good() && sighting.at >= awaiting.since;

@@ -65,7 +65,10 @@ pub fn plan(evidence: &Evidence) -> Plan<WorkItem> {
     }
     if let Some(newest) = rollout.newest {
         deliver::confirm(&mut plan, evidence, newest, &looks);
-        let busy = minting || deliver::deliver(&mut plan, &rollout, newest, &looks, halted, hold.as_ref());
+        // What was declared unsafe is handed out to nobody, also while nothing can be minted in its place.
+        let busy = minting
+            || evidence.is_tainted(newest.generation)
+            || deliver::deliver(&mut plan, &rollout, newest, &looks, halted, hold.as_ref());
         verify(&mut plan, evidence, newest, &looks, !busy);
     }
     waits(&mut plan, evidence, &looks);

@@ -207,6 +207,10 @@ pub const STUCK_RETRY: Duration = Duration::hours(6);
 /// How long until a target whose owner had not opted in is asked again.
 pub const CONSENT_RETRY: Duration = Duration::hours(1);
 
+/// The longest bake time in an emergency: short enough for an execution to wait for it
+/// ([`LONGEST_WAIT_S`](crate::rotation::execution::LONGEST_WAIT_S)), and not to leave it to the next sweep.
+pub const EMERGENCY_BAKE: Duration = Duration::seconds(20);
+
 /// A sighting older than this is made anew.
 pub const REVERIFY: Duration = Duration::hours(6);
 

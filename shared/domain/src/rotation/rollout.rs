@@ -66,6 +66,7 @@ impl<'a> Rollout<'a> {
             failures: 0,
             missed: 0,
             end: None,
+            is_asked_again: false,
         };
         let latest = attempts.len().saturating_sub(1);
         for (index, attempt) in attempts.iter().enumerate().rev() {
@@ -95,6 +96,7 @@ impl<'a> Rollout<'a> {
             }
             tally.end.get_or_insert(end);
         }
+        tally.is_asked_again = tally.end.as_ref().is_some_and(|end| self.evidence.is_asked_again(end.at));
         tally
     }
 }
@@ -110,7 +112,9 @@ fn start(evidence: &Evidence, reverted: impl Fn(Generation) -> bool) -> Generati
     for (index, pair) in records.windows(2).enumerate() {
         let (before, record) = (pair[0], pair[1]);
         // The deadline last: it costs a hash per generation, and there may be years of them.
+        // A broken host that halted the rollout of what turned out to be unsafe must not keep its replacement from others.
         let replaces = reverted(before.generation)
+            && evidence.is_tainted(before.generation) == evidence.is_tainted(record.generation)
             && record.follows == before.follows
             && record.dns_names == before.dns_names
             && record.authority == before.authority
@@ -154,6 +158,8 @@ pub(crate) struct Tally<'a> {
     pub(crate) missed: u32,
     /// How the latest delivery ended.
     pub(crate) end: Option<End>,
+    /// Somebody asked for a fresh look since.
+    is_asked_again: bool,
 }
 
 impl Tally<'_> {
@@ -167,6 +173,9 @@ impl Tally<'_> {
         let end = self.end.as_ref()?;
         let pause = match end.weight {
             Weight::Installed => return None,
+            // Whoever mended it and says so is not kept waiting for hours.
+            Weight::Failed | Weight::Reverted if self.is_failed() && self.is_asked_again => Duration::ZERO,
+            Weight::NotOptedIn if self.is_asked_again => Duration::ZERO,
             Weight::NotOptedIn => CONSENT_RETRY,
             Weight::Missed => backoff(self.missed).min(BACKOFF_CAP),
             Weight::Failed | Weight::Reverted if self.is_failed() => STUCK_RETRY,

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::id::{Epoch, Generation, InstanceId};
-use crate::record::{EpochRecord, GenerationRecord, ThroughRecord};
+use crate::record::{EmergencyRecord, EpochRecord, GenerationRecord, ThroughRecord};
+use crate::rotation::emergency;
 use crate::rotation::evidence::{Evidence, TargetEvidence};
 use crate::rotation::phase::{Phase, phase};
 use crate::rotation::rollout::Rollout;
@@ -25,6 +26,9 @@ pub struct Status {
     /// The rotation in progress, or the last one; absent before the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Progress>,
+    /// The emergency that is under way: a target still serves what was declared unsafe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emergency: Option<EmergencyRecord>,
     /// What was last seen through the service; absent while nothing was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub through: Option<ThroughRecord>,
@@ -109,6 +113,7 @@ pub fn status(evidence: &Evidence, assumed: &Assumed) -> Status {
     Status {
         leaf: evidence.newest().map(leaf),
         rotation: evidence.epoch.as_ref().map(progress),
+        emergency: evidence.emergency.clone().filter(|_| emergency::is_under_way(evidence)),
         through: evidence.through.clone(),
         targets: targets.collect(),
     }

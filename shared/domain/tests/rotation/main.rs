@@ -4,9 +4,11 @@
 #![allow(clippy::disallowed_methods, reason = "the seed of a storm comes from the environment")]
 
 mod confirm;
+mod emergency;
 mod export;
 mod forecast;
 mod golden;
+mod mended;
 mod observed;
 mod request;
 mod simulation;

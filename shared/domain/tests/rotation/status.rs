@@ -21,6 +21,17 @@ fn before_anything_is_issued_there_is_only_who_is_due() {
 }
 
 #[test]
+fn an_emergency_is_told_as_long_as_something_unsafe_is_served() {
+    let mut world = World::new(2);
+    assert!(world.run().is_converged());
+    assert_eq!(told(&world).emergency, None);
+    let declared = crate::emergency::declare(&mut world);
+    assert_eq!(told(&world).emergency, Some(declared));
+    assert!(world.run().is_converged());
+    assert_eq!(told(&world).emergency, None);
+}
+
+#[test]
 fn each_target_is_told_with_what_it_serves_and_how_long_that_lasts() {
     let mut world = World::new(3);
     assert!(world.run().is_converged());

@@ -8,7 +8,8 @@ use espalier_domain::acm::{AcmEvidence, AcmStatus};
 use espalier_domain::id::{AcmArn, Epoch, Generation, HostName, InstanceId, NodeId, Scope, StackName};
 use espalier_domain::plan::Plan;
 use espalier_domain::record::{
-    AttemptRecord, AuthorityRecord, GenerationRecord, Member, MembershipRecord, SightingRecord, ThroughRecord,
+    AttemptRecord, AuthorityRecord, EmergencyRecord, GenerationRecord, Member, MembershipRecord, SightingRecord,
+    ThroughRecord,
 };
 use espalier_domain::rotation::calendar::Calendar;
 use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
@@ -75,6 +76,7 @@ pub(crate) struct World {
     pub(crate) sightings: BTreeMap<InstanceId, SightingRecord>,
     pub(crate) through: Option<ThroughRecord>,
     pub(crate) look_since: Option<OffsetDateTime>,
+    pub(crate) emergency: Option<EmergencyRecord>,
     /// What `provision` saw last; nothing while it never looked.
     pub(crate) membership: Option<MembershipRecord>,
     pub(crate) authorities: Vec<AuthorityRecord>,
@@ -143,6 +145,7 @@ impl World {
             sightings: BTreeMap::new(),
             through: None,
             look_since: None,
+            emergency: None,
             membership: None,
             authorities: vec![authority("0123456789abcdef", START + Duration::days(1825))],
             acm: Some(acm("0a:01", START + Duration::days(198))),
@@ -176,6 +179,7 @@ impl World {
             through: self.through.clone(),
             membership: self.membership.clone(),
             look_since: self.look_since,
+            emergency: self.emergency.clone(),
             epoch: None,
         }
     }

@@ -53,6 +53,7 @@ const SPECS: &str = "/espalier-spec/";
 
 /// Reads an envelope; the source decides how.
 pub(super) fn parse(payload: Value) -> Result<Hint, EdgeError> {
+    no_emergency(&payload)?;
     let envelope: Envelope = strict(payload, "event")?;
     let mut hint = Hint {
         kind: HintKind::Sweep,
@@ -103,6 +104,19 @@ pub(super) fn parse(payload: Value) -> Result<Hint, EdgeError> {
         other => return Err(EdgeError::invalid(format!("event, field `source`: {other:?} is not one we listen to"))),
     }
     Ok(hint)
+}
+
+/// Whoever may put an event on the bus could ask for one: that is not ignored as other unknown fields are, but refused.
+fn no_emergency(payload: &Value) -> Result<(), EdgeError> {
+    let asks = |mode: &Value| mode.as_str() == Some("emergency");
+    for (field, mode) in [("mode", &payload["mode"]), ("detail.mode", &payload["detail"]["mode"])] {
+        if asks(mode) {
+            return Err(EdgeError::invalid(format!(
+                "event, field `{field}`: no event declares an emergency; `espalier emergency` and lambda:InvokeFunction do"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// `{"espalier": "sweep"}`, for a schedule that sends a constant.

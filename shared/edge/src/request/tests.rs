@@ -3,9 +3,10 @@
 use espalier_domain::failure::Word;
 use serde_json::{Value, json};
 
-use super::{Direct, Hint, HintKind, Mode, Request, Trigger};
+use super::{Direct, Emergency, Hint, HintKind, Mode, Request, Trigger};
 use crate::EdgeError;
 
+const CALLER: &str = "arn:aws:sts::123456789012:assumed-role/ops/jane";
 const ACM: &str = "arn:aws:acm:eu-west-1:123456789012:certificate/61f50cd4-45b9-4259-b049-d0a53682fa4b";
 
 fn parse(payload: Value) -> Result<Trigger, EdgeError> {
@@ -226,9 +227,48 @@ fn a_direct_request_is_strict() {
         (json!({ "stack": "payments", "mode": "verify", "spec": {} }), "`spec`"),
         (json!({ "stack": "../payments" }), "`stack`"),
         (json!({ "stack": "payments", "force": true }), "force"),
+        (json!({ "stack": "payments", "reason": "leaked" }), "`reason`"),
+        (json!({ "stack": "payments", "mode": "verify", "caller": CALLER }), "`caller`"),
+        (json!({ "stack": "payments", "mode": "plan", "generation": 1 }), "`generation`"),
+        (json!({ "stack": "payments", "mode": "emergency" }), "`caller`"),
+        (json!({ "stack": "payments", "mode": "emergency", "caller": CALLER }), "`reason`"),
+        (json!({ "stack": "payments", "mode": "emergency", "caller": CALLER, "reason": " " }), "`reason`"),
+        (json!({ "stack": "payments", "mode": "emergency", "caller": CALLER, "reason": "a\nb" }), "`reason`"),
+        (json!({ "stack": "payments", "mode": "emergency", "caller": CALLER, "reason": "x".repeat(201) }), "`reason`"),
+        (json!({ "stack": "payments", "mode": "emergency", "caller": "jane", "reason": "leaked" }), "`caller`"),
+        (
+            json!({ "stack": "payments", "mode": "emergency", "caller": CALLER, "reason": "leaked", "spec": {} }),
+            "`spec`",
+        ),
+        (
+            json!({ "stack": "payments", "mode": "emergency", "caller": CALLER, "reason": "leaked", "generation": -1 }),
+            "`generation`",
+        ),
     ] {
         let text = refused(payload);
         assert!(text.contains(named), "{text}");
+    }
+}
+
+#[test]
+fn an_emergency_is_a_persons_word_and_never_an_events() {
+    let asked =
+        json!({ "stack": "payments", "mode": "emergency", "caller": CALLER, "reason": "leaked", "generation": 3 });
+    let Ok(Trigger::Direct(Direct { mode: Mode::Emergency(emergency), .. })) = parse(asked.clone()) else {
+        panic!("not an emergency")
+    };
+    let Emergency { generation, caller, reason } = emergency;
+    assert_eq!((generation.map(|one| one.0), caller.as_str(), reason.as_str()), (Some(3), CALLER, "leaked"));
+    let mut beside = envelope("espalier", "Rotate Requested", &[], &json!({ "stack": "payments" }));
+    beside["mode"] = json!("emergency");
+    for event in [
+        envelope("espalier", "Rotate Requested", &[], &asked),
+        envelope("aws.acm", "ACM Certificate Revoked", &[ACM], &json!({ "mode": "emergency" })),
+        beside,
+        json!({ "espalier": "sweep", "mode": "emergency" }),
+    ] {
+        let text = refused(event);
+        assert!(text.contains("mode`"), "{text}");
     }
 }
 

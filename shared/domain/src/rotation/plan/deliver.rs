@@ -10,10 +10,10 @@ use crate::id::{Generation, InstanceId, NodeId};
 use crate::plan::Plan;
 use crate::record::GenerationRecord;
 use crate::rotation::evidence::{Evidence, TargetEvidence};
-use crate::rotation::hold::{Hold, may_install_later, serves_to_the_end};
+use crate::rotation::hold::{Hold, is_well, may_install_later, serves_to_the_end};
 use crate::rotation::membership;
 use crate::rotation::phase::Phase;
-use crate::rotation::policy::window_s;
+use crate::rotation::policy::{EMERGENCY_BAKE, window_s};
 use crate::rotation::rollout::Rollout;
 use crate::spec::Confirm;
 use crate::work::{DeliverItem, DeliveryAction, PAGE, WorkItem};
@@ -78,7 +78,7 @@ pub(super) fn deliver(
     } else {
         let wanted = ours().count();
         if let Some(until) = bakes(rollout, looks, canary).filter(|until| *until > evidence.now) {
-            candidates.retain(|candidate| !may_install_later(evidence, candidate.target));
+            candidates.retain(|candidate| !is_well(evidence, candidate.target));
             if candidates.is_empty() {
                 plan.wait("the canary, which is to serve it for a while first", seconds(until - evidence.now));
             }
@@ -193,7 +193,8 @@ fn is_to_be_confirmed(
                 || evidence.authorities.iter().any(|authority| authority.authority == before.authority);
             // What was proven there once is not taken back for want of a confirmation.
             let is_new = before.generation < newest.generation;
-            is_new && is_trusted && before.not_after > until.saturating_add(policy.safety_margin())
+            let is_safe = !evidence.is_tainted(before.generation);
+            is_new && is_safe && is_trusted && before.not_after > until.saturating_add(policy.safety_margin())
         })
 }
 
@@ -216,7 +217,10 @@ fn without_the_patient<'a>(
 
 /// Until when the canary is to serve the newest generation before others follow.
 fn bakes(rollout: &Rollout<'_>, looks: &[Look<'_>], canary: usize) -> Option<OffsetDateTime> {
-    let bake = Duration::minutes(i64::from(rollout.evidence.policy.bake_minutes));
+    let mut bake = Duration::minutes(i64::from(rollout.evidence.policy.bake_minutes));
+    if looks.iter().any(|look| look.target.serves_tainted(rollout.evidence)) {
+        bake = bake.min(EMERGENCY_BAKE);
+    }
     let current = looks.iter().filter(|look| matches!(look.phase, Phase::Current { .. }));
     // Whom a person gave it has no delivery and proves nothing about ours.
     let installed =
