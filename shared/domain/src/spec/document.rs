@@ -221,7 +221,7 @@ const ADDRESS_TARGET: Shape = Shape::Object(&[
     optional("node", NODE, "the managed node that answers there and is installed on; left out, it is only looked at"),
 ]);
 
-/// Why what is no server of ours cannot be selected (docs/decisions/0024-no-load-balancer.md).
+/// Why what is no server of ours cannot be selected (docs/decisions/0021-no-load-balancer.md).
 fn not_selected(name: &str) -> Option<&'static str> {
     match name {
         "ipAddresses" | "ips" => Some("is written \"addresses\": a list of {\"address\": ..., \"node\": ...}"),

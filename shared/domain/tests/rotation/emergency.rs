@@ -40,6 +40,17 @@ pub(crate) fn declare(world: &mut World) -> EmergencyRecord {
     }
 }
 
+/// Passes until it is so; a planner that never comes to it fails the test.
+fn pass_until(world: &mut World, is_so: impl Fn(&mut World) -> bool) {
+    for _ in 0..1_000 {
+        if is_so(world) {
+            return;
+        }
+        world.pass();
+    }
+    panic!("it never came to it:\n{}", world.trace);
+}
+
 fn freeze(world: &mut World, days: i64) {
     world.policy.calendar.freezes.push(Freeze { from: world.now, to: world.now + Duration::days(days) });
 }
@@ -47,7 +58,11 @@ fn freeze(world: &mut World, days: i64) {
 fn installations(plan: &Plan<WorkItem>) -> Vec<&DeliverItem> {
     let items = plan.steps.iter().filter_map(|step| match &step.action {
         WorkItem::Deliver(item) => Some(item),
-        WorkItem::Mint(_) | WorkItem::Export(_) | WorkItem::Verify(_) | WorkItem::Membership(_) => None,
+        WorkItem::Authority(_)
+        | WorkItem::Mint(_)
+        | WorkItem::Export(_)
+        | WorkItem::Verify(_)
+        | WorkItem::Membership(_) => None,
     });
     items.collect()
 }
@@ -82,12 +97,13 @@ fn what_is_left_of_the_bake_time_is_waited_for() {
     converge(&mut world);
     world.policy.bake_minutes = 90;
     declare(&mut world);
-    let mut waited = false;
-    while installations(&world.look()).iter().all(|item| !item.targets.contains(&instance(2))) {
-        waited |= world.look().waits.iter().any(|wait| wait.on.contains("serve it for a while"));
-        world.pass();
-    }
-    assert!(waited, "{}", world.trace);
+    let is_second =
+        |world: &mut World| installations(&world.look()).iter().any(|item| item.targets.contains(&instance(2)));
+    pass_until(&mut world, |world| {
+        assert!(!is_second(world), "nobody waits:\n{}", world.trace);
+        world.look().waits.iter().any(|wait| wait.on.contains("serve it for a while"))
+    });
+    pass_until(&mut world, is_second);
     converge(&mut world);
 }
 
@@ -118,9 +134,10 @@ fn a_replacement_that_a_host_reverted_is_replaced_in_a_freeze_as_well() {
     freeze(&mut world, 3);
     declare(&mut world);
     world.host(1).ill = Ill::RevertsAll;
-    while world.attempts.values().all(|attempt| attempt.ended.as_ref().is_none_or(|end| end.code != "reverted")) {
-        world.pass();
-    }
+    let is_reverted = |world: &mut World| {
+        world.attempts.values().any(|attempt| attempt.ended.as_ref().is_some_and(|end| end.code == "reverted"))
+    };
+    pass_until(&mut world, is_reverted);
     world.host(1).ill = Ill::Well;
     converge(&mut world);
     assert!(world.generations.len() > 2);
@@ -136,9 +153,7 @@ fn what_awaits_confirmation_is_replaced_and_not_confirmed() {
         let plan = world.look();
         installations(&plan).iter().any(|item| item.action == DeliveryAction::Confirm)
     };
-    while !awaits(&mut world) {
-        world.pass();
-    }
+    pass_until(&mut world, awaits);
     declare(&mut world);
     assert!(!awaits(&mut world));
     converge(&mut world);
@@ -177,9 +192,7 @@ fn asking_twice_replaces_once() {
     assert!(told(&first).contains(CALLER) && told(&first).contains("public repository"));
     let known = Ruling::Known(first);
     assert_eq!(ruled(&world, None, "r-2"), known, "at once");
-    while world.hosts[&instance(1)].serves != Some(Generation(2)) {
-        world.pass();
-    }
+    pass_until(&mut world, |world| world.hosts[&instance(1)].serves == Some(Generation(2)));
     assert_eq!(ruled(&world, None, "r-2"), known, "while the replacement is on its way");
     assert!(matches!(ruled(&world, Some(2), "r-2"), Ruling::Declare(record) if record.through == Generation(2)));
     converge(&mut world);
