@@ -91,7 +91,7 @@ fn issued(leaf: &Leaf, now: OffsetDateTime) -> String {
 }
 
 fn progress(rotation: &Progress, status: &Status, now: OffsetDateTime) -> String {
-    let done = status.targets.iter().filter(|target| target.phase == "current").count();
+    let done = status.current();
     match rotation.ended_at {
         Some(at) => format!("rotation {} ended {}", rotation.epoch, ago(at, now)),
         None => format!(
@@ -106,27 +106,11 @@ fn progress(rotation: &Progress, status: &Status, now: OffsetDateTime) -> String
 fn table(targets: &[TargetStatus], now: OffsetDateTime) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["target", "phase", "serves", "ends", "slack", "seen", "clients", ""]);
+    table.set_header(TargetStatus::COLUMNS);
     for target in targets {
-        table.add_row(row(target, now));
+        table.add_row(target.cells(now));
     }
     table.lines().map(|line| format!("  {}\n", line.trim_end())).collect()
-}
-
-fn row(target: &TargetStatus, now: OffsetDateTime) -> [String; 8] {
-    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let faults: Vec<String> = target.faults.iter().map(|fault| format!("{fault:?}")).collect();
-    let wrong = [target.because.clone(), (!faults.is_empty()).then(|| faults.join(", "))];
-    [
-        target.target.to_string(),
-        target.phase.clone(),
-        or_dash(target.generation.map(|generation| generation.to_string())),
-        or_dash(target.ends_at.map(|at| if at > now { span(at - now) } else { "ended".to_owned() })),
-        or_dash(target.slack_s.map(|seconds| span(Duration::seconds(seconds)))),
-        or_dash(target.seen_at.map(|at| ago(at, now))),
-        or_dash(target.registered.map(|is| if is { "yes" } else { "no" }.to_owned())),
-        wrong.into_iter().flatten().collect::<Vec<_>>().join("; "),
-    ]
 }
 
 /// Whether there is as much slack as was asked for.

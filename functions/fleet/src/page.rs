@@ -58,7 +58,7 @@ enum State {
 pub(crate) fn fleet(stacks: &[Stack], view: &View<'_>) -> String {
     let statuses: Vec<&Status> = stacks.iter().filter_map(Stack::status).collect();
     let targets = || statuses.iter().flat_map(|status| &status.targets);
-    let served = targets().filter(|target| target.phase == "current").count();
+    let served: usize = statuses.iter().map(|status| status.current()).sum();
     let least = targets().filter_map(|target| target.slack_s).min();
     let attention = stacks.iter().filter(|stack| stack.state(view.now) == State::Attention).count();
     framed(
@@ -151,9 +151,7 @@ fn details(status: &Status, now: OffsetDateTime) -> Markup {
             p { "The spec selects no instance." }
         } @else {
             table {
-                thead { tr {
-                    th { "target" } th { "phase" } th { "serves" } th { "ends" } th { "slack" } th { "seen" } th { "clients" } th {}
-                } }
+                thead { tr { @for column in TargetStatus::COLUMNS { th { (column) } } } }
                 tbody { @for one in &status.targets { (target(one, now)) } }
             }
         }
@@ -161,18 +159,9 @@ fn details(status: &Status, now: OffsetDateTime) -> Markup {
 }
 
 fn target(target: &TargetStatus, now: OffsetDateTime) -> Markup {
-    let faults = target.faults.iter().map(|fault| format!("{fault:?}"));
-    let wrong: Vec<String> = target.because.clone().into_iter().chain(faults).collect();
     html! {
         tr class=[needs_somebody(target, now).then_some("attention")] {
-            td { (target.target) }
-            td { (target.phase) }
-            td { (or_dash(target.generation.map(|generation| generation.to_string()))) }
-            td { (or_dash(target.ends_at.map(|at| if at > now { span(at - now) } else { "ended".to_owned() }))) }
-            td { (or_dash(target.slack_s.map(seconds))) }
-            td { (or_dash(target.seen_at.map(|at| ago(at, now)))) }
-            td { (or_dash(target.registered.map(|is| if is { "yes" } else { "no" }.to_owned()))) }
-            td { (wrong.join("; ")) }
+            @for cell in target.cells(now) { td { (cell) } }
         }
     }
 }
@@ -196,7 +185,7 @@ fn life(status: &Status, now: OffsetDateTime) -> Markup {
 }
 
 fn served(status: &Status) -> Markup {
-    let current = status.targets.iter().filter(|target| target.phase == "current").count();
+    let current = status.current();
     let (some, all) =
         (i64::try_from(current).unwrap_or(i64::MAX), i64::try_from(status.targets.len()).unwrap_or(i64::MAX));
     html! { (bar(some, all.max(1))) " " (current) " of " (count(status.targets.len(), "target")) }

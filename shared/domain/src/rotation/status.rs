@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use crate::id::{Epoch, Generation, InstanceId};
 use crate::record::{EmergencyRecord, EpochRecord, GenerationRecord, ThroughRecord};
@@ -14,6 +14,7 @@ use crate::rotation::evidence::{Evidence, TargetEvidence};
 use crate::rotation::phase::{Phase, phase};
 use crate::rotation::rollout::Rollout;
 use crate::rotation::slack::{Assumed, slack};
+use crate::spoken::{ago, span};
 use crate::verdict::Fault;
 
 /// Where a stack stands.
@@ -99,6 +100,35 @@ pub struct TargetStatus {
     /// How much time a replacement that goes badly would leave, in seconds ([`slack`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slack_s: Option<i64>,
+}
+
+impl Status {
+    /// How many targets serve the newest generation, proven.
+    pub fn current(&self) -> usize {
+        self.targets.iter().filter(|target| target.phase == "current").count()
+    }
+}
+
+impl TargetStatus {
+    /// What [`TargetStatus::cells`] are about; the last column tells what is wrong and has no heading.
+    pub const COLUMNS: [&str; 8] = ["target", "phase", "serves", "ends", "slack", "seen", "clients", ""];
+
+    /// A line of a table, for a terminal as for a page.
+    pub fn cells(&self, now: OffsetDateTime) -> [String; 8] {
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        let faults: Vec<String> = self.faults.iter().map(|fault| format!("{fault:?}")).collect();
+        let wrong = [self.because.clone(), (!faults.is_empty()).then(|| faults.join(", "))];
+        [
+            self.target.to_string(),
+            self.phase.clone(),
+            or_dash(self.generation.map(|generation| generation.to_string())),
+            or_dash(self.ends_at.map(|at| if at > now { span(at - now) } else { "ended".to_owned() })),
+            or_dash(self.slack_s.map(|seconds| span(Duration::seconds(seconds)))),
+            or_dash(self.seen_at.map(|at| ago(at, now))),
+            or_dash(self.registered.map(|is| if is { "yes" } else { "no" }.to_owned())),
+            wrong.into_iter().flatten().collect::<Vec<_>>().join("; "),
+        ]
+    }
 }
 
 /// The stack as the evidence shows it.
