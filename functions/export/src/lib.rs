@@ -35,10 +35,7 @@ impl Function for Export {
             env.optional("ESPALIER_CERTIFICATE_EXTERNAL_ID"),
             env.required("ESPALIER_SESSION_NAME")?,
             Role::Exporter,
-        );
-        let wrong =
-            |error| EdgeError::invalid(format!("the environment variable ESPALIER_CERTIFICATE_ACCOUNTS: {error}"));
-        let elsewhere = elsewhere.map_err(wrong)?;
+        )?;
         Ok(Self::new(&espalier_aws::sdk().await, allowed, table, key_id, elsewhere))
     }
 

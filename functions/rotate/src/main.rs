@@ -40,10 +40,7 @@ impl Function for Rotate {
             env.optional("ESPALIER_CERTIFICATE_EXTERNAL_ID"),
             env.required("ESPALIER_SESSION_NAME")?,
             Role::Reader,
-        );
-        let wrong =
-            |error| EdgeError::invalid(format!("the environment variable ESPALIER_CERTIFICATE_ACCOUNTS: {error}"));
-        let elsewhere = elsewhere.map_err(wrong)?;
+        )?;
         let sdk = espalier_aws::sdk().await;
         let certificates = Certificates::new(&sdk).and_elsewhere(&sdk, elsewhere);
         let sources = Sources::new(&sdk, table, allowed, certificates);

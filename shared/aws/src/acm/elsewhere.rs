@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
 use aws_sdk_acm::config::Credentials;
+use espalier_domain::failure::{Failure, Word};
 use espalier_domain::id::AcmArn;
 use tokio::sync::Mutex;
 
@@ -55,8 +56,16 @@ pub struct Elsewhere {
 
 /// What is no list of accounts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no account id: it takes 12-digit numbers, separated by commas")]
+#[error(
+    "the environment variable ESPALIER_CERTIFICATE_ACCOUNTS: {0:?} is no account id: it takes 12-digit numbers, separated by commas"
+)]
 pub struct NoAccount(String);
+
+impl Failure for NoAccount {
+    fn word(&self) -> Word {
+        Word::Invalid
+    }
+}
 
 impl Elsewhere {
     /// Reads the template's list of accounts; nothing where there is none.
