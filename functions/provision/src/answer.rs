@@ -36,7 +36,7 @@ pub struct Answer {
 /// What went and what stayed of a stack that is to be absent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Teardown {
-    /// What was deleted in this run.
+    /// What was deleted in this run; what earlier ones deleted is told in their answers and in the events `Stack Changed`.
     pub deleted: Vec<String>,
     /// What is not ours and stays.
     pub left: Vec<Left>,
@@ -172,7 +172,8 @@ impl StackAnswer {
 }
 
 fn outcome(kind: OutcomeKind, stack: Option<String>, retry_after_s: Option<u32>) -> Outcome {
-    Outcome { outcome: kind, stack, retry_after_s, steps: Vec::new(), blocks: Vec::new(), work: Vec::new() }
+    let (steps, blocks, waits, work) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    Outcome { outcome: kind, stack, retry_after_s, steps, blocks, waits, work }
 }
 
 /// Two plans as one, their actions in words.
@@ -198,6 +199,7 @@ pub(crate) fn both(network: Report, certificate: Report) -> Report {
         retry_after_s: retries.into_iter().flatten().min(),
         steps: [network.outcome.steps, certificate.outcome.steps].concat(),
         blocks: [network.outcome.blocks, certificate.outcome.blocks].concat(),
+        waits: [network.outcome.waits, certificate.outcome.waits].concat(),
         ..network.outcome
     };
     Report { outcome, failures: [network.failures, certificate.failures].concat() }

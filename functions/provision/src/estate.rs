@@ -10,7 +10,7 @@ use espalier_aws::route53::{Alias, Record, Route53};
 use espalier_aws_autoscaling::AutoScaling;
 use espalier_aws_ec2::Ec2;
 use espalier_domain::failure::chain;
-use espalier_domain::id::{HostedZoneId, InstanceId, SecurityGroupId};
+use espalier_domain::id::{HostedZoneId, SecurityGroupId, TargetId};
 use espalier_domain::network::{
     Action, Checkup, DnsEntry, Estate, Left, Observed, SeenIngress, SeenRecord, SeenService, SeenZone, current_zone,
     drifted, left, may_have_leftovers, members, plan,
@@ -185,7 +185,7 @@ impl<C: Clock> Network<'_, C> {
             return self.ec2.estate(self.spec, &[]).await;
         };
         let groups = self.scaling.groups(&self.spec.stack, names).await?;
-        let members: Vec<InstanceId> = groups.members.keys().cloned().collect();
+        let members: Vec<TargetId> = groups.members.keys().cloned().collect();
         let mut estate = self.ec2.estate(self.spec, &members).await?;
         for instance in &mut estate.instances {
             instance.scaling = groups.members.get(&instance.id).cloned();
@@ -193,7 +193,7 @@ impl<C: Clock> Network<'_, C> {
         Ok(Estate { hooks: groups.hooks, scaling_groups: groups.names, ..estate })
     }
 
-    async fn sightings(&self) -> Result<BTreeMap<InstanceId, SightingRecord>, AwsError> {
+    async fn sightings(&self) -> Result<BTreeMap<TargetId, SightingRecord>, AwsError> {
         let sightings = self.ledger.sightings(&self.spec.stack).await.map_err(of_ledger)?;
         Ok(sightings.into_iter().map(|sighting| (sighting.target.clone(), sighting)).collect())
     }
@@ -219,7 +219,7 @@ impl<C: Clock> Network<'_, C> {
     pub(crate) async fn note_members(&self, groups: &[String]) -> Result<(), AwsError> {
         let looked_at = self.clock.now();
         let groups = self.scaling.groups(&self.spec.stack, groups).await?;
-        let ids: Vec<InstanceId> = groups.members.keys().cloned().collect();
+        let ids: Vec<TargetId> = groups.members.keys().cloned().collect();
         let (mut instances, sightings) = try_join!(self.ec2.instances(self.spec, &ids), self.sightings())?;
         for instance in &mut instances {
             instance.scaling = groups.members.get(&instance.id).cloned();

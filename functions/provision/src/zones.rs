@@ -25,7 +25,7 @@ impl<C: Clock> Network<'_, C> {
         if !may_have_zones(self.spec, service) {
             return Ok(OwnZones::default());
         }
-        let comment = tag::zone_comment(&self.spec.stack);
+        let comment = tag::zone_comment(&self.spec.stack, self.route53.region());
         let mut zones = BTreeMap::new();
         for id in self.route53.zones_with(&comment).await? {
             // Gone since it was listed, or given to somebody else.

@@ -48,14 +48,16 @@ fn set(name: &str, kind: &str, alias: Option<&str>) -> String {
     format!("<ResourceRecordSet><Name>{name}.</Name><Type>{kind}</Type>{rest}</ResourceRecordSet>")
 }
 
-/// ZA with our record, ZB of another stack, ZC taken over since it was listed, ZD with somebody else's record, ZE empty.
+/// ZA with our record, ZB of another stack, ZC taken over since it was listed, ZD with somebody else's record, ZE empty, ZF
+/// of the stack of this name in another Region, ZG of one of no Region.
 fn route53(path: &str) -> (u16, String) {
     let apex = set("pay.example.com", "NS", None) + &set("pay.example.com", "SOA", None);
     let ours = "payments-0abc.7d67968.vpc-lattice-svcs.eu-west-1.on.aws";
     let inside = match path.split('?').next().unwrap().trim_start_matches("/2013-04-01/hostedzone") {
         "" => {
-            let comments = ["payments", "payments-2", "payments", "payments", "payments"];
-            let all = ["ZA", "ZB", "ZC", "ZD", "ZE"].into_iter().zip(comments);
+            let ours = "payments in eu-west-1";
+            let comments = [ours, "payments-2 in eu-west-1", ours, ours, ours, "payments in eu-west-2", "payments"];
+            let all = ["ZA", "ZB", "ZC", "ZD", "ZE", "ZF", "ZG"].into_iter().zip(comments);
             let all: String = all.map(|(id, stack)| zone(id, &format!("espalier:{stack}"))).collect();
             return (
                 200,
@@ -70,7 +72,7 @@ fn route53(path: &str) -> (u16, String) {
         "/ZD/rrset" => apex + &set("www.pay.example.com", "A", None),
         "/ZE/rrset" => apex,
         id if id.ends_with("/rrset") => panic!("{id} is nobody's business"),
-        id => zone(id.trim_start_matches('/'), "espalier:payments"),
+        id => zone(id.trim_start_matches('/'), "espalier:payments in eu-west-1"),
     };
     let (name, inside) = match inside.starts_with("<HostedZone>") {
         true => ("GetHostedZone", inside),
@@ -113,5 +115,6 @@ async fn a_zone_is_ours_by_its_comment_and_goes_when_nothing_else_is_in_it() {
     assert_eq!(steps, ["- Record pay.example.com in ZA", "- HostedZone pay.example.com (ZE)"], "{:?}", answer.outcome);
     let [block] = answer.outcome.blocks.as_slice() else { panic!("{:?}", answer.outcome.blocks) };
     assert!(block.because.contains("ZD") && block.because.contains("www.pay.example.com (A x)"), "{block}");
-    assert!(!wire.asked().iter().any(|path| path.contains("/ZB")), "another stack's: {:?}", wire.asked());
+    let is_theirs = |path: &String| ["/ZB", "/ZF", "/ZG"].iter().any(|zone| path.contains(zone));
+    assert!(!wire.asked().iter().any(is_theirs), "another stack's: {:?}", wire.asked());
 }

@@ -9,7 +9,7 @@ use aws_config::SdkConfig;
 use aws_sdk_autoscaling::Client;
 use aws_sdk_autoscaling::types::{Instance, LifecycleHook};
 use espalier_aws::error::{AwsError, during};
-use espalier_domain::id::{InstanceId, StackName};
+use espalier_domain::id::{StackName, TargetId};
 use espalier_domain::network::{Action, Life, Scaling, SeenHook};
 use espalier_domain::tag;
 
@@ -32,7 +32,7 @@ pub struct Groups {
     /// Those that exist.
     pub names: BTreeSet<String>,
     /// Their instances.
-    pub members: BTreeMap<InstanceId, Scaling>,
+    pub members: BTreeMap<TargetId, Scaling>,
     /// Their lifecycle hooks, where an instance waits for one.
     pub hooks: Vec<SeenHook>,
 }
@@ -95,9 +95,9 @@ impl AutoScaling {
     }
 }
 
-fn seen(member: Instance) -> Result<(InstanceId, Life), AwsError> {
+fn seen(member: Instance) -> Result<(TargetId, Life), AwsError> {
     let id = member.instance_id.unwrap_or_default();
-    let id = InstanceId::parse(id).map_err(|error| AwsError::unexpected(GROUPS, error.to_string()))?;
+    let id = TargetId::parse(id).map_err(|error| AwsError::unexpected(GROUPS, error.to_string()))?;
     Ok((id, life(member.lifecycle_state.as_ref().map_or("", |state| state.as_str()))))
 }
 

@@ -5,7 +5,7 @@
 mod wire;
 
 use espalier_aws_autoscaling::AutoScaling;
-use espalier_domain::id::{InstanceId, StackName};
+use espalier_domain::id::{StackName, TargetId};
 use espalier_domain::network::{Action, Life};
 use wire::{Seen, Wire};
 
@@ -89,7 +89,7 @@ async fn a_hook_is_answered_with_continue_and_one_that_nobody_waits_for_is_done(
             )
         })
     };
-    let instance = InstanceId::parse(ONE).unwrap();
+    let instance = TargetId::parse(ONE).unwrap();
     let action = Action::CompleteLifecycleAction { group: "web".into(), hook: "come".into(), instance };
     let late = failure("No active Lifecycle Action found with instance ID i-0123456789abcdef0").await;
     AutoScaling::new(&late.sdk()).take(&action).await.unwrap().unwrap();

@@ -6,7 +6,7 @@ use aws_sdk_ec2::types::{
     Filter, Instance, SecurityGroup, SubnetCidrBlockStateCode, SubnetIpv6CidrBlockAssociation, Tag, VpcAttributeName,
 };
 use espalier_aws::error::{AwsError, during};
-use espalier_domain::id::{InstanceId, SecurityGroupId, StackName, SubnetId, VpcId};
+use espalier_domain::id::{SecurityGroupId, StackName, SubnetId, TargetId, VpcId};
 use espalier_domain::network::{Estate, IpBlock, SeenGroup, SeenInstance, SeenSubnet, SeenVpc};
 use espalier_domain::spec::{Select, Spec};
 use espalier_domain::tag;
@@ -30,7 +30,7 @@ impl Ec2 {
     ///
     /// # Errors
     /// When EC2 cannot be asked, or answers without a field it always sends. What is missing is not an error.
-    pub async fn estate(&self, spec: &Spec, scaled: &[InstanceId]) -> Result<Estate, AwsError> {
+    pub async fn estate(&self, spec: &Spec, scaled: &[TargetId]) -> Result<Estate, AwsError> {
         let group = &spec.targets.security_group_id;
         let (vpcs, subnets, groups, lists, (ingress, other_ingress), instances) = try_join!(
             self.vpcs(spec),
@@ -42,6 +42,7 @@ impl Ec2 {
         )?;
         let (prefix_list_id, ipv6_prefix_list_id) = lists;
         Ok(Estate {
+            region: self.region.clone(),
             vpcs,
             subnets,
             groups,
@@ -164,7 +165,7 @@ impl Ec2 {
     ///
     /// # Errors
     /// When EC2 cannot be asked, or answers without a field it always sends.
-    pub async fn instances(&self, spec: &Spec, scaled: &[InstanceId]) -> Result<Vec<SeenInstance>, AwsError> {
+    pub async fn instances(&self, spec: &Spec, scaled: &[TargetId]) -> Result<Vec<SeenInstance>, AwsError> {
         let (stack, mut found) = (&spec.stack, Vec::new());
         match &spec.targets.select {
             Select::InstanceIds(ids) => found = self.by_id(stack, ids).await?,
@@ -181,8 +182,8 @@ impl Ec2 {
         Ok(found)
     }
 
-    async fn by_id(&self, stack: &StackName, ids: &[InstanceId]) -> Result<Vec<SeenInstance>, AwsError> {
-        let ids: Vec<&str> = ids.iter().map(InstanceId::as_str).collect();
+    async fn by_id(&self, stack: &StackName, ids: &[TargetId]) -> Result<Vec<SeenInstance>, AwsError> {
+        let ids: Vec<&str> = ids.iter().map(TargetId::as_str).collect();
         let mut found = Vec::new();
         for page in ids.chunks(FILTER_VALUES) {
             found.extend(self.described(stack, filter("instance-id", page)).await?);
@@ -210,6 +211,7 @@ fn blocks(ipv4: Option<String>, ipv6: Vec<SubnetIpv6CidrBlockAssociation>) -> Ve
 
 fn seen_group(group: SecurityGroup) -> Result<SeenGroup, AwsError> {
     let id = present(GROUPS, "a security group's id", group.group_id)?;
+    let stack = group.tags.unwrap_or_default().into_iter().find(|tag| tag.key.as_deref() == Some(tag::STACK));
     let open = group.ip_permissions.unwrap_or_default().into_iter().filter_map(|permission| {
         let port = |port: Option<i32>, every: u16| port.and_then(|port| u16::try_from(port).ok()).unwrap_or(every);
         match permission.ip_protocol.as_deref() {
@@ -221,6 +223,7 @@ fn seen_group(group: SecurityGroup) -> Result<SeenGroup, AwsError> {
     Ok(SeenGroup {
         id: SecurityGroupId::parse(id).map_err(|error| AwsError::unexpected(GROUPS, error.to_string()))?,
         vpc_id: group.vpc_id.and_then(|id| VpcId::parse(id).ok()),
+        stack: stack.and_then(|tag| tag.value),
         open_ports: open.collect(),
     })
 }
@@ -231,7 +234,7 @@ fn seen(stack: &StackName, instance: Instance) -> Result<SeenInstance, AwsError>
     // "The time that the instance was last launched" (EC2 API reference, `Instance`): a start counts, a reboot does not.
     let launched_at = instance.launch_time;
     Ok(SeenInstance {
-        id: InstanceId::parse(id).map_err(|error| AwsError::unexpected(INSTANCES, error.to_string()))?,
+        id: TargetId::parse(id).map_err(|error| AwsError::unexpected(INSTANCES, error.to_string()))?,
         vpc_id: instance.vpc_id.and_then(|id| VpcId::parse(id).ok()),
         is_running: state == "running",
         state,

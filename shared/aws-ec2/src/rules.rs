@@ -50,7 +50,7 @@ impl Ec2 {
             | Action::AssociateZone { .. }
             | Action::DisassociateZone { .. }
             | Action::DeletePrivateZone { .. }
-            | Action::UpsertRecord { .. }
+            | Action::WriteRecord { .. }
             | Action::Tag { .. }
             | Action::DeleteRecord { .. }
             | Action::DeleteServiceAssociation { .. }
@@ -162,11 +162,13 @@ fn seen(rule: SecurityGroupRule) -> Result<SeenIngress, AwsError> {
         (None, Some(group)) => SecurityGroupId::parse(group).ok().map(IngressSource::Group),
         (None, None) | (Some(_), Some(_)) => None,
     };
-    // Every port is -1 in EC2's words; no rule of ours is that wide, and none is for anything but TCP.
+    // Every port is -1 in EC2's words; no rule of ours is that wide, and none is for anything but TCP. A rule for other
+    // protocols counts in the quota like any other: ten, if it is for VPC Lattice's list.
     let port = |port: Option<i32>, every: u16| port.and_then(|port| u16::try_from(port).ok()).unwrap_or(every);
     Ok(SeenIngress {
         rule_id: present(LIST, "a rule's id", rule.security_group_rule_id)?,
-        source: source.filter(|_| rule.ip_protocol.as_deref() == Some("tcp")),
+        source,
+        is_tcp: rule.ip_protocol.as_deref() == Some("tcp"),
         ports: (port(rule.from_port, 0), port(rule.to_port, u16::MAX)),
         is_ipv6_block: rule.cidr_ipv6.is_some(),
     })

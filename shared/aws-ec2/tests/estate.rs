@@ -57,6 +57,7 @@ fn rules() -> String {
         rule("sgr-3", LATTICE, "espalier:payments", ""),
         rule("sgr-1", &group, "somebody retyped this", tag),
         rule("sgr-2", "<cidrIpv4>10.0.0.0/8</cidrIpv4>", "espalier:payroll", ""),
+        rule("sgr-4", LATTICE, "every protocol", "").replace(">tcp<", ">-1<").replace(">8443<", ">-1<"),
         egress.to_owned(),
     ]
     .concat()
@@ -76,7 +77,8 @@ fn respond(seen: &Seen) -> (u16, String) {
     let group = format!(
         "<securityGroupInfo><item><groupId>{GROUP}</groupId><vpcId>{VPC}</vpcId><ipPermissions><item>\
                  <ipProtocol>tcp</ipProtocol><fromPort>443</fromPort><toPort>443</toPort></item><item><ipProtocol>udp\
-                 </ipProtocol></item></ipPermissions></item></securityGroupInfo>"
+                 </ipProtocol></item></ipPermissions><tagSet><item><key>Name</key><value>targets</value></item><item>\
+                 <key>espalier:stack</key><value>payroll</value></item></tagSet></item></securityGroupInfo>"
     );
     let lists = "<prefixListSet><item><prefixListId>pl-0b</prefixListId><prefixListName>com.amazonaws.eu-west-1.ipv6.vpc-lattice\
                  </prefixListName></item><item><prefixListId>pl-0a</prefixListId><prefixListName>\
@@ -129,6 +131,7 @@ async fn a_look_takes_what_exists_and_sorts_the_rules() {
     assert_eq!(estate.subnets[0].blocks, blocks);
     let groups: Vec<_> = estate.groups.iter().map(|one| (one.id.as_str(), one.open_ports.clone())).collect();
     assert_eq!(groups, [(GROUP, vec![(443, 443)])]);
+    assert_eq!(estate.groups[0].stack.as_deref(), Some("payroll"), "whoever it is whom its owner lets in");
     assert_eq!(wire.seen().iter().filter(|seen| seen.body.contains("DescribeSecurityGroupRules")).count(), 1);
     let former = Ec2::new(&wire.sdk()).former_ingress(&stack(), &SecurityGroupId::parse(GROUP).unwrap()).await.unwrap();
     let former: Vec<_> = former.iter().map(|(id, one)| (id.as_str(), one.rule_id.as_str())).collect();
@@ -139,9 +142,13 @@ async fn a_look_takes_what_exists_and_sorts_the_rules() {
         estate.ingress.iter().map(|rule| (rule.rule_id.as_str(), rule.source.clone())).collect();
     let prober = IngressSource::Group(SecurityGroupId::parse(PROBER).unwrap());
     assert_eq!(ours, [("sgr-1", Some(prober)), ("sgr-3", Some(IngressSource::PrefixList("pl-0a".into())))]);
-    let others: Vec<(&str, bool)> =
-        estate.other_ingress.iter().map(|rule| (rule.rule_id.as_str(), rule.source.is_some())).collect();
-    assert_eq!(others, [("sgr-2", false)], "the other stack's rule and no egress rule");
+    let others: Vec<(&str, bool, bool, (u16, u16))> = estate
+        .other_ingress
+        .iter()
+        .map(|rule| (rule.rule_id.as_str(), rule.source.is_some(), rule.is_tcp, rule.ports))
+        .collect();
+    let expected = [("sgr-2", false, true, (8443, 8443)), ("sgr-4", true, false, (0, u16::MAX))];
+    assert_eq!(others, expected, "the other stack's rule, one for every protocol, and no egress rule");
     let [one, two] = estate.instances.as_slice() else { panic!("{:?}", estate.instances) };
     assert_eq!((one.is_running, one.opted_in, one.private_ip.unwrap().to_string().as_str()), (true, true, "10.0.1.7"));
     assert_eq!((two.is_running, two.opted_in, two.state.as_str(), &two.vpc_id), (false, false, "terminated", &None));

@@ -86,6 +86,11 @@ impl Route53 {
         Self { client: Client::new(sdk), region }
     }
 
+    /// The Region that it works for; zones belong to none.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
     /// The zone, or nothing when it does not exist.
     ///
     /// # Errors
@@ -205,14 +210,32 @@ impl Route53 {
         let record = ResourceRecord::builder().value(value).build().map_err(not_built)?;
         let set = ResourceRecordSet::builder().name(name).r#type(RrType::Cname).ttl(VALIDATION_TTL_S);
         let set = set.resource_records(record).build().map_err(not_built)?;
-        self.change(zone, ChangeAction::Upsert, set).await
+        self.change(zone, vec![(ChangeAction::Upsert, set)]).await
     }
 
-    /// Makes the name an alias (type A) of the target, whatever it was.
+    /// Makes the name an alias (type A) of the target: where no record was seen, or in the place of the alias that was.
+    /// What somebody else wrote there since is not overwritten: Route 53 creates no record that is there already, and
+    /// deletes none that differs from what it is given; of one batch either all is done or nothing.
     ///
     /// # Errors
-    /// When Route 53 refuses or cannot be asked.
-    pub async fn upsert_alias(&self, zone: &HostedZoneId, name: &HostName, to: &Alias) -> Result<(), AwsError> {
+    /// `Conflict` when the name points elsewhere by now; else when Route 53 refuses or cannot be asked.
+    pub async fn write_alias(
+        &self,
+        zone: &HostedZoneId,
+        name: &HostName,
+        former: Option<&Alias>,
+        to: &Alias,
+    ) -> Result<(), AwsError> {
+        let mut changes = Vec::new();
+        if let Some(former) = former
+            && let Some(set) = self.a_record(zone, name).await?
+        {
+            match record(&set).alias {
+                Some(alias) if alias == *to => return Ok(()),
+                Some(alias) if alias == *former => changes.push((ChangeAction::Delete, set)),
+                Some(_) | None => return Err(changed(name, &set)),
+            }
+        }
         // There is nothing to evaluate at a Lattice service's name: Route 53's guide says to choose "No".
         let target = AliasTarget::builder()
             .hosted_zone_id(&to.hosted_zone_id)
@@ -221,7 +244,8 @@ impl Route53 {
             .build()
             .map_err(not_built)?;
         let set = ResourceRecordSet::builder().name(name.as_str()).r#type(RrType::A).alias_target(target);
-        self.change(zone, ChangeAction::Upsert, set.build().map_err(not_built)?).await
+        changes.push((ChangeAction::Create, set.build().map_err(not_built)?));
+        self.change(zone, changes).await.map_err(overtaken)
     }
 
     /// Deletes the alias (type A) if the name points at exactly this target; no A record there is done.
@@ -230,31 +254,50 @@ impl Route53 {
     /// `Conflict` when the name points elsewhere by now; else when Route 53 refuses or cannot be asked.
     pub async fn delete_alias(&self, zone: &HostedZoneId, name: &HostName, to: &Alias) -> Result<(), AwsError> {
         // Route 53 deletes only a record set that equals what it is given, so it is given what it has.
-        let sets = self.sets(zone, name.as_str()).await?;
-        let Some(set) = sets.into_iter().find(|set| set.r#type == RrType::A) else { return Ok(()) };
-        let seen = record(&set);
-        if seen.alias.as_ref() != Some(to) {
-            let mut error = AwsError::coded(CHANGE, "Changed", format!("{name} is {} by now", seen.shown));
-            error.kind = Kind::Conflict;
-            return Err(error);
+        let Some(set) = self.a_record(zone, name).await? else { return Ok(()) };
+        if record(&set).alias.as_ref() != Some(to) {
+            return Err(changed(name, &set));
         }
-        match self.change(zone, ChangeAction::Delete, set).await {
-            // Both are `InvalidChangeBatch`; only the message tells them apart.
-            Err(error) if error.answer.message.contains("was not found") => Ok(()),
-            Err(mut error) if error.answer.message.contains("do not match") => {
-                error.kind = Kind::Conflict;
-                Err(error)
-            }
-            other => other,
+        match self.change(zone, vec![(ChangeAction::Delete, set)]).await {
+            Err(error) if error.answer.message.contains(GONE) => Ok(()),
+            other => other.map_err(overtaken),
         }
     }
 
-    async fn change(&self, zone: &HostedZoneId, action: ChangeAction, set: ResourceRecordSet) -> Result<(), AwsError> {
-        let change = Change::builder().action(action).resource_record_set(set).build().map_err(not_built)?;
-        let batch = ChangeBatch::builder().changes(change).build().map_err(not_built)?;
+    async fn a_record(&self, zone: &HostedZoneId, name: &HostName) -> Result<Option<ResourceRecordSet>, AwsError> {
+        let sets = self.sets(zone, name.as_str()).await?;
+        Ok(sets.into_iter().find(|set| set.r#type == RrType::A))
+    }
+
+    async fn change(&self, zone: &HostedZoneId, sets: Vec<(ChangeAction, ResourceRecordSet)>) -> Result<(), AwsError> {
+        let mut batch = ChangeBatch::builder();
+        for (action, set) in sets {
+            batch =
+                batch.changes(Change::builder().action(action).resource_record_set(set).build().map_err(not_built)?);
+        }
+        let batch = batch.build().map_err(not_built)?;
         let call = self.client.change_resource_record_sets().hosted_zone_id(zone.as_str()).change_batch(batch);
         call.send().await.map_err(during(CHANGE)).map(drop)
     }
+}
+
+/// What Route 53 says of a batch that no longer fits what is there. All of it is `InvalidChangeBatch`; only the messages
+/// tell one from the other.
+const GONE: &str = "was not found";
+const OVERTAKEN: [&str; 3] = [GONE, "do not match", "already exists"];
+
+/// A record that was written since the look is a conflict: another look explains it.
+fn overtaken(mut error: AwsError) -> AwsError {
+    if OVERTAKEN.iter().any(|words| error.answer.message.contains(words)) {
+        error.kind = Kind::Conflict;
+    }
+    error
+}
+
+fn changed(name: &HostName, set: &ResourceRecordSet) -> AwsError {
+    let mut error = AwsError::coded(CHANGE, "Changed", format!("{name} is {} by now", record(set).shown));
+    error.kind = Kind::Conflict;
+    error
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape `map_err` wants")]

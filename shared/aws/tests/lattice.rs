@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use espalier_aws::error::Kind;
 use espalier_aws::lattice::Lattice;
 use espalier_domain::failure::{Failure, Word, chain};
-use espalier_domain::id::{HostName, HostedZoneId, InstanceId, SecurityGroupId, VpcId};
+use espalier_domain::id::{HostName, HostedZoneId, SecurityGroupId, TargetId, VpcId};
 use espalier_domain::network::{Action, SeenFailure, Status, TargetGroupWant, TargetStatus, target_group_name};
 use espalier_domain::spec::{AllowedDomains, HealthCheck, Spec, parse};
 use serde_json::{Value, json};
@@ -365,7 +365,7 @@ async fn a_group_of_addresses_says_of_which_family_and_takes_them_as_they_are_wr
         document["targets"]["select"] = json!({ "addresses": [{ "address": address }] });
         let (_, body) = sent(group_of(&document)).await;
         assert_eq!((&body["type"], &body["config"]["ipAddressType"]), (&json!("IP"), &json!(family)));
-        let targets = vec![InstanceId::parse(address).unwrap()];
+        let targets = vec![TargetId::parse(address).unwrap()];
         let register =
             Action::RegisterTargets { target_group_id: "tg-1".into(), name: "g".into(), targets, port: 8443 };
         let (_, body) = sent(register).await;
@@ -454,7 +454,7 @@ async fn each_creation_carries_its_token_and_its_tags() {
 }
 
 fn register(count: usize) -> Action {
-    let targets = (0..count).map(|n| InstanceId::parse(format!("i-{n:017x}")).unwrap()).collect();
+    let targets = (0..count).map(|n| TargetId::parse(format!("i-{n:017x}")).unwrap()).collect();
     Action::RegisterTargets { target_group_id: "tg-1".into(), name: "g".into(), targets, port: 8443 }
 }
 

@@ -84,20 +84,58 @@ async fn the_list_goes_on_while_the_name_does() {
 }
 
 #[tokio::test]
-async fn an_upsert_is_one_alias_without_health_evaluation() {
-    let done = "<ChangeResourceRecordSetsResponse xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><ChangeInfo>\
-                <Id>/change/C1</Id><Status>PENDING</Status><SubmittedAt>2026-11-21T00:00:00Z</SubmittedAt></ChangeInfo>\
-                </ChangeResourceRecordSetsResponse>";
-    let wire = Wire::table(vec![("POST", 200, json!(done))]).await;
-    Route53::new(&wire.sdk()).upsert_alias(&zone(), &name(), &alias()).await.unwrap();
+async fn where_nothing_was_an_alias_is_created_without_health_evaluation() {
+    let wire = Wire::table(vec![("POST", 200, json!(done("ChangeResourceRecordSets")))]).await;
+    Route53::new(&wire.sdk()).write_alias(&zone(), &name(), None, &alias()).await.unwrap();
     let body = &wire.seen()[0].body;
+    assert!(!body.contains("UPSERT") && !body.contains("DELETE"), "{body}");
     for part in [
-        "<Action>UPSERT</Action>",
+        "<Action>CREATE</Action>",
         "<Name>api.example.com</Name><Type>A</Type>",
         "<HostedZoneId>ZLATTICE1</HostedZoneId>",
         "<EvaluateTargetHealth>false</EvaluateTargetHealth>",
     ] {
         assert!(body.contains(part), "{part} in {body}");
+    }
+}
+
+#[tokio::test]
+async fn in_the_place_of_a_former_alias_of_ours_one_batch_takes_it_and_makes_the_other() {
+    let new = Alias { domain_name: "api-new.vpc-lattice-svcs.eu-west-1.on.aws".into(), ..alias() };
+    let there = alias_set("api.example.com", "");
+    let changed = done("ChangeResourceRecordSets");
+    let wire = Wire::table(vec![("GET", 200, json!(page(&there, END))), ("POST", 200, json!(changed))]).await;
+    Route53::new(&wire.sdk()).write_alias(&zone(), &name(), Some(&alias()), &new).await.unwrap();
+    let body = &wire.seen()[1].body;
+    let at = |part: &str| body.find(part).unwrap_or_else(|| panic!("{part} in {body}"));
+    assert!(at("<Action>DELETE</Action>") < at("API-svc") && at("API-svc") < at("<Action>CREATE</Action>"), "{body}");
+    assert!(at("<Action>CREATE</Action>") < at("api-new") && !body.contains("UPSERT"), "{body}");
+
+    // By now it is the wanted one, or somebody else's: then nothing is sent.
+    for (set, expected) in [
+        (there.replace("API-svc", "api-new"), None),
+        (there.replace("API-svc", "theirs"), Some(Kind::Conflict)),
+        (alias_set("api.example.com", "<SetIdentifier>blue</SetIdentifier>"), Some(Kind::Conflict)),
+    ] {
+        let wire = Wire::table(vec![("GET", 200, json!(page(&set, END)))]).await;
+        let result = Route53::new(&wire.sdk()).write_alias(&zone(), &name(), Some(&alias()), &new).await;
+        assert_eq!((result.err().map(|error| error.kind), wire.asked().len()), (expected, 1), "{set}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_was_made_since_the_look_is_a_conflict() {
+    for (message, expected) in [
+        ("[Tried to create resource record set [name='x.', type='A'] but it already exists]", Kind::Conflict),
+        ("[RRSet with DNS name x. is not permitted in zone]", Kind::Invalid),
+    ] {
+        let body = format!(
+            "<ErrorResponse xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><Error><Type>Sender</Type>\
+             <Code>InvalidChangeBatch</Code><Message>{message}</Message></Error></ErrorResponse>"
+        );
+        let wire = Wire::table(vec![("POST", 400, json!(body))]).await;
+        let result = Route53::new(&wire.sdk()).write_alias(&zone(), &name(), None, &alias()).await;
+        assert_eq!(result.unwrap_err().kind, expected, "{message}");
     }
 }
 
@@ -233,7 +271,12 @@ fn done(operation: &str) -> String {
 
 fn create() -> Action {
     let vpc_id = VpcId::parse(VPC).unwrap();
-    Action::CreatePrivateZone { name: name(), vpc_id, comment: "espalier:payments".into(), token: "t".into() }
+    Action::CreatePrivateZone {
+        name: name(),
+        vpc_id,
+        comment: "espalier:payments in eu-west-1".into(),
+        token: "t".into(),
+    }
 }
 
 #[tokio::test]
@@ -251,7 +294,7 @@ async fn a_zone_is_made_private_with_its_comment_and_its_first_vpc() {
         "<Name>api.example.com</Name>",
         &format!("<VPCRegion>eu-west-1</VPCRegion><VPCId>{VPC}</VPCId>"),
         "<CallerReference>t</CallerReference>",
-        "<Comment>espalier:payments</Comment>",
+        "<Comment>espalier:payments in eu-west-1</Comment>",
         "<PrivateZone>true</PrivateZone>",
     ] {
         assert!(seen.body.contains(part), "{part} in {}", seen.body);

@@ -7,6 +7,9 @@
 #[path = "../tests/network/calls.rs"]
 mod calls;
 #[allow(dead_code, clippy::wildcard_enum_match_arm, reason = "the planner's tests use all of it")]
+#[path = "../tests/network/estate.rs"]
+mod estate;
+#[allow(dead_code, clippy::wildcard_enum_match_arm, reason = "the planner's tests use all of it")]
 #[path = "../tests/network/world.rs"]
 mod world;
 #[allow(dead_code, clippy::wildcard_enum_match_arm, reason = "the planner's tests use all of it")]

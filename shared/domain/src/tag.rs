@@ -59,9 +59,10 @@ pub fn is_ours(stack: &StackName, tags: &BTreeMap<String, String>) -> bool {
 }
 
 /// What marks a hosted zone as this stack's: its comment. A zone is made with a comment and tagged only afterwards, so that
-/// a tag may be missing where somebody was cut off in between (Route 53 API reference, `CreateHostedZone`).
-pub fn zone_comment(stack: &StackName) -> String {
-    rule_description(stack)
+/// a tag may be missing where somebody was cut off in between (Route 53 API reference, `CreateHostedZone`). Zones belong to
+/// no Region, and a stack does: the comment says which.
+pub fn zone_comment(stack: &StackName, region: &str) -> String {
+    format!("espalier:{stack} in {region}")
 }
 
 /// What marks a security-group rule as this stack's: rules are told apart by their description.

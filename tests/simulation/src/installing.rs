@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use espalier_domain::id::{Generation, InstanceId};
+use espalier_domain::id::{Generation, TargetId};
 use espalier_domain::rotation::settle::{CommandSeen, InstallerCode};
 use espalier_domain::work::{DeliverItem, DeliveryAction};
 use time::{Duration, OffsetDateTime};
@@ -19,7 +19,7 @@ pub(crate) struct Command {
     pub(crate) action: DeliveryAction,
     pub(crate) confirm: Duration,
     pub(crate) margin: Duration,
-    pub(crate) seen: BTreeMap<InstanceId, CommandSeen>,
+    pub(crate) seen: BTreeMap<TargetId, CommandSeen>,
 }
 
 impl World {

@@ -110,7 +110,7 @@ impl Lattice {
             | Action::AssociateZone { .. }
             | Action::DisassociateZone { .. }
             | Action::DeletePrivateZone { .. }
-            | Action::UpsertRecord { .. }
+            | Action::WriteRecord { .. }
             | Action::AuthorizeIngress { .. }
             | Action::DeleteRecord { .. }
             | Action::RevokeIngress { .. }

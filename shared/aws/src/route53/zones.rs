@@ -28,8 +28,9 @@ impl Route53 {
             hosted_zone_id: target.hosted_zone_id.clone(),
         };
         match action {
-            Action::UpsertRecord { hosted_zone_id, name, target } => {
-                Some(self.upsert_alias(hosted_zone_id, name, &alias(target)).await)
+            Action::WriteRecord { hosted_zone_id, name, former, target } => {
+                let former = former.as_ref().map(alias);
+                Some(self.write_alias(hosted_zone_id, name, former.as_ref(), &alias(target)).await)
             }
             Action::DeleteRecord { hosted_zone_id, name, target } => {
                 Some(self.delete_alias(hosted_zone_id, name, &alias(target)).await)

@@ -31,7 +31,7 @@ fn record(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) -> bool {
     let current = observed.estate.hosted_zone.iter().zip(&observed.record);
     let former = observed.former_records.iter().map(|(zone, record)| (zone, record));
     // Only a record that points to a service of ours is ours; somebody else's service may have our name.
-    let is_ours = |alias: &DnsEntry| Some(alias) != foreign && is_our_name(spec, alias);
+    let is_ours = |alias: &DnsEntry| Some(alias) != foreign && is_our_name(spec, &observed.estate, alias);
     let zones = &observed.estate.private_zones;
     let of_others = |zone: &HostedZoneId| zones.iter().all(|one| one.id != *zone);
     let mut gone = true;

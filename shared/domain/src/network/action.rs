@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::observed::DnsEntry;
-use crate::id::{HostName, HostedZoneId, InstanceId, LogDestination, SecurityGroupId, VpcId};
+use crate::id::{HostName, HostedZoneId, LogDestination, SecurityGroupId, TargetId, VpcId};
 use crate::spec::{HealthCheckOn, TargetKind};
 
 /// What a target group is created with.
@@ -65,7 +65,7 @@ pub enum Action {
     RegisterTargets {
         target_group_id: String,
         name: String,
-        targets: Vec<InstanceId>,
+        targets: Vec<TargetId>,
         port: u16,
     },
     DeregisterTargets {
@@ -155,9 +155,11 @@ pub enum Action {
         hosted_zone_id: HostedZoneId,
         vpc_id: VpcId,
     },
-    UpsertRecord {
+    WriteRecord {
         hosted_zone_id: HostedZoneId,
         name: HostName,
+        /// The alias of ours whose place it takes; `None` where there was no record.
+        former: Option<DnsEntry>,
         target: DnsEntry,
     },
     AuthorizeIngress {
@@ -212,7 +214,7 @@ pub enum Action {
     CompleteLifecycleAction {
         group: String,
         hook: String,
-        instance: InstanceId,
+        instance: TargetId,
     },
 }
 
@@ -225,7 +227,7 @@ impl fmt::Display for Action {
             Self::CreateTargetGroup { want, .. } => write!(f, "+ TargetGroup {}", want.name),
             Self::UpdateHealthCheck { name, .. } => write!(f, "~ TargetGroup {name} health check"),
             Self::RegisterTargets { name, targets, .. } => {
-                let list: Vec<&str> = targets.iter().map(InstanceId::as_str).collect();
+                let list: Vec<&str> = targets.iter().map(TargetId::as_str).collect();
                 write!(f, "+ Targets {} in {name}", list.join(" "))
             }
             Self::DeregisterTargets { name, targets, .. } => {
@@ -257,7 +259,7 @@ impl fmt::Display for Action {
             Self::DisassociateZone { hosted_zone_id, vpc_id } => {
                 write!(f, "- ZoneAssociation {hosted_zone_id} {vpc_id}")
             }
-            Self::UpsertRecord { name, target, .. } => write!(f, "+ Record {name} -> {}", target.domain_name),
+            Self::WriteRecord { name, target, .. } => write!(f, "+ Record {name} -> {}", target.domain_name),
             Self::AuthorizeIngress { security_group_id, source, port, .. } => {
                 write!(f, "+ Ingress {security_group_id} tcp {port} from {source}")
             }

@@ -4,11 +4,13 @@
 mod policy;
 mod table;
 
+use std::collections::BTreeSet;
+
 use super::estate::wanted_ingress;
 use super::observed::{Observed, SeenTargetGroup, Status, TargetStatus};
 use super::target_group_names;
 use crate::id::VpcId;
-use crate::spec::{Dns, Spec};
+use crate::spec::{Dns, Manage, Spec};
 pub use table::{Answer, PITFALLS, Pitfall, page};
 
 /// What only a diagnosis looks at, beside [`Observed`].
@@ -93,9 +95,10 @@ impl Look<'_> {
         let (estate, group) = (&self.observed.estate, &self.spec.targets.security_group_id);
         for (source, port) in wanted_ingress(self.spec, estate) {
             let mut rules = estate.ingress.iter().chain(&estate.other_ingress);
-            if !rules.any(|rule| rule.source.as_ref() == Some(&source) && rule.ports == (port, port)) {
+            if !rules.any(|rule| rule.admits(&source, port)) {
                 let problem = format!("{group} has no inbound rule for {source} on port {port}");
-                found(all, "targets-security-group", problem, "have provision look (mode apply); it adds the rule");
+                let remedy = self.remedy("it adds the rule", "add the rule where the group is managed");
+                found(all, "targets-security-group", problem, remedy);
             }
         }
     }
@@ -142,22 +145,29 @@ impl Look<'_> {
         let entry = self.observed.service.as_ref().and_then(|service| service.dns_entry.as_ref());
         let alias = self.observed.record.as_ref().and_then(|record| record.alias.as_ref());
         let name = &self.spec.service.domain_name;
-        if entry.is_some() && alias != entry {
+        // Whoever manages the estate may have written a CNAME: where that leads to, the probe through the service says.
+        let is_theirs = !self.is_ours() && self.observed.record.is_some() && alias.is_none();
+        if entry.is_some() && alias != entry && !is_theirs {
             let problem = format!("no record {name} points to this stack's service");
-            let remedy =
-                "have provision look (mode apply); a record of somebody else is named there and has to go first";
+            let remedy = self.remedy(
+                "a record of somebody else is named there and has to go first",
+                "publish it as an alias of the service's generated name",
+            );
             found(all, "name-does-not-resolve", problem, remedy);
         }
     }
 
     fn associations(&self, all: &mut Vec<Finding>) {
-        let network = self.observed.network.as_ref().map(|network| &network.owned.id);
+        let networks = self.networks();
         for vpc in self.consumers() {
             let mut of_vpc = self.observed.vpc_associations.iter().filter(|seen| seen.vpc_id == *vpc);
-            if !of_vpc.any(|seen| Some(&seen.network_id) == network && seen.status == Status::Active) {
+            if !of_vpc.any(|seen| networks.contains(seen.network_id.as_str()) && seen.status == Status::Active) {
                 let problem = format!("{vpc} has no active association with the service network");
-                let remedy = "have provision look (mode apply); a share that was accepted associates no VPC, and a VPC that \
-                              is associated with another network has to leave it first";
+                let remedy = self.remedy(
+                    "a share that was accepted associates no VPC, and a VPC that is associated with another network has to \
+                     leave it first",
+                    "associate it with the service's network; a VPC that is associated with another one has to leave it first",
+                );
                 found(all, "vpc-not-associated", problem, remedy);
             }
         }
@@ -166,7 +176,8 @@ impl Look<'_> {
         let is_there = of_service.any(|seen| Some(&seen.service_id) == service && seen.status == Status::Active);
         if service.is_some() && !is_there {
             let problem = "the service has no active association with the service network".to_owned();
-            found(all, "vpc-not-associated", problem, "have provision look (mode apply)");
+            let remedy = self.remedy("it associates the service", "associate the service with the clients' network");
+            found(all, "vpc-not-associated", problem, remedy);
         }
     }
 
@@ -183,7 +194,9 @@ impl Look<'_> {
         let port = self.spec.service.port;
         if self.observed.service.is_some() && !self.observed.listeners.iter().any(|listener| listener.port == port) {
             let problem = format!("the service has no listener on port {port}");
-            found(all, "connection-times-out", problem, "have provision look (mode apply)");
+            let remedy =
+                self.remedy("it makes the listener", "make a TLS_PASSTHROUGH listener on it, or correct service.port");
+            found(all, "connection-times-out", problem, remedy);
         }
     }
 
@@ -214,8 +227,12 @@ impl Look<'_> {
         let is_there = |status: TargetStatus| targets().any(|target| target.status == status);
         if targets().next().is_none() {
             let problem = format!("target group {} has no targets", first.name);
-            let remedy =
-                "start or tag an instance that targets.select selects; its owner opts in with the tag espalier:stack";
+            let remedy = match self.is_ours() {
+                true => {
+                    "start or tag an instance that targets.select selects; its owner opts in with the tag espalier:stack"
+                }
+                false => "register in it what targets.select selects",
+            };
             found(all, "no-targets", problem, remedy);
         } else if !is_there(TargetStatus::Healthy) && !is_there(TargetStatus::Unavailable) {
             let problem = format!("no target of {} takes clients", first.name);
@@ -248,15 +265,41 @@ impl Look<'_> {
                 Status::Creating | Status::Active | Status::Updating | Status::Deleting => continue,
             };
             let problem = format!("the {what} of {id} failed: {failure}");
-            let remedy = "have provision look (mode apply): what failed is made, changed or deleted again; what is associated \
-                          with something of others has to be freed first";
+            let remedy = self.remedy(
+                "what failed is made, changed or deleted again; what is associated with something of others has to be freed first",
+                "make, change or delete it again; what is associated with something of others has to be freed first",
+            );
             found(all, "deletion-blocked", problem, remedy);
         }
     }
 
+    /// The groups of the fleet: those of our names, or those that the spec gives by id, which alone were looked at.
     fn groups(&self) -> impl Iterator<Item = &SeenTargetGroup> {
         let names = target_group_names(self.spec);
-        self.observed.target_groups.iter().filter(move |group| names.contains(&group.name))
+        let is_given = !self.is_ours();
+        self.observed.target_groups.iter().filter(move |group| is_given || names.contains(&group.name))
+    }
+
+    /// The networks through which clients may come: the stack's, or those that the service of somebody else is in.
+    fn networks(&self) -> BTreeSet<&str> {
+        let network = self.observed.network.iter().map(|network| network.owned.id.as_str());
+        let service = self.observed.service.as_ref().map(|service| &service.owned.id);
+        let of_service = self.observed.service_associations.iter();
+        let of_service = of_service.filter(|one| !self.is_ours() && Some(&one.service_id) == service);
+        network.chain(of_service.map(|one| one.network_id.as_str())).collect()
+    }
+
+    /// Whether the estate is ours to mend.
+    fn is_ours(&self) -> bool {
+        self.spec.manage == Manage::Stack
+    }
+
+    /// What `provision` does about it, or its owner.
+    fn remedy(&self, ours: &str, theirs: &str) -> String {
+        match self.is_ours() {
+            true => format!("have provision look (mode apply): {ours}"),
+            false => theirs.to_owned(),
+        }
     }
 
     fn consumers(&self) -> impl Iterator<Item = &VpcId> {

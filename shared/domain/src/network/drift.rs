@@ -112,7 +112,7 @@ fn undoes(spec: &Spec, observed: &Observed, action: &Action) -> bool {
         | Action::CreatePrivateZone { .. }
         | Action::AssociateZone { .. }
         | Action::DisassociateZone { .. }
-        | Action::UpsertRecord { .. }
+        | Action::WriteRecord { .. }
         | Action::AuthorizeIngress { .. }
         | Action::DeleteRecord { .. }
         | Action::DeletePrivateZone { .. }

@@ -5,27 +5,57 @@ use std::collections::BTreeSet;
 use super::action::{Action, IngressSource};
 use super::observed::{Estate, Life, SeenIngress, SeenInstance};
 use super::{GROUPS, TARGETS};
-use crate::id::{HostedZoneId, InstanceId, SecurityGroupId, VpcId};
+use crate::id::{HostedZoneId, SecurityGroupId, TargetId, VpcId};
 use crate::plan::{BlockCode, Plan};
-use crate::spec::{Dns, HealthCheck, Select, Spec};
+use crate::spec::{Dns, HealthCheck, Manage, Select, Spec};
 use crate::tag;
 
 /// Zones in which VPC Lattice does not run (VPC Lattice user guide, quotas).
 const UNSUPPORTED_ZONES: [&str; 6] = ["use1-az3", "usw1-az2", "apne1-az3", "euw1-az4", "cac1-az3", "ilc1-az2"];
 
-/// Blocks for everything the spec refers to that is missing or unfit. Whether anything may be built upon it.
-pub(super) fn check(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) -> bool {
+/// What of all that the spec refers to may be built upon.
+pub(super) struct Fit<'a> {
+    /// All of it.
+    pub(super) is_all: bool,
+    /// The targets' VPC and its subnets.
+    pub(super) place: bool,
+    /// The targets' security group with its owner's consent, and whoever is admitted to it.
+    pub(super) rules: bool,
+    /// VPCs of consumers of which something is missing.
+    pub(super) unfit: BTreeSet<&'a VpcId>,
+}
+
+/// Blocks for everything the spec refers to that is missing or unfit.
+pub(super) fn check<'a>(spec: &'a Spec, estate: &Estate, plan: &mut Plan<Action>) -> Fit<'a> {
     let before = plan.blocks.len();
+    let there = |id: &VpcId| estate.vpcs.iter().any(|vpc| vpc.id == *id);
     vpcs(spec, estate, plan);
-    subnets(spec, estate, plan);
-    let not_found = |plan: &mut Plan<Action>, what: String| {
-        plan.block(BlockCode::NotFound, format!("{what} does not exist; create it or correct the spec"));
-    };
-    groups(spec, estate, plan);
+    let place = is_clean(plan, |plan| subnets(spec, estate, plan)) && there(&spec.network.vpc_id);
+    let own_groups = is_clean(plan, |plan| own_groups(spec, estate, plan));
+    let mut unfit = BTreeSet::new();
+    for consumer in &spec.network.consumers {
+        let groups = consumer.security_group_ids.iter();
+        let missing =
+            groups.filter(|id| !group("network.consumers: security group", id, &consumer.vpc_id, estate, plan));
+        if missing.count() > 0 || !there(&consumer.vpc_id) {
+            unfit.insert(&consumer.vpc_id);
+        }
+    }
+    let consent = is_clean(plan, |plan| consent(spec, estate, plan));
     zone(spec, estate, plan);
     if estate.prefix_list_id.is_none() {
-        not_found(plan, "the managed prefix list of VPC Lattice in this Region".to_owned());
+        let because =
+            "the managed prefix list of VPC Lattice in this Region does not exist; create it or correct the spec";
+        plan.block(BlockCode::NotFound, because);
     }
+    let rules = own_groups && consent && estate.prefix_list_id.is_some();
+    Fit { is_all: plan.blocks.len() == before, place, rules, unfit }
+}
+
+/// Whether nothing is blocked by this.
+fn is_clean(plan: &mut Plan<Action>, check: impl FnOnce(&mut Plan<Action>)) -> bool {
+    let before = plan.blocks.len();
+    check(plan);
     plan.blocks.len() == before
 }
 
@@ -72,28 +102,40 @@ fn vpcs(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) {
     }
 }
 
-/// Every security group the spec names exists, in the VPC in which it is used.
-fn groups(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) {
-    let targets = ("targets.securityGroupId", &spec.targets.security_group_id, &spec.network.vpc_id);
-    let prober = ("prober.securityGroupId", &spec.prober.security_group_id, &spec.network.vpc_id);
-    let consumers = spec.network.consumers.iter().flat_map(|consumer| {
-        let of = |id| ("network.consumers: security group", id, &consumer.vpc_id);
-        consumer.security_group_ids.iter().map(of)
-    });
-    for (field, id, vpc_id) in [targets, prober].into_iter().chain(consumers) {
-        match estate.groups.iter().find(|group| group.id == *id) {
-            None => {
-                let because = format!("{field} {id} does not exist; create it or correct the spec");
-                plan.block(BlockCode::NotFound, because);
-            }
-            Some(group) if group.vpc_id.as_ref().is_some_and(|vpc| vpc != vpc_id) => {
-                let other = group.vpc_id.as_ref().map_or("", VpcId::as_str);
-                let because = format!("{field} {id} is in {other}, not in {vpc_id}; name a group of {vpc_id}");
-                plan.block(BlockCode::NotFound, because);
-            }
-            Some(_) => {}
-        }
-    }
+fn own_groups(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) {
+    let vpc = &spec.network.vpc_id;
+    group("targets.securityGroupId", &spec.targets.security_group_id, vpc, estate, plan);
+    group("prober.securityGroupId", &spec.prober.security_group_id, vpc, estate, plan);
+}
+
+/// Whether a security group that the spec names exists, in the VPC in which it is used; blocks if not.
+fn group(field: &str, id: &SecurityGroupId, vpc_id: &VpcId, estate: &Estate, plan: &mut Plan<Action>) -> bool {
+    let because = match estate.groups.iter().find(|group| group.id == *id) {
+        None => format!("{field} {id} does not exist; create it or correct the spec"),
+        Some(group) => match group.vpc_id.as_ref().filter(|vpc| *vpc != vpc_id) {
+            None => return true,
+            Some(other) => format!("{field} {id} is in {other}, not in {vpc_id}; name a group of {vpc_id}"),
+        },
+    };
+    plan.block(BlockCode::NotFound, because);
+    false
+}
+
+/// The owner of the targets' group lets this stack write rules there, and no other: two stacks would count each other's
+/// rules as their own, which go with the stack that made them.
+fn consent(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) {
+    let id = &spec.targets.security_group_id;
+    let group = estate.groups.iter().find(|group| group.id == *id).filter(|_| spec.manage == Manage::Stack);
+    let Some(group) = group.filter(|group| group.stack.as_deref() != Some(spec.stack.as_str())) else { return };
+    let (tag, stack) = (tag::STACK, &spec.stack);
+    let because = match &group.stack {
+        None => format!("targets.securityGroupId {id}: its owner has not opted in; tag it {tag}={stack}"),
+        Some(other) => format!(
+            "targets.securityGroupId {id} is tagged {tag}={other}, and its rules are that stack's to add and remove: give {stack} \
+             a security group of its own, tagged {tag}={stack}"
+        ),
+    };
+    plan.block(BlockCode::NotOptedIn, because);
 }
 
 fn subnets(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) {
@@ -116,9 +158,9 @@ fn subnets(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) {
 }
 
 /// The instances that shall be registered; blocks for those that are selected and cannot be.
-pub(super) fn eligible(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) -> BTreeSet<InstanceId> {
+pub(super) fn eligible(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) -> BTreeSet<TargetId> {
     if let Select::InstanceIds(ids) = &spec.targets.select {
-        let seen: BTreeSet<&InstanceId> = estate.instances.iter().map(|instance| &instance.id).collect();
+        let seen: BTreeSet<&TargetId> = estate.instances.iter().map(|instance| &instance.id).collect();
         for id in ids.iter().filter(|id| !seen.contains(id)) {
             let because = format!(
                 "instance {id} does not exist in this account and Region; remove it from the spec, or name it in one of its own \
@@ -199,9 +241,7 @@ pub(super) fn admit(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) -> bo
     let group = &spec.targets.security_group_id;
     // Somebody else's rule for the same is as good, and EC2 takes no second one beside it.
     let rules = || estate.ingress.iter().chain(&estate.other_ingress);
-    let is_there = |(source, port): &(IngressSource, u16)| {
-        rules().any(|rule| rule.source.as_ref() == Some(source) && rule.ports == (*port, *port))
-    };
+    let is_there = |(source, port): &(IngressSource, u16)| rules().any(|rule| rule.admits(source, *port));
     let missing: Vec<_> = wanted_ingress(spec, estate).into_iter().filter(|wanted| !is_there(wanted)).collect();
     for family in [Family::V4, Family::V6] {
         let used: u32 = rules().map(|rule| family.weight(rule.source.as_ref(), rule.is_ipv6_block, estate)).sum();
@@ -268,10 +308,7 @@ impl Family {
 /// still be reached through them.
 pub(super) fn revoke(spec: &Spec, estate: &Estate, plan: &mut Plan<Action>) {
     let wanted = wanted_ingress(spec, estate);
-    let is_wanted = |rule: &SeenIngress| {
-        let source = rule.source.as_ref();
-        source.is_some_and(|source| wanted.iter().any(|(w, p)| w == source && rule.ports == (*p, *p)))
-    };
+    let is_wanted = |rule: &SeenIngress| wanted.iter().any(|(source, port)| rule.admits(source, *port));
     let unwanted = estate.ingress.iter().filter(|rule| !is_wanted(rule));
     let unwanted = unwanted.map(|rule| (&spec.targets.security_group_id, rule));
     for (group, rule) in unwanted.chain(former(estate)) {

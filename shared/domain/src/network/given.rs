@@ -7,7 +7,7 @@ use super::action::Action;
 use super::estate;
 use super::observed::{Observed, SeenListener, SeenService, SeenTargetGroup, Status, TargetStatus};
 use super::present::{network_policy, service_policy};
-use crate::id::InstanceId;
+use crate::id::TargetId;
 use crate::plan::{BlockCode, Plan};
 use crate::spec::{Given, Spec};
 
@@ -151,11 +151,11 @@ impl<'a> Check<'a> {
     }
 
     /// Who is selected is who is registered: anybody else serves a certificate that nobody rotates.
-    fn targets(&self, eligible: &BTreeSet<InstanceId>, plan: &mut Plan<Action>) {
+    fn targets(&self, eligible: &BTreeSet<TargetId>, plan: &mut Plan<Action>) {
         let port = self.spec.targets.port;
         let registered: BTreeSet<(&str, u16)> = self.observed.target_groups.iter().flat_map(registered).collect();
         let missing: Vec<&str> =
-            eligible.iter().map(InstanceId::as_str).filter(|id| !registered.contains(&(*id, port))).collect();
+            eligible.iter().map(TargetId::as_str).filter(|id| !registered.contains(&(*id, port))).collect();
         if !missing.is_empty() {
             let names = name(&missing);
             differs(

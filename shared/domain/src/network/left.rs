@@ -2,9 +2,8 @@
 
 use serde::Serialize;
 
-use super::action::IngressSource;
 use super::estate::wanted_ingress;
-use super::observed::{Observed, Owned};
+use super::observed::{Observed, Owned, SeenIngress};
 use super::present::is_our_name;
 use super::{network_name, service_name};
 use crate::spec::{Manage, Spec, State};
@@ -63,7 +62,7 @@ fn lattice<'a>(spec: &Spec, observed: &'a Observed) -> Vec<(String, &'a Owned)> 
 fn record(spec: &Spec, observed: &Observed) -> Option<Left> {
     let alias = observed.record.as_ref()?.alias.as_ref();
     let entry = observed.service.as_ref().filter(|one| !one.owned.ours).and_then(|one| one.dns_entry.as_ref());
-    let is_ours = alias.is_some_and(|alias| Some(alias) != entry && is_our_name(spec, alias));
+    let is_ours = alias.is_some_and(|alias| Some(alias) != entry && is_our_name(spec, &observed.estate, alias));
     let zone = observed.estate.hosted_zone.as_ref()?;
     let because = match spec.manage {
         Manage::Stack if is_ours => return None,
@@ -76,10 +75,8 @@ fn record(spec: &Spec, observed: &Observed) -> Option<Left> {
 /// Rules of others for the very ports and sources that ours were for.
 fn rules(spec: &Spec, observed: &Observed) -> Vec<Left> {
     let (group, wanted) = (&spec.targets.security_group_id, wanted_ingress(spec, &observed.estate));
-    let same = |source: Option<&IngressSource>, ports: (u16, u16)| {
-        wanted.iter().any(|(from, port)| source == Some(from) && ports == (*port, *port))
-    };
-    let theirs = observed.estate.other_ingress.iter().filter(|rule| same(rule.source.as_ref(), rule.ports));
+    let same = |rule: &&SeenIngress| wanted.iter().any(|(source, port)| rule.admits(source, *port));
+    let theirs = observed.estate.other_ingress.iter().filter(same);
     theirs
         .map(|rule| Left {
             what: format!("ingress rule of {group} for port {} ({})", rule.ports.0, rule.rule_id),

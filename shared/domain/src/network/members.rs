@@ -40,7 +40,7 @@ pub fn members(spec: &Spec, observed: &Observed) -> MembershipRecord {
 /// The members that nothing was seen of, as far as it counts: `rotate` has to be told.
 pub fn unproven(spec: &Spec, observed: &Observed) -> usize {
     let members = members(spec, observed).members;
-    let is_unproven = |(id, member): &(crate::id::InstanceId, Member)| {
+    let is_unproven = |(id, member): &(crate::id::TargetId, Member)| {
         let sighting = observed.sightings.get(id);
         proof(sighting, spec.targets.port, member.launched_at, observed.looked_at) == Proof::Missing
     };

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use super::block::IpBlock;
 use super::zones::SeenPrivateZone;
-use crate::id::{HostedZoneId, InstanceId, SecurityGroupId, SubnetId, VpcId};
+use crate::id::{HostedZoneId, SecurityGroupId, SubnetId, TargetId, VpcId};
 use crate::record::SightingRecord;
 
 /// Everything one look saw.
@@ -37,7 +37,7 @@ pub struct Observed {
     /// The same in other zones that the service's tag names: a former spec had the record there.
     pub former_records: Vec<(HostedZoneId, SeenRecord)>,
     /// What was last seen on each target's wire, from the ledger.
-    pub sightings: BTreeMap<InstanceId, SightingRecord>,
+    pub sightings: BTreeMap<TargetId, SightingRecord>,
     /// The user's own infrastructure.
     pub estate: Estate,
 }
@@ -275,6 +275,8 @@ pub struct SeenRecord {
 /// The user's own infrastructure, read only, but for ingress rules with our description.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Estate {
+    /// The Region of all this.
+    pub region: String,
     /// The VPCs the spec names, as far as they exist.
     pub vpcs: Vec<SeenVpc>,
     /// The subnets the spec names, as far as they exist.
@@ -337,6 +339,8 @@ pub struct SeenGroup {
     pub id: SecurityGroupId,
     /// Its VPC.
     pub vpc_id: Option<VpcId>,
+    /// Its `espalier:stack` tag: the stack that its owner lets write rules.
+    pub stack: Option<String>,
     /// The TCP ports that it lets anybody in on, first and last.
     pub open_ports: Vec<(u16, u16)>,
 }
@@ -346,19 +350,28 @@ pub struct SeenGroup {
 pub struct SeenIngress {
     /// The rule's id (`sgr-...`).
     pub rule_id: String,
-    /// Who is admitted; `None` for a source we never write.
+    /// Who is admitted, whatever the protocol; `None` for a source we never write.
     pub source: Option<super::IngressSource>,
-    /// First and last TCP port.
+    /// Whether it is for TCP alone.
+    pub is_tcp: bool,
+    /// First and last port.
     pub ports: (u16, u16),
     /// Whether it is for an IPv6 block: the quota counts the families apart.
     pub is_ipv6_block: bool,
+}
+
+impl SeenIngress {
+    /// Whether it is the very rule that admits this source to this port. EC2 takes another one beside any wider rule.
+    pub fn admits(&self, source: &super::IngressSource, port: u16) -> bool {
+        self.is_tcp && self.source.as_ref() == Some(source) && self.ports == (port, port)
+    }
 }
 
 /// An instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenInstance {
     /// Its id.
-    pub id: InstanceId,
+    pub id: TargetId,
     /// Its VPC; a terminated instance has none.
     pub vpc_id: Option<VpcId>,
     /// Whether its state is `running`.
@@ -378,7 +391,7 @@ pub struct SeenInstance {
 impl SeenInstance {
     /// What the spec selects by its address: there as long as the spec says so, since nobody else can be asked for it. Whoever
     /// installs on its node looks for the node's owner's consent.
-    pub fn at(target: InstanceId, vpc_id: VpcId) -> Self {
+    pub fn at(target: TargetId, vpc_id: VpcId) -> Self {
         Self {
             private_ip: target.address(),
             id: target,

@@ -14,6 +14,19 @@ pub enum Passthrough {
     Cut(String),
 }
 
+/// What about a policy cuts everybody off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Nothing allows anybody: there is no policy, or none that can be read, or no statement that allows the call.
+    NothingAllowed,
+    /// A statement denies everybody.
+    Denied,
+    /// Whom it allows is named, and nobody has a name.
+    Named,
+    /// What it allows is tested by a key that has no value.
+    Tested,
+}
+
 /// How a statement stands to an anonymous caller of whom only network, VPC, its owner and port are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Hit {
@@ -29,26 +42,36 @@ const UNSEEN: [&str; 5] =
 /// Judges a policy that is in force. An empty text stands for none: with auth type `AWS_IAM` everything is denied then (API
 /// reference, `DeleteAuthPolicy`).
 pub fn passthrough(policy: &str) -> Passthrough {
-    let cut = |why: &str| Passthrough::Cut(why.to_owned());
+    match cut(policy) {
+        None => Passthrough::Possible,
+        Some((_, why)) => Passthrough::Cut(why),
+    }
+}
+
+/// What cuts everybody off, if anything does, and why.
+pub(super) fn cut(policy: &str) -> Option<(Cause, String)> {
+    let nothing = |why: &str| Some((Cause::NothingAllowed, why.to_owned()));
     if policy.trim().is_empty() {
-        return cut("the auth type is AWS_IAM and there is no policy, which denies everything");
+        return nothing("the auth type is AWS_IAM and there is no policy, which denies everything");
     }
-    let Ok(policy) = serde_json::from_str::<Value>(policy) else { return cut("the policy cannot be read") };
+    let Ok(policy) = serde_json::from_str::<Value>(policy) else { return nothing("the policy cannot be read") };
     let statements: Vec<&Value> = many(&policy["Statement"]);
-    for (index, statement) in statements.iter().enumerate().filter(|(_, one)| one["Effect"] == "Deny") {
-        if hit(statement) == Hit::Always {
-            let name = name(statement, index);
-            return Passthrough::Cut(format!("{name} denies {}", tested(statement, "everybody")));
-        }
+    let of = |effect: &'static str| statements.iter().enumerate().filter(move |(_, one)| one["Effect"] == effect);
+    if let Some((index, one)) = of("Deny").find(|(_, one)| hit(one) == Hit::Always) {
+        return Some((Cause::Denied, format!("{} denies {}", name(one, index), tested(one, "everybody"))));
     }
-    if statements.iter().any(|one| one["Effect"] == "Allow" && hit(one) > Hit::Never) {
-        return Passthrough::Possible;
+    if of("Allow").any(|(_, one)| hit(one) > Hit::Never) {
+        return None;
     }
-    let allowing = statements.iter().enumerate().find(|(_, one)| one["Effect"] == "Allow");
-    Passthrough::Cut(match allowing {
-        Some((index, one)) => format!("{} allows {}", name(one, index), tested(one, "no anonymous caller")),
-        None => "no statement allows anything".to_owned(),
-    })
+    let Some((index, one)) = of("Allow").next() else { return nothing("no statement allows anything") };
+    let cause = if principal(one) == Hit::Never {
+        Cause::Named
+    } else if conditions(one).any(|(_, key, _)| is_unseen(key)) {
+        Cause::Tested
+    } else {
+        Cause::NothingAllowed
+    };
+    Some((cause, format!("{} allows {}", name(one, index), tested(one, "no anonymous caller"))))
 }
 
 /// Whether two policies say the same: lists of one and single values, the order of values and of statements, and white

@@ -13,7 +13,7 @@ mod targets;
 mod zone;
 
 use super::action::Action;
-use super::estate;
+use super::estate::{self, Fit};
 use super::observed::{Observed, Owned};
 use super::roster::Roster;
 use super::target_group_names;
@@ -34,15 +34,22 @@ struct Look<'a> {
     spec: &'a Spec,
     observed: &'a Observed,
     roster: Roster<'a>,
+    fit: Fit<'a>,
+    /// Whether every rule that the targets need is there.
+    is_admitted: bool,
 }
 
 pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
-    let look = Look { spec, observed, roster: Roster::of(observed, &target_group_names(spec)) };
-    let fleet = look.fleet(&estate::eligible(spec, &observed.estate, plan));
-    if !estate::check(spec, &observed.estate, plan) {
+    let eligible = estate::eligible(spec, &observed.estate, plan);
+    let fit = estate::check(spec, &observed.estate, plan);
+    // A new stack is begun when all is there; one that runs goes on with whatever does not depend on what is missing.
+    let is_running = observed.service.as_ref().is_some_and(|service| service.owned.ours);
+    if !fit.is_all && !is_running {
         return;
     }
-    let is_admitted = estate::admit(spec, &observed.estate, plan);
+    let is_admitted = fit.rules && estate::admit(spec, &observed.estate, plan);
+    let look = Look { spec, observed, roster: Roster::of(observed, &target_group_names(spec)), fit, is_admitted };
+    let fleet = look.fleet(&eligible);
     let network = look.network(plan);
     if let Some(seen) = &observed.network {
         network_policy(seen, plan);
@@ -122,7 +129,9 @@ impl<'a> Look<'a> {
     /// Whether nothing is served any more in a way the spec no longer describes, and nothing is under way.
     fn has_moved(&self, family: &Family<'_>, plan: &Plan<Action>) -> bool {
         let mut groups = self.observed.target_groups.iter();
+        // Without a prefix list or a group nobody knows which rules are wanted.
+        let is_known = self.fit.rules;
         let is_alone = groups.all(|other| !other.owned.ours || family.names.contains(&other.name));
-        plan.steps.is_empty() && plan.waits.is_empty() && !family.groups.is_empty() && is_alone
+        is_known && plan.steps.is_empty() && plan.waits.is_empty() && !family.groups.is_empty() && is_alone
     }
 }

@@ -169,7 +169,7 @@ fn teardown_and_drift_are_the_same_as_of_instances() {
 #[test]
 fn what_is_selected_by_address_is_there_as_long_as_the_spec_says_so() {
     let spec = at(&["fd12::5"]);
-    let target = espalier_domain::id::InstanceId::parse("fd12::5").unwrap();
+    let target = espalier_domain::id::TargetId::parse("fd12::5").unwrap();
     let seen = SeenInstance::at(target.clone(), spec.network.vpc_id);
     assert!(seen.is_running && seen.opted_in && seen.private_ip == target.address() && seen.launched_at.is_none());
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use espalier_domain::id::{InstanceId, VpcId};
+use espalier_domain::id::{TargetId, VpcId};
 use espalier_domain::network::{Action, Estate, Life, SeenRecord, Status, TargetStatus};
 use espalier_domain::spec::TargetKind;
 use espalier_domain::tag;
@@ -100,7 +100,7 @@ impl World {
             | Action::DeregisterTargets { .. }
             | Action::DeleteTargetGroup { .. } => self.group_call(action),
             Action::CreateListener { .. } | Action::UpdateListener { .. } => self.listener_call(action),
-            Action::UpsertRecord { .. }
+            Action::WriteRecord { .. }
             | Action::DeleteRecord { .. }
             | Action::AuthorizeIngress { .. }
             | Action::RevokeIngress { .. } => self.estate_call(action),
@@ -266,7 +266,7 @@ impl World {
 
     fn estate_call(&mut self, action: &Action) -> Answer {
         match action {
-            Action::UpsertRecord { hosted_zone_id, target, .. } => {
+            Action::WriteRecord { hosted_zone_id, former, target, .. } => {
                 let ours = self.services.iter().any(|one| is_some_ones(&one.tags) && dns_entry(one) == *target);
                 refuse(!ours, "points nowhere")?;
                 let is_gone = hosted_zone_id.as_str().starts_with("ZOWN")
@@ -274,6 +274,9 @@ impl World {
                 refuse(is_gone, "no such zone")?;
                 let named = self.services.iter().any(|one| tag::zones(&one.tags).contains(hosted_zone_id));
                 assert!(named, "a record in {hosted_zone_id}, of which nobody will know");
+                let there = self.record_in(hosted_zone_id).map(|record| record.alias);
+                let fits = there.is_none_or(|alias| alias.is_some() && alias == *former);
+                refuse(!fits, "Route 53: InvalidChangeBatch")?;
                 self.write_record(hosted_zone_id, Some(SeenRecord { alias: Some(target.clone()) }));
             }
             Action::DeleteRecord { hosted_zone_id, target, .. } => {
@@ -282,13 +285,19 @@ impl World {
                 refuse(!there, "Route 53 deletes only what is given exactly")?;
                 self.write_record(hosted_zone_id, None);
             }
-            Action::AuthorizeIngress { source, port, description, .. } => {
+            Action::AuthorizeIngress { security_group_id, source, port, description } => {
                 assert!(description.starts_with("espalier:"), "{description}");
-                let mut rules = self.estate.ingress.iter().chain(&self.estate.other_ingress);
-                let there = rules.any(|one| one.source.as_ref() == Some(source) && one.ports == (*port, *port));
+                let is_home = *security_group_id == self.group;
+                let home = self.estate.ingress.iter().chain(&self.estate.other_ingress).filter(|_| is_home);
+                let others = self.estate.former_ingress.iter().filter(|(group, _)| group == security_group_id);
+                let there = home.chain(others.map(|(_, rule)| rule)).any(|one| one.admits(source, *port));
                 refuse(there, "InvalidPermission.Duplicate")?;
-                let id = self.id("sgr-");
-                self.estate.ingress.push(rule(id, source.clone(), *port));
+                let made = rule(self.id("sgr-"), source.clone(), *port);
+                if is_home {
+                    self.estate.ingress.push(made);
+                } else {
+                    self.estate.former_ingress.push((security_group_id.clone(), made));
+                }
             }
             Action::RevokeIngress { rule_id, .. } => {
                 let count = |it: &Self| it.estate.ingress.len() + it.estate.former_ingress.len();
@@ -359,7 +368,7 @@ fn is_some_ones(tags: &Tags) -> bool {
 }
 
 /// What a target group of that type takes (1.4; API reference, `CreateTargetGroup`).
-fn takes(kind: TargetKind, vpc: &VpcId, target: &InstanceId, estate: &Estate) -> Answer {
+fn takes(kind: TargetKind, vpc: &VpcId, target: &TargetId, estate: &Estate) -> Answer {
     match (kind, target.address()) {
         (TargetKind::Instance, None) => {
             let known = estate.instances.iter().find(|one| one.id == *target);

@@ -2,7 +2,7 @@
 
 use espalier_domain::network::{Action, plan, render};
 use espalier_domain::plan::BlockCode;
-use espalier_domain::spec::{self, AllowedDomains, CHANGES, Change, Spec};
+use espalier_domain::spec::{self, AllowedDomains, CHANGES, Change, Select, Spec};
 use serde_json::{Value, json};
 
 use crate::strangers::stranger;
@@ -49,11 +49,12 @@ fn other(field: &str) -> Value {
         "/targets/select/addresses/*/address" => json!("10.0.2.6"),
         "/targets/select/addresses/*/node" => json!("mi-0a1b2c3d4e5f60711"),
         "/targets/minimumInService" => json!(2),
-        "/certificate/issuer/kind" => json!("authority"),
+        "/certificate/issuer/kind" => json!("acm"),
         "/certificate/issuer/request/hostedZoneId" => json!("Z0PUBLIC"),
+        "/certificate/issuer/trust" => json!("public"),
         "/certificate/custody/kind" => json!("parameterStore"),
         "/certificate/dnsNames" => json!(["api-service.example.com", "more.example.com"]),
-        "/certificate/keyType" => json!("EC_prime256v1"),
+        "/certificate/keyType" => json!("EC_secp384r1"),
         "/certificate/validityHours" => json!(120),
         "/certificate/renewBeforeHours" => json!(40),
         "/certificate/issuer/certificateArn" | "/certificate/follow/certificateArn" => {
@@ -122,12 +123,21 @@ fn changed(field: &str) -> Value {
         }
         // A domain is one of the certificate's names.
         "/service/domainName" => document["certificate"]["dnsNames"] = json!(["other.example.com"]),
+        "/certificate/issuer/kind" => {
+            document["certificate"] = json!({"renewBeforeHours": 56, "dnsNames": document["certificate"]["dnsNames"],
+                "issuer": {"kind": "authority", "certificateArn": other("/certificate/issuer/certificateArn")}});
+        }
         "/certificate/issuer/certificateArn" => {
             document["certificate"] = json!({"issuer": {"kind": "acm"}, "renewBeforeHours": 56,
                 "dnsNames": document["certificate"]["dnsNames"]});
         }
         "/certificate/issuer/request/hostedZoneId" => {
             document["certificate"] = json!({"issuer": {"kind": "acm", "request": {}}, "renewBeforeHours": 56,
+                "dnsNames": document["certificate"]["dnsNames"]});
+        }
+        "/certificate/issuer/trust" => {
+            document["manage"] = json!("nothing");
+            document["certificate"] = json!({"issuer": {"kind": "others"}, "renewBeforeHours": 56,
                 "dnsNames": document["certificate"]["dnsNames"]});
         }
         "/service/dns/hostedZoneName" => document["service"]["dns"] = json!({}),
@@ -155,6 +165,10 @@ fn prepared(before: &Spec, after: &Spec) -> World {
         world.estate.subnets.iter_mut().for_each(|subnet| subnet.vpc_id = after.network.vpc_id.clone());
         // The instances of the new VPC are others.
         world.estate.instances = vec![instance_in(after, "i-0a1b2c3d4e5f60714")];
+    }
+    // One of them is what the other tag selects, too.
+    if let Select::Tag { key, value } = &after.targets.select {
+        world.tagged.insert(TWO.into(), (key.clone(), value.clone()));
     }
     world.networks.push(stranger(OTHER_NETWORK, "shared".to_owned()));
     world

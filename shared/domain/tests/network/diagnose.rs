@@ -86,6 +86,45 @@ fn a_healthy_stack_has_no_findings() {
     assert_eq!(diagnose(&spec, &observed, &checkup), []);
 }
 
+/// One judge for both: what a diagnosis says of a policy, the planner says, too.
+#[test]
+fn a_diagnosis_and_the_planner_judge_a_policy_alike() {
+    let allow = json!({"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"});
+    let deny = |condition: serde_json::Value| {
+        let mut all = json!({"Effect": "Deny", "Principal": "*", "Action": "*", "Resource": "*"});
+        if !condition.is_null() {
+            all["Condition"] = condition;
+        }
+        all
+    };
+    let insiders = deny(json!({"StringEquals": {"aws:PrincipalOrgID": "o-1"}}));
+    let outsiders = deny(json!({"StringNotEquals": {"aws:PrincipalOrgID": "o-1"}}));
+    let elsewhere = deny(json!({"StringEquals": {"vpc-lattice-svcs:SourceVpc": "vpc-2"}}));
+    for (statements, pitfall) in [
+        (json!([allow, insiders]), None),
+        (json!([allow, elsewhere]), None),
+        (json!([allow, outsiders]), Some("network-policy-denies")),
+        (json!([allow, deny(json!(null))]), Some("network-policy-denies")),
+        (json!([insiders]), Some("auth-policy-inverted")),
+        (
+            json!([{"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": "*"}]),
+            Some("auth-policy-inverted"),
+        ),
+    ] {
+        let (spec, mut observed, mut checkup) = healthy();
+        let text = json!({"Version": "2012-10-17", "Statement": statements}).to_string();
+        checkup.policies.push(SeenPolicy {
+            resource: "service network sn-01".into(),
+            is_in_force: true,
+            text: Some(text.clone()),
+        });
+        let found: Vec<_> = diagnose(&spec, &observed, &checkup).into_iter().map(|one| one.pitfall).collect();
+        assert_eq!(found, Vec::from_iter(pitfall), "{statements}");
+        observed.network.as_mut().unwrap().auth_policy = Some(text);
+        assert_eq!(plan(&spec, &observed).blocks.len(), found.len(), "{statements}");
+    }
+}
+
 #[test]
 fn each_pitfall_that_is_diagnosed_is_found_under_its_name() {
     let mut text = String::new();

@@ -1,8 +1,8 @@
 //! Each property of what is ours, changed by somebody else: found, and repaired or only told.
 
 use espalier_domain::id::SecurityGroupId;
-use espalier_domain::network::{Status, drifted, plan, render};
-use espalier_domain::plan::BlockCode;
+use espalier_domain::network::{Action, Status, TargetStatus, drifted, plan, render};
+use espalier_domain::plan::{BlockCode, Step};
 use espalier_domain::spec::Spec;
 use serde_json::json;
 
@@ -40,6 +40,60 @@ const MEDDLING: [(&str, Meddle); 12] = [
     }),
     ("~ VpcAssociation", |world| world.vpcs[0].status = Status::UpdateFailed(failure("by hand"))),
 ];
+
+/// A spec, the step that undoes what somebody does, whether that is drift, and what it is.
+type Case<'a> = (&'a Spec, &'a str, bool, &'a dyn Fn(&mut World));
+
+/// What is not in a plain spec, and what is the fleet's own coming and going: that is put right, too, and is no drift.
+#[test]
+fn what_others_do_to_targets_network_policy_and_zone_is_put_right() {
+    let plain = spec(|_| {});
+    let policy = spec(|it| {
+        it["service"]["authPolicy"] = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*",
+            "Action": "vpc-lattice-svcs:Invoke", "Resource": "*"}]});
+    });
+    let zone = spec(|it| it["service"]["dns"] = json!({"privateZone": {"name": "api-service.example.com"}}));
+    let target = |id: &str| (id.to_owned(), 443);
+    let cases: [Case<'_>; 8] = [
+        (&plain, "+ Targets i-0a1b2c3d4e5f60712 in", false, &|world| {
+            world.groups[0].of.targets.retain(|place, _| *place != target(TWO));
+        }),
+        (&plain, "- Targets i-0fffffffffffffff1 in", false, &|world| {
+            world.groups[0].of.targets.insert(target("i-0fffffffffffffff1"), TargetStatus::Healthy);
+        }),
+        (&plain, "+ TargetGroup api-service-8366d1", true, &|world| {
+            world.listeners.clear();
+            world.groups.clear();
+        }),
+        (&plain, "+ ServiceNetwork api-service-network", true, &|world| {
+            world.associations.clear();
+            world.vpcs.clear();
+            world.networks.clear();
+        }),
+        (&policy, "~ Service api-service auth policy", true, &|world| world.services[0].of.policy = Some("{}".into())),
+        (&policy, "~ Service api-service auth type AWS_IAM", true, &|world| world.services[0].of.is_iam = false),
+        (&zone, "+ ZoneAssociation", true, &|world| drop(world.zones[0].vpcs.pop_last())),
+        (&zone, "+ HostedZone api-service.example.com", true, &|world| {
+            world.zones.clear();
+            world.other_records.clear();
+        }),
+    ];
+    let mut text = String::new();
+    for (spec, undone_by, is_drift, meddle) in cases {
+        let mut world = settled(spec, &[ONE, TWO]);
+        meddle(&mut world);
+        let seen = world.look(spec);
+        let first = plan(spec, &seen);
+        let undoes = |step: &&Step<Action>| step.action.to_string().starts_with(undone_by);
+        assert!(first.steps.iter().any(|step| undoes(&step)), "{undone_by}: {first:?}");
+        assert_eq!(drifted(spec, &seen, &first).into_iter().any(|step| undoes(&step)), is_drift, "{undone_by}");
+        text.push_str(&run(&mut world, spec, Keep::Nothing));
+        assert!(text.ends_with("converged\n"), "{undone_by}: {text}");
+        world.tick();
+        assert!(world.serves(), "{undone_by}");
+    }
+    expectorate::assert_contents("tests/golden/network/drift-more.txt", &text);
+}
 
 fn reporting() -> Spec {
     spec(|it| it["drift"] = json!("report"))

@@ -1,7 +1,7 @@
 //! What the spec gives by id: somebody else's service network, and whole estates of somebody else's.
 
 use espalier_domain::id::VpcId;
-use espalier_domain::network::{Observed, Status, TargetStatus, plan};
+use espalier_domain::network::{Checkup, Observed, SeenZone, Status, TargetStatus, diagnose, plan};
 use espalier_domain::plan::BlockCode;
 use espalier_domain::spec::Spec;
 use serde_json::{Value, json};
@@ -41,6 +41,43 @@ fn rotation(change: impl FnOnce(&mut Value)) -> Spec {
         it["lattice"] = json!({"serviceId": SERVICE, "targetGroupIds": [GROUP]});
         change(it);
     })
+}
+
+/// Whatever breaks in an estate of somebody else's is found, too, and nobody is sent to `provision`, which changes nothing
+/// there.
+#[test]
+fn an_estate_of_others_is_diagnosed_with_remedies_for_its_owner() {
+    let plain = rotation(|_| {});
+    let by_id = rotation(|it| it["network"]["serviceNetworkId"] = json!(NETWORK));
+    let found = |spec: &Spec, change: fn(&mut Observed)| {
+        let mut observed = theirs().look(spec);
+        // Whoever made it has names of their own.
+        "payments-tls".clone_into(&mut observed.target_groups[0].name);
+        change(&mut observed);
+        let vpc_ids = spec.network.consumers.iter().map(|one| one.vpc_id.to_string()).collect();
+        let zone = Some(SeenZone { name: "example.com".into(), is_private: true, vpc_ids });
+        let found = diagnose(spec, &observed, &Checkup { zone, policies: Vec::new(), is_logged: true });
+        assert!(found.iter().all(|one| !one.remedy.contains("provision")), "{found:?}");
+        found.into_iter().map(|one| one.pitfall).collect::<Vec<_>>()
+    };
+    let unhealthy: fn(&mut Observed) = |seen| seen.target_groups[0].targets[0].status = TargetStatus::Unhealthy;
+    for spec in [&plain, &by_id] {
+        assert_eq!(found(spec, |_| {}), Vec::<&str>::new());
+        assert_eq!(found(spec, |seen| seen.target_groups[0].targets.clear()), ["no-targets"]);
+        assert_eq!(found(spec, unhealthy), ["health-check-fails"]);
+        assert_eq!(
+            found(spec, |seen| seen.target_groups[0]
+                .targets
+                .iter_mut()
+                .for_each(|one| one.status = TargetStatus::Unused)),
+            ["no-healthy-target"]
+        );
+        assert_eq!(found(spec, |seen| seen.vpc_associations.truncate(1)), ["vpc-not-associated"]);
+        assert_eq!(found(spec, |seen| seen.listeners.clear()), ["connection-times-out"]);
+        assert_eq!(found(spec, |seen| seen.record.as_mut().unwrap().alias = None), Vec::<&str>::new(), "a CNAME");
+        assert_eq!(found(spec, |seen| seen.record = None), ["name-does-not-resolve"]);
+        assert_eq!(found(spec, |seen| seen.estate.ingress.clear())[0], "targets-security-group");
+    }
 }
 
 /// The one block there is, for a spec and an estate of theirs in which something is otherwise; nothing is ever done.

@@ -1,11 +1,11 @@
 //! Whole lives, kept as text. Regenerate with `EXPECTORATE=overwrite` and read the difference.
 
 use espalier_domain::id::HostedZoneId;
-use espalier_domain::network::{Action, SeenRecord, plan};
+use espalier_domain::network::{Action, IngressSource, SeenRecord, plan};
 use espalier_domain::spec::Spec;
 use serde_json::json;
 
-use crate::world::{World, instance};
+use crate::world::{World, instance, rule};
 use crate::{Keep, ONE, THREE, TWO, run, settled, spec};
 
 fn golden(name: &str, text: &str) {
@@ -231,12 +231,41 @@ fn more_groups() -> Vec<espalier_domain::network::SeenGroup> {
 fn rules_are_added_to_a_new_group_and_taken_out_of_the_former_one() {
     let mut world = settled(&spec(|_| {}), &[ONE]);
     world.estate.groups.extend(more_groups());
-    let former = world.estate.groups[0].id.clone();
-    let ours = std::mem::take(&mut world.estate.ingress);
-    world.estate.former_ingress = ours.into_iter().map(|rule| (former.clone(), rule)).collect();
     let spec = spec(|it| it["targets"]["securityGroupId"] = json!("sg-0a1b2c3d4e5f6071e"));
-    goes("targets-group", &mut world, &spec, Keep::Nothing);
-    assert!(world.estate.former_ingress.is_empty() && world.estate.ingress.len() == 3);
+    goes("targets-group", &mut world, &spec, Keep::Serving);
+    assert!(world.estate.ingress.is_empty());
+    assert!(world.estate.former_ingress.iter().all(|(group, _)| *group == spec.targets.security_group_id));
+    assert_eq!(world.estate.former_ingress.len(), 3);
+}
+
+/// The steps of a wave are taken side by side: whatever order they come in, the check is never made on a closed port.
+#[test]
+fn a_health_check_moves_to_another_port_when_that_is_open() {
+    let of = |port: u16| spec(|it| it["healthCheck"] = json!({"enabled": true, "port": port}));
+    let (before, after) = (of(8080), of(8081));
+    let mut world = settled(&before, &[ONE, TWO]);
+    for _ in 0..20 {
+        for step in plan(&after, &world.look(&after)).steps.iter().rev() {
+            world.call(&step.action).unwrap();
+            assert!(world.serves(), "{} broke the service", step.action);
+        }
+        world.tick();
+    }
+    assert!(plan(&after, &world.look(&after)).is_converged());
+    assert_eq!(world.groups[0].of.check.as_ref().unwrap().port, Some(8081));
+    // Where there is no room for the rule it stays where it is; what needs no rule is done.
+    let list = IngressSource::PrefixList("pl-0theirs".into());
+    let theirs = |n: u32| rule(format!("sgr-0other{n}"), list.clone(), 22);
+    world.estate.other_ingress = (0..30).map(theirs).collect();
+    let path = spec(|it| it["healthCheck"] = json!({"enabled": true, "port": 8081, "path": "/ready"}));
+    for (after, is_moved, blocks) in [(of(8082), false, 1), (path, true, 0)] {
+        let mut world = world.clone();
+        // That the spec has changed is written down first.
+        plan(&after, &world.look(&after)).steps.iter().for_each(|step| world.call(&step.action).unwrap());
+        let seen = plan(&after, &world.look(&after));
+        let moved = seen.steps.iter().any(|step| step.action.to_string().ends_with(" health check"));
+        assert_eq!((moved, seen.blocks.len()), (is_moved, blocks), "{seen:?}");
+    }
 }
 
 #[test]
@@ -246,6 +275,7 @@ fn a_full_security_group_blocks_with_figures_before_anything_is_added() {
     let block = |n: u32, is_ipv6_block: bool| espalier_domain::network::SeenIngress {
         rule_id: format!("sgr-0other{n}"),
         source: None,
+        is_tcp: true,
         ports: (22, 22),
         is_ipv6_block,
     };
@@ -256,6 +286,17 @@ fn a_full_security_group_blocks_with_figures_before_anything_is_added() {
     let plan = plan(&spec, &world.look(&spec));
     assert!(plan.steps.iter().all(|step| !step.action.to_string().contains("Ingress")), "{plan:?}");
     golden("rules-quota", &espalier_domain::network::render(&plan));
+    // Every protocol from Lattice's list is another rule than ours, and counts ten, too.
+    let list = espalier_domain::network::IngressSource::PrefixList(crate::world::PREFIX_LIST.into());
+    let every = espalier_domain::network::SeenIngress {
+        is_tcp: false,
+        ports: (0, u16::MAX),
+        ..crate::world::rule("sgr-0every".into(), list, 0)
+    };
+    for (others, is_room) in [(39, true), (40, false)] {
+        world.estate.other_ingress = (0..others).map(|n| block(n, false)).chain([every.clone()]).collect();
+        assert_eq!(espalier_domain::network::plan(&spec, &world.look(&spec)).blocks.is_empty(), is_room, "{others}");
+    }
     let raised = crate::spec(|it| it["targets"]["rulesPerGroup"] = json!(100));
     assert!(espalier_domain::network::plan(&raised, &world.look(&raised)).blocks.is_empty());
 }

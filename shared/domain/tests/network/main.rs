@@ -9,6 +9,7 @@ mod changes;
 mod chaos;
 mod diagnose;
 mod drift;
+mod estate;
 mod fleet;
 mod given;
 mod histories;

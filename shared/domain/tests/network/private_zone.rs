@@ -8,7 +8,7 @@ use espalier_domain::plan::BlockCode;
 use espalier_domain::spec::Spec;
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::world::{REGION, World};
 use crate::zones::Zone;
 use crate::{Keep, ONE, run, settled, spec};
 
@@ -111,6 +111,19 @@ fn a_zone_of_the_same_name_in_a_wanted_vpc_blocks_by_its_id() {
     assert!(run(&mut world, &absent(), Keep::Nothing).ends_with("converged\n"));
     assert_eq!((world.zones.len(), world.other_records.len()), (1, 0), "our record in it goes all the same");
     golden("private-zone-foreign", &text);
+}
+
+#[test]
+fn the_zone_of_the_same_stack_in_another_region_is_not_ours() {
+    let wanted = spec(own(NARROW));
+    let mut world = World::new(&wanted, &[ONE]);
+    theirs(&mut world, NARROW, vpcs(&wanted).first().unwrap());
+    world.zones[0].comment = espalier_domain::tag::zone_comment(&wanted.stack, "eu-west-2");
+    let text = run(&mut world, &wanted, Keep::Nothing);
+    assert!(text.contains("! Foreign: service.dns.privateZone") && world.zones.len() == 1, "{text}");
+    // Nor is it deleted at the end of this one.
+    assert!(run(&mut world, &absent(), Keep::Nothing).ends_with("converged\n"));
+    assert_eq!(world.zones.len(), 1);
 }
 
 #[test]
@@ -225,7 +238,7 @@ fn a_zone_that_is_named_by_its_id_instead_stays() {
     let mut world = settled(&spec(own(NARROW)), &[ONE]);
     let id = world.zones[0].id.clone();
     let by_id = spec(|it| it["service"]["dns"] = json!({"hostedZoneId": id.as_str()}));
-    for comment in ["espalier:api-service", "ours to keep"] {
+    for comment in ["espalier:api-service in eu-west-1", "ours to keep"] {
         comment.clone_into(&mut world.zones[0].comment);
         assert!(run(&mut world, &by_id, Keep::Serving).ends_with("converged\n"));
         assert!(
@@ -265,7 +278,7 @@ fn under_a_settled_spec_that_wants_none_nobody_looks_for_zones() {
     let plain = spec(|_| {});
     let mut world = settled(&plain, &[ONE]);
     let id = HostedZoneId::parse("ZOWN1").unwrap();
-    let comment = espalier_domain::tag::zone_comment(&plain.stack);
+    let comment = espalier_domain::tag::zone_comment(&plain.stack, REGION);
     world.zones.push(Zone { id, name: NARROW.into(), comment, vpcs: vpcs(&plain), theirs: None });
     assert!(world.look(&plain).estate.private_zones.is_empty());
     // It is found with the next change, and at the end.

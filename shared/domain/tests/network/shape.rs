@@ -37,7 +37,9 @@ pub(crate) fn shape(world: &World) -> BTreeSet<String> {
     all.extend(world.listeners.iter().map(|one| format!("{} {:?}", one.of.port, kinds(&one.of))));
     all.extend(world.associations.iter().map(|one| format!("{:?}", one.status)));
     all.extend(world.logs.iter().map(|one| format!("logs to {}", one.of.1)));
-    all.extend(world.estate.ingress.iter().map(|one| format!("{:?} {:?}", one.source, one.ports)));
+    let elsewhere = world.estate.former_ingress.iter().map(|(_, rule)| rule);
+    let rules = world.estate.ingress.iter().chain(elsewhere);
+    all.extend(rules.map(|one| format!("{:?} {:?}", one.source, one.ports)));
     let is_own = |zone: &HostedZoneId| zone.as_str().starts_with("ZOWN");
     all.extend(world.other_records.keys().filter(|zone| !is_own(zone)).map(|zone| format!("record in {zone}")));
     let holds = |zone: &Zone| world.record_in(&zone.id).is_some();

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use espalier_domain::id::{Generation, HostedZoneId, InstanceId, SecurityGroupId, VpcId};
+use espalier_domain::id::{Generation, HostedZoneId, SecurityGroupId, TargetId, VpcId};
 use espalier_domain::network::{
     Action, DnsEntry, Estate, IngressSource, IpBlock, Observed, Owned, SeenAccessLog, SeenFailure, SeenGroup,
     SeenIngress, SeenInstance, SeenListener, SeenNetwork, SeenRecord, SeenService, SeenServiceAssociation, SeenSubnet,
-    SeenTarget, SeenTargetGroup, SeenVpc, SeenVpcAssociation, Status, TargetStatus, may_have_leftovers,
+    SeenTarget, SeenTargetGroup, SeenVpc, SeenVpcAssociation, Status, TargetStatus,
 };
 use espalier_domain::record::SightingRecord;
 use espalier_domain::spec::{Dns, Select, Spec, State, TargetKind};
@@ -17,6 +17,7 @@ use time::OffsetDateTime;
 
 use super::zones::Zone;
 
+pub(crate) const REGION: &str = "eu-west-1";
 pub(crate) const PREFIX_LIST: &str = "pl-0a1b2c3d";
 pub(crate) const IPV6_PREFIX_LIST: &str = "pl-0a1b2c36";
 
@@ -103,6 +104,11 @@ pub(crate) struct World {
     /// VPCs of other accounts.
     pub(crate) abroad: BTreeSet<VpcId>,
     pub(crate) estate: Estate,
+    /// The targets' security group of the first spec: whose rules the estate has. Rules of ours in others are its former.
+    pub(crate) group: SecurityGroupId,
+    /// What the first spec selects: every instance, unless it is written here what else it is tagged.
+    pub(crate) first: Select,
+    pub(crate) tagged: BTreeMap<String, (String, String)>,
     tokens: BTreeMap<String, String>,
     /// When the last client was sent to each group.
     pub(crate) last_clients: BTreeMap<String, i64>,
@@ -134,6 +140,7 @@ impl World {
             blocks: vec![IpBlock::parse(&format!("10.0.{}.0/24", n + 1)).unwrap()],
         };
         let estate = Estate {
+            region: REGION.into(),
             vpcs: vpcs.into_iter().map(|id| SeenVpc { id, resolves_private_zones: true }).collect(),
             subnets: spec.network.subnet_ids.iter().enumerate().map(subnet).collect(),
             groups: groups(spec),
@@ -166,6 +173,9 @@ impl World {
             zones: Vec::new(),
             abroad: BTreeSet::new(),
             estate,
+            group: spec.targets.security_group_id.clone(),
+            first: spec.targets.select.clone(),
+            tagged: BTreeMap::new(),
             tokens: BTreeMap::new(),
             last_clients: BTreeMap::new(),
             faults: BTreeMap::new(),
@@ -321,12 +331,7 @@ impl World {
                 hosted_zone: zone,
                 private_zones: zones.ours,
                 zones_in_the_way: zones.in_the_way,
-                former_ingress: if may_have_leftovers(spec, self.seen_service(spec).as_ref()) {
-                    self.estate.former_ingress.clone()
-                } else {
-                    Vec::new()
-                },
-                ..self.estate.clone()
+                ..self.rules(spec)
             },
         }
     }
@@ -354,18 +359,8 @@ impl World {
         found.map(|_| spec.service.dns.zone_id().unwrap_or(&self.home).clone())
     }
 
-    /// Who is selected: by address whoever the spec says, else the instances that there are.
-    fn selected(&self, spec: &Spec) -> Vec<SeenInstance> {
-        match &spec.targets.select {
-            Select::Addresses(all) => {
-                all.iter().map(|one| SeenInstance::at(one.target(), spec.network.vpc_id.clone())).collect()
-            }
-            Select::InstanceIds(_) | Select::Tag { .. } | Select::AutoScalingGroups(_) => self.estate.instances.clone(),
-        }
-    }
-
     /// What `rotate` has recorded by now: it keeps looking.
-    fn sightings(&self, spec: &Spec) -> BTreeMap<InstanceId, SightingRecord> {
+    fn sightings(&self, spec: &Spec) -> BTreeMap<TargetId, SightingRecord> {
         let at = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap();
         let instances = self.selected(spec);
         let instances = instances.iter().filter(|one| !self.unseen.contains(one.id.as_str()));
@@ -433,12 +428,14 @@ impl World {
         let live = listener.into_iter().flat_map(|one| &one.of.forwards).filter(|(_, weight)| *weight > 0);
         let mut live = live.map(|(id, _)| self.groups.iter().find(|group| group.id == *id)).peekable();
         let is_running = |id: &str| {
-            let is_address = InstanceId::parse(id).is_ok_and(|id| id.address().is_some());
+            let is_address = TargetId::parse(id).is_ok_and(|id| id.address().is_some());
             is_address || self.estate.instances.iter().any(|one| one.id.as_str() == id && one.is_running)
         };
         let admits = |port: u16| {
-            let wanted = Some(IngressSource::PrefixList(PREFIX_LIST.into()));
-            self.estate.ingress.iter().any(|rule| rule.source == wanted && rule.ports == (port, port))
+            let wanted = IngressSource::PrefixList(PREFIX_LIST.into());
+            // Instances carry both groups while the one takes the other's place.
+            let former = self.estate.former_ingress.iter().map(|(_, rule)| rule);
+            self.estate.ingress.iter().chain(former).any(|rule| rule.admits(&wanted, port))
         };
         is_there
             && service.of.admits()
@@ -448,11 +445,15 @@ impl World {
             // Every group that clients are sent to has somebody for them.
             && live.all(|group| {
                 group.is_some_and(|group| {
+                    // Whom the check does not reach is not healthy.
+                    let check = group.of.check.as_ref();
+                    let is_checked = check.is_none_or(|check| admits(check.port.unwrap_or(group.of.port)));
                     let mut targets = group.of.targets.iter();
-                    targets.any(|((id, port), status)| {
-                        let takes = !matches!(status, TargetStatus::Draining | TargetStatus::Initial);
-                        takes && is_running(id) && admits(*port)
-                    })
+                    is_checked
+                        && targets.any(|((id, port), status)| {
+                            let takes = !matches!(status, TargetStatus::Draining | TargetStatus::Initial);
+                            takes && is_running(id) && admits(*port)
+                        })
                 })
             })
     }
@@ -471,7 +472,7 @@ impl World {
         let tagged = things.into_iter().flatten().filter(|(_, tags)| tag::is_ours(&spec.stack, tags));
         let former = self.estate.former_ingress.iter().map(|(_, rule)| rule);
         let rules = self.estate.ingress.iter().chain(former).map(|rule| rule.rule_id.clone());
-        let comment = tag::zone_comment(&spec.stack);
+        let comment = tag::zone_comment(&spec.stack, REGION);
         let zones = self.zones.iter().filter(|zone| zone.comment == comment).map(|zone| zone.id.to_string());
         tagged.map(|(id, _)| id).chain(rules).chain(zones).collect()
     }
@@ -499,6 +500,7 @@ pub(crate) fn groups(spec: &Spec) -> Vec<SeenGroup> {
     let group = |id: &SecurityGroupId, vpc: &VpcId| SeenGroup {
         id: id.clone(),
         vpc_id: Some(vpc.clone()),
+        stack: Some(spec.stack.to_string()),
         open_ports: vec![(port, port)],
     };
     let own = [&spec.targets.security_group_id, &spec.prober.security_group_id];
@@ -515,7 +517,7 @@ fn home(spec: &Spec) -> HostedZoneId {
 /// A running instance whose owner opted in.
 pub(crate) fn instance(spec: &Spec, id: &str) -> SeenInstance {
     SeenInstance {
-        id: InstanceId::parse(id).unwrap(),
+        id: TargetId::parse(id).unwrap(),
         vpc_id: Some(spec.network.vpc_id.clone()),
         is_running: true,
         state: "running".into(),
@@ -527,12 +529,12 @@ pub(crate) fn instance(spec: &Spec, id: &str) -> SeenInstance {
 }
 
 pub(crate) fn dns_entry(service: &Thing<Service>) -> DnsEntry {
-    let domain_name = format!("{}-{}.7d67968.vpc-lattice-svcs.eu-west-1.on.aws", service.of.name, &service.id[4..]);
+    let domain_name = format!("{}-{}.7d67968.vpc-lattice-svcs.{REGION}.on.aws", service.of.name, &service.id[4..]);
     DnsEntry { domain_name, hosted_zone_id: "ZLATTICE".into() }
 }
 
 pub(crate) fn rule(rule_id: String, source: IngressSource, port: u16) -> SeenIngress {
-    SeenIngress { rule_id, source: Some(source), ports: (port, port), is_ipv6_block: false }
+    SeenIngress { rule_id, source: Some(source), is_tcp: true, ports: (port, port), is_ipv6_block: false }
 }
 
 fn owned(spec: &Spec, id: &str, tags: &Tags) -> Owned {

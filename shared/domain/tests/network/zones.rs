@@ -34,7 +34,7 @@ impl World {
         if !may_have_zones(spec, service.as_ref()) {
             return Seen::default();
         }
-        let comment = tag::zone_comment(&spec.stack);
+        let comment = tag::zone_comment(&spec.stack, &self.estate.region);
         let ours = self.zones.iter().filter(|zone| zone.comment == comment);
         let ours: Vec<SeenPrivateZone> = ours
             .map(|zone| SeenPrivateZone {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Look;
 use super::fleet::Fleet;
 use super::targets::is_steady;
-use crate::id::InstanceId;
+use crate::id::TargetId;
 use crate::network::action::Action;
 use crate::network::observed::{SeenTargetGroup, TargetStatus};
 use crate::network::target_group_names;
@@ -80,8 +80,8 @@ impl<'a> Look<'a> {
     pub(super) fn placement<'i>(
         &self,
         family: &Family<'a>,
-        missing: &[&'i InstanceId],
-    ) -> Vec<(&'a SeenTargetGroup, Vec<&'i InstanceId>)> {
+        missing: &[&'i TargetId],
+    ) -> Vec<(&'a SeenTargetGroup, Vec<&'i TargetId>)> {
         let mut rest = missing.iter().copied();
         let take = |group: &&'a SeenTargetGroup| (*group, rest.by_ref().take(self.room(group.targets.len())).collect());
         family.groups.iter().map(take).collect()

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Look;
-use crate::id::InstanceId;
+use crate::id::TargetId;
 use crate::network::action::Action;
 use crate::network::observed::{Observed, TargetStatus};
 use crate::plan::Plan;
@@ -18,16 +18,16 @@ const NAMED: usize = 5;
 /// The eligible instances.
 pub(super) struct Fleet {
     /// Clients are sent to these.
-    pub(super) proven: BTreeSet<InstanceId>,
+    pub(super) proven: BTreeSet<TargetId>,
     /// Nothing speaks for or against these: they stay as they are.
-    pub(super) undecided: BTreeSet<InstanceId>,
+    pub(super) undecided: BTreeSet<TargetId>,
     /// These fail clients, and how.
-    pub(super) failing: BTreeMap<InstanceId, String>,
-    unproven: BTreeSet<InstanceId>,
+    pub(super) failing: BTreeMap<TargetId, String>,
+    unproven: BTreeSet<TargetId>,
 }
 
 impl Look<'_> {
-    pub(super) fn fleet(&self, eligible: &BTreeSet<InstanceId>) -> Fleet {
+    pub(super) fn fleet(&self, eligible: &BTreeSet<TargetId>) -> Fleet {
         let (observed, port) = (self.observed, self.spec.targets.port);
         let mut fleet = Fleet {
             proven: BTreeSet::new(),
@@ -60,18 +60,18 @@ impl Look<'_> {
 impl Fleet {
     /// Everybody who is selected and can serve, whatever was seen of them.
     pub(super) fn contains(&self, id: &str) -> bool {
-        let Ok(id) = InstanceId::parse(id) else { return false };
+        let Ok(id) = TargetId::parse(id) else { return false };
         self.proven.contains(&id) || self.undecided.contains(&id) || self.failing.contains_key(&id)
     }
 
     /// All of them.
-    pub(super) fn ids(&self) -> impl Iterator<Item = &InstanceId> {
+    pub(super) fn ids(&self) -> impl Iterator<Item = &TargetId> {
         self.proven.iter().chain(&self.undecided).chain(self.failing.keys())
     }
 
     /// Who is to get clients, and can as far as anybody knows.
     pub(super) fn serves(&self, id: &str) -> bool {
-        let Ok(id) = InstanceId::parse(id) else { return false };
+        let Ok(id) = TargetId::parse(id) else { return false };
         self.proven.contains(&id) || self.undecided.contains(&id)
     }
 
@@ -80,20 +80,20 @@ impl Fleet {
     }
 
     /// Who has to be registered in the wanted groups before clients move there: the proven, and whoever serves them now.
-    pub(super) fn moving(&self, observed: &Observed, wanted: &[String]) -> BTreeSet<InstanceId> {
+    pub(super) fn moving(&self, observed: &Observed, wanted: &[String]) -> BTreeSet<TargetId> {
         let others = observed.target_groups.iter().filter(|group| group.owned.ours && !wanted.contains(&group.name));
         let targets = others.flat_map(|group| &group.targets);
         let serving = targets.filter(|target| target.status != TargetStatus::Draining);
         let serving: BTreeSet<&str> = serving.map(|target| target.id.as_str()).collect();
-        let serves_now = |id: &&InstanceId| serving.contains(id.as_str());
+        let serves_now = |id: &&TargetId| serving.contains(id.as_str());
         self.proven.iter().chain(self.undecided.iter().filter(serves_now)).cloned().collect()
     }
 
     /// Says whose proof is awaited: of whoever was not seen at all, and of whoever clients cannot come to before.
-    pub(super) fn wait(&self, is_registered: impl Fn(&InstanceId) -> bool, plan: &mut Plan<Action>) {
+    pub(super) fn wait(&self, is_registered: impl Fn(&TargetId) -> bool, plan: &mut Plan<Action>) {
         let others = self.undecided.iter().chain(self.failing.keys()).filter(|id| !is_registered(id));
-        let awaited: BTreeSet<&InstanceId> = self.unproven.iter().chain(others).collect();
-        let names: Vec<&str> = awaited.into_iter().map(InstanceId::as_str).collect();
+        let awaited: BTreeSet<&TargetId> = self.unproven.iter().chain(others).collect();
+        let names: Vec<&str> = awaited.into_iter().map(TargetId::as_str).collect();
         let text = match names.get(..NAMED) {
             Some(first) if names.len() > NAMED => format!("{} and {} more", first.join(", "), names.len() - NAMED),
             _ => names.join(", "),

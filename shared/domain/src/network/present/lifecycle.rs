@@ -6,7 +6,7 @@
 
 use super::Look;
 use super::fleet::Fleet;
-use crate::id::InstanceId;
+use crate::id::TargetId;
 use crate::network::action::Action;
 use crate::network::observed::{Life, SeenHook};
 use crate::plan::{BlockCode, Plan};
@@ -56,7 +56,7 @@ impl Look<'_> {
         }
     }
 
-    fn is_in_service(&self, fleet: &Fleet, id: &InstanceId) -> bool {
+    fn is_in_service(&self, fleet: &Fleet, id: &TargetId) -> bool {
         fleet.proven.contains(id) && self.are_registered(&[id.clone()].into())
     }
 }

@@ -9,7 +9,7 @@ use super::life::{is_leaving, settled};
 use super::replace::CONNECTION_S;
 use crate::id::HostedZoneId;
 use crate::network::action::Action;
-use crate::network::observed::{DnsEntry, SeenListener, SeenService, SeenTargetGroup};
+use crate::network::observed::{DnsEntry, Estate, SeenListener, SeenService, SeenTargetGroup};
 use crate::network::{SOON_S, listener_name, service_name};
 use crate::plan::{BlockCode, Plan};
 use crate::spec::Spec;
@@ -92,7 +92,8 @@ impl<'a> Look<'a> {
         }
         // Clients go only where VPC Lattice is let in: a rule may be refused for good (quota).
         let moving = fleet.moving(self.observed, &family.names);
-        let is_ready = is_admitted && !moving.is_empty() && self.are_registered(&moving);
+        let are_checked = family.groups.iter().all(|group| self.is_checked_as_wanted(group));
+        let is_ready = is_admitted && are_checked && !moving.is_empty() && self.are_registered(&moving);
         self.forwards(service_id, seen, shares, is_ready, plan);
         self.former_listeners(service, seen, shares, is_ready, plan);
     }
@@ -181,11 +182,11 @@ impl<'a> Look<'a> {
     /// Whether the record is there and leads to the service.
     fn record(&self, service: &SeenService, target: &DnsEntry, plan: &mut Plan<Action>) -> bool {
         let name = &self.spec.service.domain_name;
-        let because = match &self.observed.record {
-            None => "missing".to_owned(),
+        let (former, because) = match &self.observed.record {
+            None => (None, "missing"),
             Some(seen) => match &seen.alias {
                 Some(alias) if alias == target => return true,
-                Some(alias) if is_our_name(self.spec, alias) => "it points to a former service of ours".to_owned(),
+                Some(alias) if self.is_ours(alias) => (Some(alias.clone()), "it points to a former service of ours"),
                 Some(_) | None => {
                     plan.block(
                         BlockCode::Foreign,
@@ -195,7 +196,7 @@ impl<'a> Look<'a> {
                 }
             },
         };
-        // Without a zone nothing is planned at all.
+        // That it is missing was told.
         let Some(hosted_zone_id) = self.observed.estate.hosted_zone.clone() else { return false };
         if !service.record_zones.contains(&hosted_zone_id) {
             let mut zones = service.record_zones.clone();
@@ -203,7 +204,8 @@ impl<'a> Look<'a> {
             self.remember_zones(service, &zones, "before a record is written in another zone", plan);
             return false;
         }
-        plan.step(Action::UpsertRecord { hosted_zone_id, name: name.clone(), target: target.clone() }, because);
+        let (name, target) = (name.clone(), target.clone());
+        plan.step(Action::WriteRecord { hosted_zone_id, name, former, target }, because);
         false
     }
 
@@ -214,7 +216,7 @@ impl<'a> Look<'a> {
         // What is in a zone of the stack's own goes with the zone.
         let of_others = |zone: &HostedZoneId| self.observed.estate.private_zones.iter().all(|one| one.id != *zone);
         for (former, seen) in self.observed.former_records.iter().filter(|(zone, _)| of_others(zone)) {
-            let Some(target) = seen.alias.clone().filter(|alias| is_our_name(self.spec, alias)) else { continue };
+            let Some(target) = seen.alias.clone().filter(|alias| self.is_ours(alias)) else { continue };
             are_gone = false;
             let (hosted_zone_id, name) = (former.clone(), self.spec.service.domain_name.clone());
             let because = format!("the record is in zone {zone} now");
@@ -224,6 +226,11 @@ impl<'a> Look<'a> {
         if are_gone && service.record_zones != only {
             self.remember_zones(service, &only, "the record is in this zone alone", plan);
         }
+    }
+
+    /// Whether a record points to a service of this stack.
+    fn is_ours(&self, alias: &DnsEntry) -> bool {
+        is_our_name(self.spec, &self.observed.estate, alias)
     }
 
     fn remember_zones(
@@ -239,11 +246,13 @@ impl<'a> Look<'a> {
 }
 
 /// Whether a record points to a service of this stack, present or former. Records carry no tags; a generated name
-/// begins with the service's name, which is the stack's, and the service's id (VPC Lattice user guide, services). An id
-/// has no hyphen, so that the services of `api` and of `api-v2` are told apart.
-pub(in crate::network) fn is_our_name(spec: &Spec, alias: &DnsEntry) -> bool {
+/// begins with the service's name, which is the stack's, and the service's id, and says its Region (VPC Lattice user guide,
+/// services): a stack of the same name in another Region is another stack. An id has no hyphen, so that the services of
+/// `api` and of `api-v2` are told apart.
+pub(in crate::network) fn is_our_name(spec: &Spec, estate: &Estate, alias: &DnsEntry) -> bool {
     let rest = alias.domain_name.strip_prefix(&format!("{}-", service_name(&spec.stack)));
-    let id = rest.and_then(|rest| rest.split_once('.')).filter(|(_, zone)| zone.contains("vpc-lattice-svcs."));
+    let here = format!("vpc-lattice-svcs.{}.", estate.region);
+    let id = rest.and_then(|rest| rest.split_once('.')).filter(|(_, zone)| zone.contains(&here));
     id.is_some_and(|(id, _)| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 

@@ -53,6 +53,9 @@ impl<'a> Look<'a> {
         let ours = |seen: &&SeenVpcAssociation| seen.network_id == network_id;
         for consumer in &self.spec.network.consumers {
             let vpc_id = &consumer.vpc_id;
+            if self.fit.unfit.contains(vpc_id) {
+                continue;
+            }
             let wanted: BTreeSet<_> = consumer.security_group_ids.iter().cloned().collect();
             let mut of_vpc = self.observed.vpc_associations.iter().filter(|seen| seen.vpc_id == *vpc_id);
             if let Some(seen) = of_vpc.clone().find(ours) {

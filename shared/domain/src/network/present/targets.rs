@@ -6,7 +6,7 @@ use super::Look;
 use super::family::Family;
 use super::fleet::Fleet;
 use super::life::{leave, settled};
-use crate::id::InstanceId;
+use crate::id::TargetId;
 use crate::network::action::{Action, TargetGroupWant};
 use crate::network::estate::is_out_of_service;
 use crate::network::observed::{Life, SeenTarget, SeenTargetGroup, TargetStatus};
@@ -21,11 +21,11 @@ impl<'a> Look<'a> {
     /// The target group of that name, if it can be used.
     pub(super) fn target_group(&self, name: &str, plan: &mut Plan<Action>) -> Option<&'a SeenTargetGroup> {
         let name = name.to_owned();
-        let health_check = match &self.spec.health_check {
-            HealthCheck::Off => None,
-            HealthCheck::On(check) => Some(check.clone()),
-        };
+        let health_check = self.wanted_check().cloned();
         let Some(seen) = self.observed.target_groups.iter().find(|group| group.name == name) else {
+            if !self.fit.place {
+                return None;
+            }
             let token = self.token("TargetGroup", &name);
             let (vpc_id, port) = (self.spec.network.vpc_id.clone(), self.spec.targets.port);
             let want = TargetGroupWant { name, vpc_id, kind: self.spec.targets.select.kind(), port, health_check };
@@ -40,14 +40,38 @@ impl<'a> Look<'a> {
         let ready = settled(&what, &seen.status, plan, |plan, because| {
             plan.step(Action::DeleteTargetGroup { target_group_id: id, name: name.clone() }, because);
         });
-        let port = self.spec.targets.port;
-        let in_force = |check: Option<&HealthCheckOn>| check.map(|check| check.with_defaults(port));
-        if ready && in_force(seen.health_check.as_ref()) != in_force(health_check.as_ref()) {
+        if ready && !self.is_checked_as_wanted(seen) && self.is_open_for(seen) {
             let target_group_id = seen.owned.id.clone();
             let action = Action::UpdateHealthCheck { target_group_id, name, health_check };
             plan.step(action, "its health check differs from the spec");
         }
         ready.then_some(seen)
+    }
+
+    fn wanted_check(&self) -> Option<&HealthCheckOn> {
+        match &self.spec.health_check {
+            HealthCheck::Off => None,
+            HealthCheck::On(check) => Some(check),
+        }
+    }
+
+    /// What is in force of a check: who leaves something out gets VPC Lattice's default.
+    fn in_force(&self, check: Option<&HealthCheckOn>) -> Option<HealthCheckOn> {
+        check.map(|check| check.with_defaults(self.spec.targets.port))
+    }
+
+    /// Whether the group's check is the spec's. A former one may look at a port that is closed by now: nobody is moved to a
+    /// group before it is mended.
+    pub(super) fn is_checked_as_wanted(&self, group: &SeenTargetGroup) -> bool {
+        self.in_force(group.health_check.as_ref()) == self.in_force(self.wanted_check())
+    }
+
+    /// Whether the targets' security group lets a check in where it is to be made: on a port that is closed every target
+    /// would fail it.
+    fn is_open_for(&self, group: &SeenTargetGroup) -> bool {
+        let port = |check: Option<&HealthCheckOn>| self.in_force(check).and_then(|check| check.port);
+        let wanted = self.wanted_check();
+        self.is_admitted || wanted.is_none() || port(group.health_check.as_ref()) == port(wanted)
     }
 
     pub(super) fn targets(&self, family: &Family<'a>, fleet: &Fleet, plan: &mut Plan<Action>) {
@@ -141,7 +165,7 @@ impl<'a> Look<'a> {
     /// Scaling group takes away may go as soon as enough others serve, or nobody else is to come: its time is short.
     fn leaving<'g>(&self, group: &'g SeenTargetGroup, fleet: &Fleet) -> BTreeSet<(&'g str, u16)> {
         let port = self.spec.targets.port;
-        let expected: BTreeSet<InstanceId> = fleet.proven.union(&fleet.undecided).cloned().collect();
+        let expected: BTreeSet<TargetId> = fleet.proven.union(&fleet.undecided).cloned().collect();
         let is_complete = !expected.is_empty() && self.are_registered(&expected);
         let others = fleet.proven.iter().filter(|id| self.place(id.as_str()).is_some_and(is_steady)).count();
         let enough = others >= usize::try_from(self.spec.targets.minimum_in_service.max(1)).unwrap_or(usize::MAX);
@@ -156,8 +180,8 @@ impl<'a> Look<'a> {
 
     /// Who is registered and fails clients, as many as can be spared.
     fn drained<'f>(&self, fleet: &'f Fleet) -> BTreeMap<&'f str, &'f str> {
-        let registered = |id: &InstanceId| self.place(id.as_str()).is_some_and(|s| s != TargetStatus::Draining);
-        let steady = |id: &&InstanceId| self.place(id.as_str()).is_some_and(is_steady);
+        let registered = |id: &TargetId| self.place(id.as_str()).is_some_and(|s| s != TargetStatus::Draining);
+        let steady = |id: &&TargetId| self.place(id.as_str()).is_some_and(is_steady);
         let failing: Vec<_> = fleet.failing.iter().filter(|(id, _)| registered(id)).collect();
         let staying = fleet.proven.iter().chain(&fleet.undecided).filter(steady).count();
         let minimum = usize::try_from(self.spec.targets.minimum_in_service).unwrap_or(usize::MAX);
@@ -175,7 +199,7 @@ impl<'a> Look<'a> {
     }
 
     /// Whether every eligible target is registered in one of the wanted groups, and registration has come to its end.
-    pub(super) fn are_registered(&self, eligible: &BTreeSet<InstanceId>) -> bool {
+    pub(super) fn are_registered(&self, eligible: &BTreeSet<TargetId>) -> bool {
         eligible.iter().all(|id| self.place(id.as_str()).is_some_and(is_steady))
     }
 

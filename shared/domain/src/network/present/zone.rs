@@ -27,7 +27,7 @@ impl<'a> Look<'a> {
             let action = Action::CreatePrivateZone {
                 name: name.clone(),
                 vpc_id: (*vpc_id).clone(),
-                comment: tag::zone_comment(&self.spec.stack),
+                comment: tag::zone_comment(&self.spec.stack, &self.observed.estate.region),
                 token: self.token("HostedZone", name.as_str()),
             };
             plan.step(action, "missing");
@@ -50,7 +50,7 @@ impl<'a> Look<'a> {
         let estate = &self.observed.estate;
         let former = estate.private_zones.iter().filter(|zone| Some(&zone.id) != estate.hosted_zone.as_ref());
         let because = "the record is in another zone now";
-        let is_ours = |alias: &_| is_our_name(self.spec, alias);
+        let is_ours = |alias: &_| is_our_name(self.spec, estate, alias);
         for zone in former {
             let goes = zone.record.is_some() && zone.stranger.is_none();
             let mut further = zone.vpc_ids.iter().skip(1).filter(|_| goes).peekable();
@@ -94,7 +94,7 @@ impl<'a> Look<'a> {
                 format!(
                     "service.dns.privateZone {name}: {vpc} has the private hosted zone {zone} of that name, and its comment is \
                      not {}: name it as hostedZoneId, remove it, or choose another name",
-                    tag::zone_comment(&self.spec.stack)
+                    tag::zone_comment(&self.spec.stack, &self.observed.estate.region)
                 ),
             );
         }
