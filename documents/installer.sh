@@ -102,6 +102,7 @@ check_parameters() {
     [ "$SSM_Action" != Expire ] || return 0
     matches "$generation" '[1-9][0-9]{0,8}' || report refused 'Generation is not a number from 1'
     matches "$fingerprint" '[0-9a-f]{64}' || report refused 'Fingerprint is not 64 hexadecimal digits'
+    matches "${SSM_StartSeconds:-}" '0|[1-9][0-9]{0,2}' || report refused 'StartSeconds is not a number from 0 to 999'
     matches "${SSM_WindowSeconds:-}" '0|[1-9][0-9]{0,3}' || report refused 'WindowSeconds is not a number from 0 to 9999'
     matches "${SSM_ConfirmSeconds:-}" '0|[1-9][0-9]{0,3}' || report refused 'ConfirmSeconds is not a number from 0 to 9999'
     matches "${SSM_MarginHours:-}" '0|[1-9][0-9]{0,3}' || report refused 'MarginHours is not a number from 0 to 9999'
@@ -527,12 +528,15 @@ serial_of() {
     openssl x509 -in "$1" -noout -serial 2>/dev/null | sed 's/.*=//; s/^0*//' | tr 'A-F' 'a-f'
 }
 
-# Neither all at once nor by chance: the same host waits the same time.
+# Neither all at once nor by chance: this command's turn, and in it the second that the host's name comes to.
 spread() {
     step='waiting its turn'
-    [ "$SSM_WindowSeconds" -gt 0 ] || return 0
-    who="${AWS_SSM_INSTANCE_ID:-$(uname -n)}"
-    sleep $(($(printf '%s' "$who" | cksum | cut -d ' ' -f 1) % SSM_WindowSeconds)) 9>&-
+    wait=$SSM_StartSeconds
+    if [ "$SSM_WindowSeconds" -gt 0 ]; then
+        who="${AWS_SSM_INSTANCE_ID:-$(uname -n)}"
+        wait=$((wait + $(printf '%s' "$who" | cksum | cut -d ' ' -f 1) % SSM_WindowSeconds))
+    fi
+    [ "$wait" -eq 0 ] || sleep "$wait" 9>&-
 }
 
 fetch() {

@@ -71,7 +71,8 @@ pub(crate) fn status(stack: &StackName, answer: &Answer, now: OffsetDateTime) ->
 }
 
 fn header(status: &Status, now: OffsetDateTime) -> Vec<String> {
-    let issued = status.leaf.as_ref().map_or_else(|| "nothing issued yet".to_owned(), |leaf| issued(leaf, now));
+    let none = || status.others.clone().unwrap_or_else(|| "nothing issued yet".to_owned());
+    let issued = status.leaf.as_ref().map_or_else(none, |leaf| issued(leaf, now));
     let rotation = status.rotation.as_ref().map(|rotation| progress(rotation, status, now));
     let through = status.through.as_ref().map(|through| {
         let faults: Vec<String> = through.faults.iter().map(|fault| format!("{fault:?}")).collect();

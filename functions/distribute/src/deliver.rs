@@ -1,6 +1,7 @@
 //! One delivery: record the intent, send the command, note its id.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use espalier_aws::command::{Commands, Order};
 use espalier_aws::error::{AwsError, Kind};
@@ -15,6 +16,10 @@ use time::OffsetDateTime;
 /// How long an instance may take to pick the command up, in seconds. With the document's own execution timeout it
 /// stays below the deadline after which an attempt is given up (`domain::rotation::policy::COMMAND_DEADLINE`).
 const DELIVERY_TIMEOUT_S: u32 = 300;
+
+/// The pauses after which a command is tried again that Run Command refused for its rate, beyond the SDK's own: AWS does not
+/// publish that rate.
+const THROTTLED_S: [u32; 4] = [1, 2, 4, 8];
 
 /// The word an attempt ends with that was never sent: the same as Run Command's for a target it could not reach, so
 /// that it is tried again and never counted against the target.
@@ -49,7 +54,7 @@ impl Delivery {
             Begun::Ours => {}
             Begun::Taken(found) => return already(item, &found),
         }
-        match self.commands.send(order(&self.document, item, receivers, &generation)).await {
+        match self.send(order(&self.document, item, receivers, &generation), item.start_s).await {
             Ok(command_id) => {
                 self.ledger.note_command(&item.stack, &attempts, &command_id).await?;
                 tracing::info!(stack = %item.stack, generation = item.generation.0, command_id, "command sent");
@@ -62,6 +67,26 @@ impl Delivery {
                 Err(error.into())
             }
         }
+    }
+
+    /// Sends the order, patiently: its hosts have places in the line, and a command that was not sent keeps its stack's
+    /// wave waiting. What they wait for us they wait the less for their turn.
+    async fn send(&self, mut order: Order, start_s: u32) -> Result<String, AwsError> {
+        let mut waited_s = 0;
+        for pause_s in THROTTLED_S {
+            match self.commands.send(order.clone()).await {
+                Err(error) if error.kind == Kind::Throttled => {}
+                sent => return sent,
+            }
+            tokio::time::sleep(Duration::from_secs(u64::from(pause_s))).await;
+            waited_s += pause_s;
+            for (name, value) in &mut order.parameters {
+                if *name == "StartSeconds" {
+                    *value = start_s.saturating_sub(waited_s).to_string();
+                }
+            }
+        }
+        self.commands.send(order).await
     }
 
     /// Ends attempts whose command was certainly not sent, so that nobody waits for them.
@@ -97,6 +122,9 @@ fn check(item: &DeliverItem) -> Result<Vec<NodeId>, EdgeError> {
     // The same instance twice would be one attempt twice, which the ledger's transaction refuses as a whole.
     if item.targets.windows(2).any(|pair| pair[0] >= pair[1]) {
         return Err(EdgeError::invalid("`targets`: not sorted, or an instance is named twice"));
+    }
+    if item.start_s > 999 {
+        return Err(EdgeError::invalid(format!("`startS`: {}; the installer waits up to 999 seconds", item.start_s)));
     }
     for (field, number) in [("confirmS", item.confirm_s), ("marginHours", item.margin_hours)] {
         if number > 9_999 {
@@ -147,6 +175,7 @@ fn order(document: &Document, item: &DeliverItem, nodes: Vec<NodeId>, generation
             ("Generation", item.generation.to_string()),
             ("ParameterName", generation.parameter.clone()),
             ("Fingerprint", generation.fingerprint.clone()),
+            ("StartSeconds", item.start_s.to_string()),
             ("WindowSeconds", item.window_s.to_string()),
             ("ConfirmSeconds", item.confirm_s.to_string()),
             ("MarginHours", item.margin_hours.to_string()),
@@ -163,7 +192,8 @@ fn order(document: &Document, item: &DeliverItem, nodes: Vec<NodeId>, generation
 mod tests {
     use super::*;
     use espalier_domain::failure::Word;
-    use espalier_domain::id::{Epoch, Generation, InstanceId, Scope, StackName};
+    use espalier_domain::id::{Epoch, Generation, Scope, StackName, TargetId};
+    use espalier_domain::rotation::pace::LINE_S;
     use espalier_domain::rotation::policy::COMMAND_DEADLINE;
 
     fn item() -> DeliverItem {
@@ -174,11 +204,12 @@ mod tests {
             scope: Scope::shared(),
             generation: Generation(u32::MAX),
             targets: vec![
-                InstanceId::parse("i-0000000000000000a").unwrap(),
-                InstanceId::parse("i-0000000000000000b").unwrap(),
+                TargetId::parse("i-0000000000000000a").unwrap(),
+                TargetId::parse("i-0000000000000000b").unwrap(),
             ],
             nodes: Vec::new(),
             attempt: 9_999,
+            start_s: 7,
             window_s: 2,
             confirm_s: 1_800,
             margin_hours: 28,
@@ -204,11 +235,14 @@ mod tests {
         let order = order(&Document { name: "installer".into(), version: None }, &item(), nodes, &generation());
         assert_eq!(order.parameters[0], ("Action", "Install".to_owned()));
         assert_eq!(order.parameters[3], ("ParameterName", "/espalier-leaf/payments/shared/3".to_owned()));
-        assert_eq!(order.parameters[6], ("ConfirmSeconds", "1800".to_owned()));
-        assert_eq!(order.parameters[7], ("MarginHours", "28".to_owned()));
-        assert_eq!(order.parameters.len(), 8);
+        assert_eq!(order.parameters[5], ("StartSeconds", "7".to_owned()));
+        assert_eq!(order.parameters[7], ("ConfirmSeconds", "1800".to_owned()));
+        assert_eq!(order.parameters[8], ("MarginHours", "28".to_owned()));
+        assert_eq!(order.parameters.len(), 9);
         assert!(order.comment.len() <= 100, "{}", order.comment);
-        // The document's executionTimeout (600 s) comes on top.
+        // The document's executionTimeout (600 s) comes on top, and has room for the whole line, the fetch's own two
+        // minutes and as much again.
+        const { assert!(LINE_S + 2 * 120 < 600) }
         assert!(i64::from(DELIVERY_TIMEOUT_S) + 600 < COMMAND_DEADLINE.whole_seconds());
     }
 
@@ -217,7 +251,9 @@ mod tests {
         assert!(check(&item()).is_ok() && check(&DeliverItem { action: DeliveryAction::Confirm, ..item() }).is_ok());
         let prepare = DeliverItem { action: DeliveryAction::Prepare, ..item() };
         assert_eq!(check(&prepare).unwrap_err().word, Word::Refused);
-        for item in [DeliverItem { confirm_s: 10_000, ..item() }, DeliverItem { margin_hours: 10_000, ..item() }] {
+        let late = DeliverItem { start_s: 1_000, ..item() };
+        for item in [DeliverItem { confirm_s: 10_000, ..item() }, DeliverItem { margin_hours: 10_000, ..item() }, late]
+        {
             assert_eq!(check(&item).unwrap_err().word, Word::Invalid);
         }
         let twice = vec![item().targets[0].clone(), item().targets[0].clone()];
@@ -229,7 +265,7 @@ mod tests {
 
     #[test]
     fn an_address_is_installed_on_by_the_node_that_answers_there() {
-        let targets = vec![InstanceId::parse("10.0.1.5").unwrap(), InstanceId::parse("10.0.1.6").unwrap()];
+        let targets = vec![TargetId::parse("10.0.1.5").unwrap(), TargetId::parse("10.0.1.6").unwrap()];
         let node = |id: &str| NodeId::parse(id).unwrap();
         let nodes = vec![node("mi-0abc1234def567890"), node("i-0000000000000000a")];
         let named = DeliverItem { targets, nodes: nodes.clone(), ..item() };

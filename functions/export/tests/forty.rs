@@ -220,8 +220,8 @@ fn item(n: usize, serial: &str) -> WorkItem {
     })
 }
 
-/// What a renewal makes of one stack: `rotate` looks at the event, the execution's first pass looks, `export` works, and the
-/// next pass looks; each in a sandbox, and with clients, of its own.
+/// What a renewal asks of ACM for one stack: `rotate` looks at the event, the execution's first pass looks, `export` works, and
+/// the next pass looks; each in a sandbox, and with clients, of its own. `rotate` is not run here: its looks are its client's.
 async fn renewed(sdk: SdkConfig, n: usize, serial: String) {
     for round in ["the event", "the first pass"] {
         Certificates::new(&sdk).describe(&arn(n)).await.unwrap_or_else(|error| panic!("{n}, {round}: {error:?}"));
@@ -288,6 +288,7 @@ async fn forty_renewals_at_once_are_forty_exports() {
     // The same work five times at once, before any of them is done: one generation all the same.
     account.lock().unwrap().items.retain(|(pk, sk), _| pk != "STACK#forty-0" || sk.ends_with("#00000001"));
     account.lock().unwrap().leaves.remove("/espalier-leaf/forty-0/shared/2");
+    account.lock().unwrap().exports.clear();
     let mut running = JoinSet::new();
     for _ in 0..5 {
         let (sdk, serial) = (sdk.clone(), serial.clone());
@@ -299,4 +300,8 @@ async fn forty_renewals_at_once_are_forty_exports() {
     let account = account.lock().unwrap();
     assert_eq!(account.generations(0), 2);
     assert_eq!(account.leaves.keys().filter(|name| name.starts_with("/espalier-leaf/forty-0/")).count(), 1);
+    // Nothing but the ledger keeps them apart, and that is asked before an export and written after it: each may export once,
+    // and none twice, nor anything of another stack's.
+    let exported: Vec<_> = account.exports.iter().map(|(arn, count)| (arn.as_str(), *count)).collect();
+    assert!(matches!(exported.as_slice(), [(certificate, 1..=5)] if *certificate == arn(0).as_str()), "{exported:?}");
 }

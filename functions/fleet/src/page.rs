@@ -170,6 +170,8 @@ fn leaf(status: &Status) -> Markup {
     html! {
         @if let Some(leaf) = &status.leaf {
             "generation " (leaf.generation) " for " (leaf.dns_names.join(", "))
+        } @else if let Some(others) = &status.others {
+            (others)
         } @else {
             "nothing issued yet"
         }

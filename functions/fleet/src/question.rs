@@ -3,7 +3,7 @@
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/add_custom_widget_dashboard_about.html>
 
 use espalier_domain::id::StackName;
-use espalier_edge::{EdgeError, Request};
+use espalier_edge::{EdgeError, Request, strict};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -54,14 +54,13 @@ struct Context {
 
 impl Request for Question {
     fn parse(payload: Value) -> Result<Self, EdgeError> {
-        let asked =
-            Asked::deserialize(payload).map_err(|error| EdgeError::invalid(format!("the widget's call: {error}")))?;
+        let asked: Asked = strict(payload, "widget's call")?;
         let about = match asked.stack {
             _ if asked.describe => Subject::Itself,
             None => Subject::Fleet,
             Some(name) => Subject::Stack(
                 StackName::parse(&name)
-                    .map_err(|error| EdgeError::invalid(format!("the widget's call, field `stack`: {error}")))?,
+                    .map_err(|error| EdgeError::invalid(format!("widget's call, field `stack`: {error}")))?,
             ),
         };
         Ok(Self { about, theme: asked.context.theme })

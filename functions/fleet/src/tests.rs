@@ -127,8 +127,11 @@ fn a_dashboard_asks_for_all_for_one_or_for_what_this_is() {
     }
     for (payload, field) in [
         (json!({ "stack": "Not A Stack" }), "`stack`"),
-        (json!({ "describe": "yes" }), "the widget's call"),
-        (json!(7), "the widget's call"),
+        (json!({ "stack": 7 }), "field `stack`"),
+        (json!({ "describe": "yes" }), "field `describe`"),
+        (json!({ "widgetContext": { "theme": [] } }), "field `widgetContext.theme`"),
+        (json!(7), "the widget's call is not a JSON object"),
+        (json!([]), "the widget's call is not a JSON object"),
     ] {
         let error = asked(payload).unwrap_err();
         assert!(error.text.contains(field), "{error:?}");

@@ -6,13 +6,6 @@ use espalier_domain::rotation::execution::{self, LONGEST_WAIT_S};
 use espalier_domain::rotation::render::action;
 use espalier_domain::work::{RotateOutcome, WorkItem};
 
-/// Items in one pass. Each is about nine events of the execution's history, which may have 25,000 in 200 passes; the
-/// next pass takes the next ones.
-const ITEMS: usize = 10;
-
-/// Sightings in one pass, which the state machine carries back to us in at most 256 KB (about 400 bytes each).
-const SIGHTINGS: usize = 300;
-
 /// Blocks in one answer; the rest is counted.
 const BLOCKS: usize = 20;
 
@@ -43,7 +36,7 @@ pub(crate) fn to_plan(stack: &StackName, plan: Plan<WorkItem>, reader: Reader) -
             RotateOutcome { outcome: OutcomeKind::Pending, retry_after_s, ..outcome }
         }
         Reader::Machine { wave, failed: _ } => {
-            let steps = carried_by_a_pass(plan.steps);
+            let steps = execution::carried_by_a_pass(plan.steps);
             let reported = steps.iter().map(|step| reported(wave, step)).collect();
             // Without a time to wait the state machine ends.
             let retry_after_s = retry_after_s.filter(|wait| *wait <= LONGEST_WAIT_S).map(|wait| wait.max(1));
@@ -95,6 +88,7 @@ pub(crate) fn together(outcomes: Vec<RotateOutcome>) -> RotateOutcome {
         retry_after_s: None,
         steps: Vec::new(),
         blocks: Vec::new(),
+        waits: Vec::new(),
         work: Vec::new(),
     };
     for one in outcomes {
@@ -122,6 +116,7 @@ pub(crate) fn empty(stack: &StackName, outcome: OutcomeKind) -> RotateOutcome {
         retry_after_s: None,
         steps: Vec::new(),
         blocks: Vec::new(),
+        waits: Vec::new(),
         work: Vec::new(),
     }
 }
@@ -133,30 +128,6 @@ fn first_blocks(mut blocks: Vec<Block>) -> Vec<Block> {
         last.because = format!("{} (and {more} more)", last.because);
     }
     blocks
-}
-
-/// The first steps, as many as one pass carries there and back; at least one.
-fn carried_by_a_pass(steps: Vec<Step<WorkItem>>) -> Vec<Step<WorkItem>> {
-    let mut sightings = 0;
-    let fits = |(index, step): &(usize, Step<WorkItem>)| {
-        sightings += sightings_of(&step.action);
-        *index < ITEMS && (*index == 0 || sightings <= SIGHTINGS)
-    };
-    steps.into_iter().enumerate().take_while(fits).map(|(_, step)| step).collect()
-}
-
-fn sightings_of(item: &WorkItem) -> usize {
-    match item {
-        WorkItem::Authority(_)
-        | WorkItem::Mint(_)
-        | WorkItem::Export(_)
-        | WorkItem::Deliver(_)
-        | WorkItem::Membership(_) => 0,
-        WorkItem::Verify(item) => {
-            let samples = item.through.as_ref().map_or(0, |through| through.samples);
-            item.targets.len() + usize::try_from(samples).unwrap_or(usize::MAX)
-        }
-    }
 }
 
 fn started_step(name: &str) -> ReportedStep {
@@ -171,8 +142,9 @@ fn reported(wave: u32, step: &Step<WorkItem>) -> ReportedStep {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use espalier_domain::id::{Generation, InstanceId, Scope};
+    use espalier_domain::id::{Generation, Scope, TargetId};
     use espalier_domain::plan::BlockCode;
+    use espalier_domain::rotation::execution::{ITEMS, SIGHTINGS};
     use espalier_domain::work::{MintItem, VerifyItem, VerifyTarget};
 
     const MACHINE: Reader = Reader::Machine { wave: 7, failed: false };
@@ -193,7 +165,7 @@ mod tests {
 
     fn verify(targets: usize) -> WorkItem {
         let target = VerifyTarget {
-            target: InstanceId::parse("i-0000000000000000a").unwrap(),
+            target: TargetId::parse("i-0000000000000000a").unwrap(),
             address: "10.0.0.7:443".parse().unwrap(),
             generation: Generation(2),
             fingerprint: "ab".repeat(32),
@@ -204,6 +176,7 @@ mod tests {
             trust: String::new(),
             targets: vec![target; targets],
             through: None,
+            others: None,
         })
     }
 

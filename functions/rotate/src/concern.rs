@@ -1,7 +1,7 @@
 //! Which stacks a hint concerns. When in doubt, all of them: a look too many costs little.
 
 use espalier_aws::specs::Found;
-use espalier_domain::id::{AcmArn, InstanceId, StackName};
+use espalier_domain::id::{AcmArn, StackName, TargetId};
 use espalier_domain::spec::{self, AllowedDomains, Select, Spec};
 use espalier_edge::{Hint, HintKind};
 
@@ -24,7 +24,7 @@ pub(crate) enum Filter {
     /// Every one.
     All,
     /// Those that may have one of these instances among their targets.
-    Selects(Vec<InstanceId>),
+    Selects(Vec<TargetId>),
 }
 
 /// Reads a hint.

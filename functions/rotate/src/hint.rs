@@ -4,21 +4,20 @@ use espalier_aws::evidence::{Hands, Look, Sources};
 use espalier_aws::ledger::EpochSeen;
 use espalier_aws::states::StateMachine;
 use espalier_domain::id::StackName;
-use espalier_domain::plan::{Block, OutcomeKind};
+use espalier_domain::plan::OutcomeKind;
 use espalier_domain::rotation::evidence::Evidence;
 use espalier_domain::rotation::execution;
 use espalier_domain::rotation::plan::{is_anybody_arriving, plan};
 use espalier_domain::rotation::slack::Assumed;
 use espalier_domain::rotation::status::status;
 use espalier_domain::work::RotateOutcome;
-use espalier_edge::metric::{self, Unit};
 use espalier_edge::{Direct, EdgeError, Hint, Invocation, Mode};
 use time::OffsetDateTime;
 
 use crate::answer::{self, Reader};
 use crate::concern::{self, Concern};
 use crate::forecast::{Answer, Forecast};
-use crate::{emergency, start, unused};
+use crate::{emergency, start, unused, watch};
 
 /// Answers a hint. One stack's failure keeps no other from being looked at; the first failure is the answer, so that
 /// the hint is delivered again.
@@ -107,11 +106,12 @@ pub(crate) async fn apply(
     let (evidence, epoch) = match sources.look(stack, None, Hands::Writing, now).await? {
         Look::Evidence(evidence, epoch) => (evidence, epoch),
         Look::Nothing => return Ok(answer::nothing(stack)),
-        Look::Blocked(block) => return Ok(answer::blocked(stack, block)),
+        Look::Blocked(block) => return Ok(watch::told(answer::blocked(stack, block), stack, now)),
     };
-    note_slack(stack, &evidence, now);
+    watch::slack(stack, &evidence, now);
+    watch::served(stack, &evidence, now);
     let plan = plan(&evidence);
-    note_blocks(stack, &plan.blocks, now);
+    watch::blocks(stack, &plan.blocks, now);
     let is_begun = epoch.as_ref().is_some_and(EpochSeen::is_open) || is_anybody_arriving(&evidence);
     if !execution::is_worth_one(&plan, is_begun) {
         let outcome = answer::to_plan(stack, plan, Reader::Person { started: None });
@@ -124,31 +124,4 @@ pub(crate) async fn apply(
     let execution = start::start(&sources.ledger, machine, stack, epoch, now).await?;
     tracing::info!(%stack, execution, "execution started");
     Ok(answer::to_plan(stack, plan, Reader::Person { started: Some(execution) }))
-}
-
-/// The number to watch: how much time is left between a replacement that goes badly and the end of what is served.
-fn note_slack(stack: &StackName, evidence: &Evidence, now: OffsetDateTime) {
-    let Some(slack_s) = Forecast::of(evidence).min_slack_s else { return };
-    #[expect(clippy::cast_precision_loss, reason = "a span of years in seconds is exact in 53 bits")]
-    let slack_s = slack_s as f64;
-    for dimension in dimensions(stack) {
-        metric::emit(now, &[dimension], &[("Slack", Unit::Seconds, slack_s)]);
-    }
-}
-
-/// What needs a person, for the alarm: a block behind which there is nothing to do starts no execution that could halt.
-fn note_blocks(stack: &StackName, blocks: &[Block], now: OffsetDateTime) {
-    for Block { code, because } in blocks {
-        tracing::warn!(%stack, ?code, because, "a person is needed");
-    }
-    #[expect(clippy::cast_precision_loss, reason = "a few")]
-    let count = blocks.len() as f64;
-    for dimension in dimensions(stack) {
-        metric::emit(now, &[dimension], &[("Blocked", Unit::Count, count)]);
-    }
-}
-
-/// A stack's numbers are written twice: an alarm cannot know the stacks, and a person wants to.
-fn dimensions(stack: &StackName) -> [(&'static str, &str); 2] {
-    [("Stack", stack.as_str()), ("Function", "rotate")]
 }

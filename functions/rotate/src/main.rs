@@ -12,6 +12,7 @@ mod hint;
 mod pass;
 mod start;
 mod unused;
+mod watch;
 
 use espalier_aws::acm::{Certificates, Elsewhere, Role};
 use espalier_aws::evidence::Sources;

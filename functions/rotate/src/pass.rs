@@ -4,12 +4,14 @@ use espalier_aws::evidence::{Hands, Look, Sources};
 use espalier_aws::ledger::{EpochSeen, Still};
 use espalier_domain::plan::{Block, OutcomeKind};
 use espalier_domain::rotation::execution::held;
+use espalier_domain::rotation::pace;
 use espalier_domain::rotation::plan::plan;
 use espalier_domain::work::{Pass, RotateOutcome, WorkResult};
 use espalier_edge::EdgeError;
 use time::OffsetDateTime;
 
 use crate::answer::{self, Reader};
+use crate::watch;
 
 /// Answers a pass.
 pub(crate) async fn handle(sources: &Sources, pass: &Pass, now: OffsetDateTime) -> Result<RotateOutcome, EdgeError> {
@@ -17,10 +19,15 @@ pub(crate) async fn handle(sources: &Sources, pass: &Pass, now: OffsetDateTime) 
     let (evidence, epoch) = match sources.look(&pass.stack, None, Hands::Writing, now).await? {
         Look::Evidence(evidence, epoch) => (evidence, current(pass, epoch)?),
         Look::Nothing => return Ok(answer::nothing(&pass.stack)),
-        Look::Blocked(block) => return Ok(answer::blocked(&pass.stack, block)),
+        Look::Blocked(block) => return Ok(watch::told(answer::blocked(&pass.stack, block), &pass.stack, now)),
     };
     let plan = held(plan(&evidence), blocks);
-    let outcome = answer::to_plan(&pass.stack, plan, Reader::Machine { wave: pass.wave, failed });
+    let mut outcome = answer::to_plan(&pass.stack, plan, Reader::Machine { wave: pass.wave, failed });
+    let readers = pace::readers(&outcome.work);
+    if readers > 0 {
+        let first = sources.ledger.join(readers, now).await?;
+        pace::line_up(&mut outcome.work, first, now);
+    }
     match outcome.outcome {
         OutcomeKind::Converged if epoch.is_open() => {
             match sources.ledger.end_epoch(&pass.stack, &epoch, now).await? {
@@ -29,7 +36,9 @@ pub(crate) async fn handle(sources: &Sources, pass: &Pass, now: OffsetDateTime) 
                 Still::Changed => Ok(answer::once_more(&pass.stack)),
             }
         }
-        OutcomeKind::Converged | OutcomeKind::Pending | OutcomeKind::Work | OutcomeKind::Blocked => Ok(outcome),
+        // The execution ends here. What was blocked only when it was tried (a key that may not be used) no look would count.
+        OutcomeKind::Blocked => Ok(watch::told(outcome, &pass.stack, now)),
+        OutcomeKind::Converged | OutcomeKind::Pending | OutcomeKind::Work => Ok(outcome),
     }
 }
 

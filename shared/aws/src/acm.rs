@@ -14,9 +14,10 @@ use aws_sdk_acm::types::{
     CertificateDetail, CertificateExport, CertificateOptions, Filters, KeyAlgorithm, RenewalEligibility, Tag,
     ValidationMethod,
 };
+use aws_smithy_types::DateTime;
 use aws_smithy_types::error::operation::BuildError;
 use espalier_domain::acm::request::Wish;
-use espalier_domain::acm::{AcmEvidence, AcmKind, AcmRenewal, AcmStatus, ValidationRecord};
+use espalier_domain::acm::{AcmEvidence, AcmKind, AcmRenewal, AcmStatus, AcmValidation, ValidationRecord};
 use espalier_domain::id::AcmArn;
 use espalier_pki::export::{Passphrase, Sealed};
 use espalier_pki::key::SecretText;
@@ -255,12 +256,23 @@ fn validation(detail: &CertificateDetail) -> Vec<ValidationRecord> {
     all.into_iter().collect()
 }
 
+/// How the domains are validated. Where one waits for a mail, nobody but a person can help.
+fn validated_by(detail: &CertificateDetail) -> Option<AcmValidation> {
+    let methods = || detail.domain_validation_options().iter().filter_map(|option| option.validation_method());
+    let by_email = methods().find(|method| **method == ValidationMethod::Email);
+    by_email.or_else(|| methods().next()).map(|method| AcmValidation::parse(method.as_str()))
+}
+
+fn moment(at: &DateTime) -> Option<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp(at.secs()).ok()
+}
+
 fn evidence(certificate: &AcmArn, detail: &CertificateDetail) -> AcmEvidence {
     AcmEvidence {
         certificate: certificate.clone(),
         status: AcmStatus::parse(detail.status().map_or("", |status| status.as_str())),
         serial: detail.serial().map(str::to_owned),
-        not_after: detail.not_after().and_then(|end| OffsetDateTime::from_unix_timestamp(end.secs()).ok()),
+        not_after: detail.not_after().and_then(moment),
         kind: AcmKind::parse(detail.r#type().map_or("", |kind| kind.as_str())),
         names: detail.subject_alternative_names().to_vec(),
         export_enabled: detail.options().and_then(|options| options.export()) == Some(&CertificateExport::Enabled),
@@ -271,13 +283,14 @@ fn evidence(certificate: &AcmArn, detail: &CertificateDetail) -> AcmEvidence {
         }),
         failure: detail.failure_reason().map(|reason| reason.as_str().to_owned()),
         validation: validation(detail),
+        validated_by: validated_by(detail),
+        requested_at: detail.created_at().and_then(moment),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aws_smithy_types::DateTime;
 
     #[test]
     fn a_description_is_read_into_evidence() {

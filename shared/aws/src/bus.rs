@@ -3,7 +3,7 @@
 use aws_config::SdkConfig;
 use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
-use espalier_domain::id::{Epoch, Generation, InstanceId, StackName};
+use espalier_domain::id::{Epoch, Generation, StackName, TargetId};
 use espalier_domain::network::Left;
 use espalier_domain::plan::{Block, ReportedStep};
 use espalier_domain::verdict::Verdict;
@@ -96,7 +96,7 @@ pub enum Event {
     /// `Certificate Verified`: a handshake proved the generation at a target.
     CertificateVerified {
         /// The target.
-        target: InstanceId,
+        target: TargetId,
         /// The generation.
         generation: Generation,
         /// What was seen.
@@ -105,7 +105,7 @@ pub enum Event {
     /// `Verification Failed`: a handshake showed something else.
     VerificationFailed {
         /// The target.
-        target: InstanceId,
+        target: TargetId,
         /// The generation that was expected.
         generation: Generation,
         /// What was seen.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_config::SdkConfig;
 use espalier_domain::acm::{AcmEvidence, request};
 use espalier_domain::failure::{Failure, Word, chain};
-use espalier_domain::id::{InstanceId, NodeId, Scope, StackName};
+use espalier_domain::id::{NodeId, Scope, StackName, TargetId};
 use espalier_domain::plan::{Block, BlockCode};
 use espalier_domain::record::{AttemptRecord, GenerationRecord, MembershipRecord, SightingRecord};
 use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
@@ -114,14 +114,19 @@ impl Sources {
         hands: Hands,
         now: OffsetDateTime,
     ) -> Result<Look, LookError> {
-        // First of all: a hint that arrives from here on makes the end of this epoch fail, so nothing seen later is
+        // What was handed over is read before anybody is asked: its mistakes cost no call.
+        let inline = inline.map(|spec| usable(stack, Some(&spec.to_string()), &self.allowed));
+        if let Some(Usable::Blocked(block)) = inline {
+            return Ok(Look::Blocked(block));
+        }
+        // Before the rest: a hint that arrives from here on makes the end of this epoch fail, so nothing seen later is
         // older than a hint that was taken for served.
         let epoch = self.ledger.epoch(stack).await?;
-        let text = match inline {
-            Some(spec) => Some(spec.to_string()),
-            None => self.specs.get(stack).await?,
+        let usable = match inline {
+            Some(usable) => usable,
+            None => usable(stack, self.specs.get(stack).await?.as_deref(), &self.allowed),
         };
-        let spec = match usable(stack, text.as_deref(), &self.allowed) {
+        let spec = match usable {
             Usable::Spec(spec) => spec,
             Usable::Nothing => return Ok(Look::Nothing),
             Usable::Blocked(block) => return Ok(Look::Blocked(block)),
@@ -148,6 +153,7 @@ impl Sources {
                 self.ledger.look_since(stack),
                 self.ledger.emergency(stack),
                 self.ledger.membership(stack),
+                self.ledger.line(),
             )
             .map_err(LookError::from)
         };
@@ -164,7 +170,8 @@ impl Sources {
             Ok((policy, acm))
         };
         let (facts, (policy, acm)) = tokio::try_join!(ledger, source)?;
-        let (generations, mut attempts, sightings, authorities, through, look_since, emergency, membership) = facts;
+        let (generations, mut attempts, sightings, authorities, through, look_since, emergency, membership, line) =
+            facts;
         let fleet = self.fleet(spec, membership.as_ref()).await?;
         self.settle(spec, &generations, &mut attempts, hands, now).await?;
         let generations = generations.into_iter().filter(|record| record.scope == Scope::shared()).collect();
@@ -179,6 +186,7 @@ impl Sources {
             membership,
             look_since,
             emergency,
+            line,
             epoch: epoch.map(|seen| seen.record.clone()),
         })
     }
@@ -233,15 +241,15 @@ impl Sources {
                     self.inventory.tagged(key, value).await?
                 };
                 // A host that is no instance is registered by its address, which its tag does not tell.
-                let instances = nodes.keys().filter_map(|node| InstanceId::parse(node.as_str()).ok());
+                let instances = nodes.keys().filter_map(|node| TargetId::parse(node.as_str()).ok());
                 let wanted = instances.map(|id| (id.clone(), NodeId::of(&id))).collect();
                 Ok(Fleet { wanted, opted_in: opted, nodes })
             }
         }
     }
 
-    async fn by_id(&self, select: &Select, wanted: BTreeSet<InstanceId>, opted_in: Nodes) -> Result<Fleet, LookError> {
-        let wanted: BTreeMap<InstanceId, Option<NodeId>> =
+    async fn by_id(&self, select: &Select, wanted: BTreeSet<TargetId>, opted_in: Nodes) -> Result<Fleet, LookError> {
+        let wanted: BTreeMap<TargetId, Option<NodeId>> =
             wanted.into_iter().map(|target| (target.clone(), select.node(&target))).collect();
         let others = wanted.values().flatten().filter(|node| !opted_in.contains_key(*node));
         let mut nodes = self.inventory.managed(&others.cloned().collect::<Vec<_>>()).await?;
@@ -250,10 +258,11 @@ impl Sources {
         Ok(Fleet { wanted, opted_in: opted, nodes })
     }
 
-    /// The certificate that is served or followed. ACM that does not answer is no reason to stop delivering what is minted.
+    /// The certificate that is served, followed or compared with. ACM that does not answer is no reason to stop delivering what is minted.
     async fn acm(&self, policy: &Policy) -> Option<AcmEvidence> {
         let served = policy.source.as_ref().and_then(|source| source.certificate.as_ref());
-        let named = served.or(policy.follow.as_ref().map(|follow| &follow.certificate));
+        let watched = policy.others.as_ref().and_then(|others| others.certificate_arn.as_ref());
+        let named = served.or(watched).or(policy.follow.as_ref().map(|follow| &follow.certificate));
         let certificate = named.filter(|_| self.asks_acm)?;
         match self.certificates.describe(certificate).await {
             Ok(evidence) => Some(evidence),
@@ -270,17 +279,17 @@ impl Sources {
 #[derive(Debug)]
 struct Fleet {
     /// Each target, and the node that is installed on, where one is known.
-    wanted: BTreeMap<InstanceId, Option<NodeId>>,
+    wanted: BTreeMap<TargetId, Option<NodeId>>,
     opted_in: BTreeSet<NodeId>,
     nodes: Nodes,
 }
 
 fn targets(fleet: Fleet, attempts: Vec<AttemptRecord>, sightings: Vec<SightingRecord>) -> Vec<TargetEvidence> {
-    let mut attempts_of: BTreeMap<InstanceId, Vec<AttemptRecord>> = BTreeMap::new();
+    let mut attempts_of: BTreeMap<TargetId, Vec<AttemptRecord>> = BTreeMap::new();
     for attempt in attempts {
         attempts_of.entry(attempt.target.clone()).or_default().push(attempt);
     }
-    let mut sighting_of: BTreeMap<InstanceId, SightingRecord> =
+    let mut sighting_of: BTreeMap<TargetId, SightingRecord> =
         sightings.into_iter().map(|sighting| (sighting.target.clone(), sighting)).collect();
     let nodes = fleet.nodes;
     let managed =
@@ -338,8 +347,8 @@ mod tests {
     use espalier_domain::id::{Epoch, Generation};
     use espalier_domain::work::DeliveryAction;
 
-    fn id(last: char) -> InstanceId {
-        InstanceId::parse(format!("i-0000000000000000{last}")).unwrap()
+    fn id(last: char) -> TargetId {
+        TargetId::parse(format!("i-0000000000000000{last}")).unwrap()
     }
 
     fn node_of(last: char) -> NodeId {
@@ -375,7 +384,7 @@ mod tests {
 
     #[test]
     fn an_address_has_its_nodes_agent_and_consent_and_without_a_node_nobodys() {
-        let (address, other) = (InstanceId::parse("10.0.1.5").unwrap(), InstanceId::parse("10.0.1.6").unwrap());
+        let (address, other) = (TargetId::parse("10.0.1.5").unwrap(), TargetId::parse("10.0.1.6").unwrap());
         let node = NodeId::parse("mi-0000000000000000a").unwrap();
         let fleet = Fleet {
             wanted: [(address.clone(), Some(node.clone())), (other.clone(), None)].into(),

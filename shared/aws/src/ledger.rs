@@ -16,6 +16,7 @@
 //! | `MEMBERS#<stack>` | `MEMBERSHIP` | [`MembershipRecord`](espalier_domain::record::MembershipRecord) |
 //! | `MEMBERS#<stack>` | `CERTIFICATE` | [`RequestedRecord`](espalier_domain::record::RequestedRecord) |
 //! | `LAPSING` | `<certificate ARN>#<end>` | [`LapsingRecord`](espalier_domain::record::LapsingRecord) |
+//! | `LINE` | `FETCHES` | [`LineRecord`](espalier_domain::rotation::pace::LineRecord) |
 //! | `AUTHORITIES` | `AUTHORITY#<id>` | [`AuthorityRecord`](espalier_domain::record::AuthorityRecord) |
 //! | `AUTHORITIES` | `FOUNDED#<issuing key>` | the same, before it is published: of a key in AWS KMS |
 //!
@@ -28,6 +29,7 @@ mod emergencies;
 mod epochs;
 mod generations;
 mod lapsing;
+mod line;
 mod membership;
 mod sightings;
 

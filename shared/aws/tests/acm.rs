@@ -7,7 +7,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use espalier_aws::acm::{Certificates, Elsewhere, Role};
 use espalier_aws::error::Kind;
 use espalier_domain::acm::request::Wish;
-use espalier_domain::acm::{AcmKind, AcmStatus};
+use espalier_domain::acm::{AcmKind, AcmStatus, AcmValidation};
 use espalier_domain::failure::{Failure, Word, chain};
 use espalier_domain::id::{AcmArn, HostName};
 use espalier_domain::spec::KeyType;
@@ -79,8 +79,10 @@ async fn a_refusal_says_its_code_and_never_what_it_quotes() {
 #[tokio::test]
 async fn a_description_tells_what_the_table_asks_for() {
     let detail = json!({"Certificate": {
-        "CertificateArn": ARN, "Status": "ISSUED", "Type": "AMAZON_ISSUED", "Serial": "0a:0b", "NotAfter": 1_795_000_000,
+        "CertificateArn": ARN, "Status": "ISSUED", "Type": "AMAZON_ISSUED", "Serial": "0a:0b", "NotAfter": 1_795_000_000, "CreatedAt": 1_778_000_000,
         "SubjectAlternativeNames": ["api.example.com", "*.example.com"], "Options": {"Export": "ENABLED"},
+        "DomainValidationOptions": [{"DomainName": "api.example.com", "ValidationMethod": "DNS"},
+            {"DomainName": "*.example.com", "ValidationMethod": "EMAIL"}],
         "RenewalEligibility": "INELIGIBLE", "RenewalSummary": {"RenewalStatus": "FAILED",
             "RenewalStatusReason": "CAA_ERROR", "UpdatedAt": 1_795_000_000, "DomainValidationOptions": []},
     }});
@@ -88,6 +90,8 @@ async fn a_description_tells_what_the_table_asks_for() {
     let seen = Certificates::new(&wire.sdk()).describe(&arn()).await.unwrap();
     assert_eq!((seen.status, seen.kind, seen.export_enabled), (AcmStatus::Issued, AcmKind::Public, true));
     assert_eq!((seen.eligible, seen.names.len()), (Some(false), 2));
+    assert_eq!(seen.validated_by, Some(AcmValidation::Email));
+    assert_eq!(seen.requested_at, OffsetDateTime::from_unix_timestamp(1_778_000_000).ok());
     let renewal = seen.renewal.unwrap();
     assert_eq!((renewal.status.as_str(), renewal.reason.as_deref()), ("FAILED", Some("CAA_ERROR")));
 

@@ -3,12 +3,13 @@
 
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use espalier_aws::ledger::{Begun, Claim, Ledger, Still};
-use espalier_domain::id::{Caller, Epoch, Generation, InstanceId, Reason, Scope, StackName};
+use espalier_domain::id::{Caller, Epoch, Generation, Reason, Scope, StackName, TargetId};
 use espalier_domain::record::{AttemptEnd, AttemptRecord, EmergencyRecord, GenerationRecord};
+use espalier_domain::rotation::pace::FETCH_RATE;
 use espalier_domain::verdict::{Fault, Verdict};
 use espalier_domain::work::{DeliveryAction, SeenTarget};
 use serde_json::{Value, json};
@@ -165,7 +166,7 @@ fn generation(number: u32, fingerprint: &str) -> GenerationRecord {
 
 fn attempt(last: u32) -> AttemptRecord {
     AttemptRecord {
-        target: InstanceId::parse(format!("i-{last:017x}")).unwrap(),
+        target: TargetId::parse(format!("i-{last:017x}")).unwrap(),
         generation: Generation(1),
         attempt: 1,
         epoch: Epoch(1),
@@ -293,6 +294,20 @@ async fn concurrent_sightings_all_count() {
         task.await.unwrap().unwrap();
     }
     assert_eq!(world.ledger.sightings(&stack()).await.unwrap()[0].floor, Some(Generation(4)));
+}
+
+#[tokio::test]
+async fn each_place_in_the_line_is_given_to_one() {
+    let world = world().await;
+    assert_eq!(world.ledger.line().await.unwrap(), None);
+    let second = usize::try_from(FETCH_RATE).unwrap();
+    let join = || world.ledger.join(second, at(0));
+    let (a, b, c) = tokio::join!(join(), join(), join());
+    let turns = BTreeSet::from([a.unwrap(), b.unwrap(), c.unwrap()]);
+    assert_eq!(turns, BTreeSet::from([at(0), at(1), at(2)]));
+    assert_eq!(world.ledger.line().await.unwrap().unwrap().until, at(3));
+    // Nobody waits behind those who have had their turn.
+    assert_eq!(world.ledger.join(1, at(60)).await.unwrap(), at(60));
 }
 
 #[tokio::test]

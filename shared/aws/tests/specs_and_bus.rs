@@ -3,11 +3,15 @@
 
 mod wire;
 
+use espalier_aws::acm::Certificates;
 use espalier_aws::bus::{About, Bus, Event};
 use espalier_aws::error::Kind;
+use espalier_aws::evidence::{Hands, Look, Sources};
 use espalier_aws::specs::Specs;
 use espalier_domain::failure::{Failure, Word, chain};
 use espalier_domain::id::{Epoch, StackName};
+use espalier_domain::plan::BlockCode;
+use espalier_domain::spec::AllowedDomains;
 use serde_json::json;
 use wire::Wire;
 
@@ -34,6 +38,30 @@ async fn a_missing_spec_is_nothing_and_a_forbidden_one_is_an_error() {
     let error = Specs::new(&wire.sdk()).get(&stack()).await.unwrap_err();
     assert_eq!((error.kind, error.word()), (Kind::Denied, Word::Refused));
     assert_eq!(chain(&error), "ssm:GetParameter failed: AccessDeniedException: not authorized");
+}
+
+/// A spec that is handed over is judged before anything is asked: with a mistake in it not one call is made; a good one
+/// is looked at with the ledger first.
+#[tokio::test]
+async fn a_mistake_in_a_spec_that_is_handed_over_costs_no_call() {
+    let wire = Wire::table(Vec::new()).await;
+    let allowed = AllowedDomains::parse("example.com").unwrap();
+    let sources = Sources::new(&wire.sdk(), "ledger", allowed, Certificates::new(&wire.sdk()));
+    let now = time::OffsetDateTime::UNIX_EPOCH;
+    let recipe = include_str!("../../../examples/recipe.json");
+    let good: serde_json::Value = serde_json::from_str(recipe).unwrap();
+    let mut mistaken = good.clone();
+    mistaken["service"]["port"] = json!(70_000);
+    let named = StackName::parse(good["stack"].as_str().unwrap()).unwrap();
+    for (stack, spec) in [(&named, &mistaken), (&stack(), &good), (&named, &json!(7))] {
+        match sources.look(stack, Some(spec), Hands::Tied, now).await.unwrap() {
+            Look::Blocked(block) => assert_eq!(block.code, BlockCode::SpecInvalid, "{}", block.because),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(wire.asked(), [] as [&str; 0]);
+    sources.look(&named, Some(&good), Hands::Tied, now).await.unwrap_err();
+    assert_eq!(wire.asked(), ["GetItem"], "the epoch before anything else");
 }
 
 #[tokio::test]

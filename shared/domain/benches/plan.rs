@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use espalier_domain::id::{Epoch, Generation, HostName, InstanceId, NodeId, Scope, StackName};
+use espalier_domain::id::{Epoch, Generation, HostName, NodeId, Scope, StackName, TargetId};
 use espalier_domain::record::{AttemptEnd, AttemptRecord, AuthorityRecord, GenerationRecord, SightingRecord};
 use espalier_domain::rotation::calendar::Calendar;
 use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
@@ -38,7 +38,7 @@ fn generation(number: u32) -> GenerationRecord {
 
 /// A third is proven, a third is on its way, a third waits.
 fn target(number: u32) -> TargetEvidence {
-    let target = InstanceId::parse(format!("i-{number:08x}")).unwrap();
+    let target = TargetId::parse(format!("i-{number:08x}")).unwrap();
     let good = Verdict { fingerprint: None, serial: None, not_after: None, faults: Vec::new() };
     let served = if number.is_multiple_of(3) { 2 } else { 1 };
     let sighting = SightingRecord {
@@ -102,6 +102,7 @@ fn evidence(targets: u32) -> Evidence {
             confirm_s: 1_800,
             samples: 6,
             observes: false,
+            others: None,
             resolver: None,
         },
         generations: vec![generation(1), generation(2)],
@@ -118,13 +119,14 @@ fn evidence(targets: u32) -> Evidence {
         membership: None,
         look_since: None,
         emergency: None,
+        line: None,
         epoch: None,
     }
 }
 
 fn plans(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("plan");
-    for targets in [1_000, 10_000, 20_000] {
+    for targets in [1_000, 3_000, 10_000, 20_000] {
         let evidence = evidence(targets);
         group.throughput(Throughput::Elements(targets.into()));
         group.bench_with_input(BenchmarkId::from_parameter(targets), &evidence, |bench, evidence| {

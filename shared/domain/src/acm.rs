@@ -4,6 +4,7 @@
 //! not kept, because it may be lost, late, repeated or forged. [`meaning()`] is the whole table of what Espalier does.
 
 mod meaning;
+mod remedy;
 pub mod request;
 
 use time::{Duration, OffsetDateTime};
@@ -11,6 +12,7 @@ use time::{Duration, OffsetDateTime};
 use crate::id::AcmArn;
 use crate::record::AcmMark;
 
+pub(crate) use meaning::plain_serial;
 pub use meaning::{Act, Meaning, Use, meaning};
 
 /// `CertificateStatus` of `DescribeCertificate`, and that there is no such certificate.
@@ -103,6 +105,31 @@ pub struct AcmRenewal {
     pub reason: Option<String>,
 }
 
+/// `ValidationMethod` of `DomainValidation`: how ACM sees that a domain is its owner's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AcmValidation {
+    /// `DNS`: by CNAME records, which it looks up at each renewal, too.
+    Dns,
+    /// `EMAIL`: by a link in a mail to the domain's contacts, at each renewal again.
+    Email,
+    /// `HTTP`: by a redirect.
+    Http,
+    /// A word ACM added later.
+    Other(String),
+}
+
+impl AcmValidation {
+    /// Reads ACM's word.
+    pub fn parse(word: &str) -> Self {
+        match word {
+            "DNS" => Self::Dns,
+            "EMAIL" => Self::Email,
+            "HTTP" => Self::Http,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+}
+
 /// A certificate as `DescribeCertificate` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcmEvidence {
@@ -128,6 +155,10 @@ pub struct AcmEvidence {
     pub failure: Option<String>,
     /// The records by which ACM validates its domains, each once; empty before ACM has made them up.
     pub validation: Vec<ValidationRecord>,
+    /// How its domains are validated, by email if any is; absent for private and imported ones.
+    pub validated_by: Option<AcmValidation>,
+    /// `CreatedAt`: when it was requested; absent for imported ones.
+    pub requested_at: Option<OffsetDateTime>,
 }
 
 /// A CNAME record by which ACM sees that a domain is its owner's (`ResourceRecord` of `DomainValidation`).
@@ -164,6 +195,8 @@ impl AcmEvidence {
             renewal: None,
             failure: None,
             validation: Vec::new(),
+            validated_by: None,
+            requested_at: None,
         }
     }
 

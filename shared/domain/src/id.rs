@@ -73,11 +73,11 @@ text_id!(
 
 text_id!(
     /// Who serves the certificate, as VPC Lattice knows it: an EC2 instance by its id, or whatever answers at an address.
-    InstanceId, "an EC2 instance id (i- and 8 or 17 hexadecimal digits) or an IP address as it is usually written",
+    TargetId, "an EC2 instance id (i- and 8 or 17 hexadecimal digits) or an IP address as it is usually written",
     |v| prefixed_hex(v, "i-", &[8, 17]) || address(v).is_some()
 );
 
-impl InstanceId {
+impl TargetId {
     /// What answers at this address.
     pub fn at(address: IpAddr) -> Self {
         Self(address.to_string())
@@ -97,7 +97,7 @@ text_id!(
 
 impl NodeId {
     /// The node that is the target itself; none is, of an address.
-    pub fn of(target: &InstanceId) -> Option<Self> {
+    pub fn of(target: &TargetId) -> Option<Self> {
         target.address().is_none().then(|| Self(target.0.clone()))
     }
 }
@@ -279,6 +279,9 @@ impl Generation {
     /// The first generation of a scope.
     pub const FIRST: Self = Self(1);
 
+    /// No generation of ours: what others installed is numbered by nobody.
+    pub const NONE: Self = Self(0);
+
     /// The generation after this one.
     pub fn next(self) -> Self {
         Self(self.0 + 1)
@@ -428,24 +431,24 @@ mod tests {
     #[test]
     fn a_target_is_an_instance_or_an_address_in_its_one_form_and_a_node_never_an_address() {
         for good in ["i-0abc1234", "10.0.1.5", "fd00:ec2::1"] {
-            assert!(InstanceId::parse(good).is_ok(), "{good}");
+            assert!(TargetId::parse(good).is_ok(), "{good}");
         }
         for bad in
             ["mi-0abc1234def567890", "10.0.1", "10.0.1.05", "FD00::1", "fd00:0::1", "::ffff:10.0.0.1", "10.0.1.5/32"]
         {
-            assert!(InstanceId::parse(bad).is_err(), "{bad}");
+            assert!(TargetId::parse(bad).is_err(), "{bad}");
         }
         assert!(NodeId::parse("mi-0abc1234def567890").is_ok() && NodeId::parse("i-0abc1234").is_ok());
         assert!(NodeId::parse("10.0.1.5").is_err() && NodeId::parse("mi-0abc1234").is_err());
-        let (instance, address) = (InstanceId::parse("i-0abc1234").unwrap(), InstanceId::parse("10.0.1.5").unwrap());
+        let (instance, address) = (TargetId::parse("i-0abc1234").unwrap(), TargetId::parse("10.0.1.5").unwrap());
         assert_eq!(NodeId::of(&instance).map(|node| node.to_string()).as_deref(), Some("i-0abc1234"));
         assert_eq!((NodeId::of(&address), instance.address()), (None, None));
     }
 
     #[test]
     fn deserialising_checks_too() {
-        assert!(serde_json::from_str::<InstanceId>("\"i-0abc1234def567890\"").is_ok());
-        let refused = serde_json::from_str::<InstanceId>("\"i-xyz\"").unwrap_err().to_string();
+        assert!(serde_json::from_str::<TargetId>("\"i-0abc1234def567890\"").is_ok());
+        let refused = serde_json::from_str::<TargetId>("\"i-xyz\"").unwrap_err().to_string();
         assert!(refused.contains("\"i-xyz\" is not an EC2 instance id"), "{refused}");
     }
 }

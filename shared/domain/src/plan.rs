@@ -29,8 +29,6 @@ pub enum BlockCode {
     SpecMissing,
     /// The spec can be read but not accepted.
     SpecInvalid,
-    /// The spec asks for something this version does not do yet.
-    NotYetSupported,
     /// A resource with our name, but without our tag, stands in the way.
     Foreign,
     /// Something the spec refers to (a VPC, a subnet, an instance, a zone) does not exist.
@@ -87,6 +85,45 @@ pub enum BlockCode {
     Drifted,
     /// Targets fail VPC Lattice's health check where a change would send clients.
     Unhealthy,
+}
+
+impl BlockCode {
+    /// Whether it is about a certificate in ACM: it is mended there, or where ACM looks for its validation, and has an
+    /// alarm of its own.
+    pub const fn is_about_acm(self) -> bool {
+        match self {
+            Self::AcmUnusable
+            | Self::AcmRevoked
+            | Self::AcmExpired
+            | Self::AcmExpiring
+            | Self::AcmActionRequired
+            | Self::AcmNotRenewing
+            | Self::AcmLapsing => true,
+            Self::SpecMissing
+            | Self::SpecInvalid
+            | Self::Foreign
+            | Self::NotFound
+            | Self::Failed
+            | Self::DeletionProtected
+            | Self::Immutable
+            | Self::NotOptedIn
+            | Self::Unmanaged
+            | Self::NoTargets
+            | Self::Unverifiable
+            | Self::Halted
+            | Self::Stuck
+            | Self::SlackTooShort
+            | Self::AuthorityExpiring
+            | Self::AuthorityUnusable
+            | Self::DomainNotAllowed
+            | Self::Unsupported
+            | Self::CutOff
+            | Self::Differs
+            | Self::Quota
+            | Self::Drifted
+            | Self::Unhealthy => false,
+        }
+    }
 }
 
 /// A reason code and the sentence for a person.
@@ -165,6 +202,9 @@ pub struct Outcome<W = serde_json::Value> {
     /// What is in the way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocks: Vec<Block>,
+    /// What is awaited at the end: what is on its way, and what failed last and is tried again, with the failure.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<String>,
     /// Items for the state machine to map over; at most 50.
     #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
     pub work: Vec<W>,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::id::{AcmArn, Caller, Epoch, Generation, InstanceId, Reason, Scope};
+use crate::id::{AcmArn, Caller, Epoch, Generation, Reason, Scope, TargetId};
 use crate::verdict::{Fault, Verdict};
 use crate::work::DeliveryAction;
 
@@ -117,7 +117,7 @@ pub struct AuthorityRecord {
 #[serde(rename_all = "camelCase")]
 pub struct AttemptRecord {
     /// The instance.
-    pub target: InstanceId,
+    pub target: TargetId,
     /// The generation to install.
     pub generation: Generation,
     /// The number of this attempt for the target and generation, from 1.
@@ -158,8 +158,8 @@ pub struct AttemptEnd {
 #[serde(rename_all = "camelCase")]
 pub struct SightingRecord {
     /// The instance.
-    pub target: InstanceId,
-    /// The generation that was expected.
+    pub target: TargetId,
+    /// The generation that was expected; [`Generation::NONE`] where others install.
     pub generation: Generation,
     /// When.
     #[serde(with = "time::serde::rfc3339")]
@@ -210,7 +210,7 @@ impl ThroughRecord {
 #[serde(rename_all = "camelCase")]
 pub struct MembershipRecord {
     /// The running instances the spec selects, and all that are registered.
-    pub members: BTreeMap<InstanceId, Member>,
+    pub members: BTreeMap<TargetId, Member>,
 }
 
 /// One of the stack's targets.

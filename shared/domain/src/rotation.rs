@@ -8,6 +8,8 @@
 //!
 //! [`proof`] says what all this means for the clients of a target, which is `provision`'s question.
 //!
+//! [`pace`] keeps the hosts of a Region within what Parameter Store answers in a second.
+//!
 //! [`settle`] and [`sighting`] turn what the hands report into the records that are evidence next time.
 
 pub mod calendar;
@@ -17,6 +19,8 @@ pub mod evidence;
 pub mod execution;
 mod hold;
 mod membership;
+mod others;
+pub mod pace;
 pub mod phase;
 pub mod plan;
 pub mod policy;

@@ -9,6 +9,7 @@ mod change;
 mod document;
 mod health_check;
 mod key_type;
+mod others;
 mod rules;
 mod shape;
 
@@ -22,10 +23,11 @@ pub use auth::AuthPolicy;
 pub use change::{CHANGES, Change, FieldChange, page as changes_page};
 pub use health_check::{HealthCheck, HealthCheckOn, HealthCheckProtocol, HealthCheckVersion};
 pub use key_type::KeyType;
+pub use others::{Others, Trust};
 
 use crate::id::{
-    AcmArn, HostName, HostedZoneId, InstanceId, LogDestination, NodeId, SecurityGroupId, ServiceId, ServiceNetworkRef,
-    StackName, SubnetId, TargetGroupId, VpcId,
+    AcmArn, HostName, HostedZoneId, LogDestination, NodeId, SecurityGroupId, ServiceId, ServiceNetworkRef, StackName,
+    SubnetId, TargetGroupId, TargetId, VpcId,
 };
 use crate::rotation::calendar::{Freeze, Window};
 
@@ -227,7 +229,7 @@ pub struct Targets {
 #[serde(rename_all = "camelCase")]
 pub enum Select {
     /// These.
-    InstanceIds(Vec<InstanceId>),
+    InstanceIds(Vec<TargetId>),
     /// All that carry this tag.
     Tag {
         /// Its key.
@@ -255,14 +257,14 @@ pub struct AddressTarget {
 
 impl AddressTarget {
     /// The target.
-    pub fn target(&self) -> InstanceId {
-        InstanceId::at(self.address)
+    pub fn target(&self) -> TargetId {
+        TargetId::at(self.address)
     }
 }
 
 impl Select {
     /// The node that serves as this target: the instance itself, or the one that the spec names beside an address.
-    pub fn node(&self, target: &InstanceId) -> Option<NodeId> {
+    pub fn node(&self, target: &TargetId) -> Option<NodeId> {
         match self {
             Self::InstanceIds(_) | Self::Tag { .. } | Self::AutoScalingGroups(_) => NodeId::of(target),
             Self::Addresses(all) => {
@@ -331,6 +333,8 @@ pub enum Issuer {
     Authority,
     /// ACM: `export` takes the certificate and its key from there, again after each of ACM's renewals.
     Acm(AcmSource),
+    /// Somebody else, who installs it, too; with `manage: nothing`.
+    Others(Others),
 }
 
 /// Which of ACM's certificates is served.
@@ -355,8 +359,16 @@ impl Certificate {
     /// The ACM certificate that the targets serve, if it comes from there.
     pub fn source(&self) -> Option<&AcmSource> {
         match &self.issuer {
-            Issuer::Authority => None,
+            Issuer::Authority | Issuer::Others(_) => None,
             Issuer::Acm(source) => Some(source),
+        }
+    }
+
+    /// How what others install is judged, if they do.
+    pub fn others(&self) -> Option<&Others> {
+        match &self.issuer {
+            Issuer::Others(others) => Some(others),
+            Issuer::Authority | Issuer::Acm(_) => None,
         }
     }
 
@@ -368,10 +380,11 @@ impl Certificate {
         }
     }
 
-    /// Whether the spec names this ACM certificate, to serve or to follow it. Of one that was requested for it, only the
-    /// ledger knows.
+    /// Whether the spec names this ACM certificate, to serve it, to follow it or to compare with it. Of one that was
+    /// requested for it, only the ledger knows.
     pub fn names(&self, certificate: &AcmArn) -> bool {
         matches!(self.source(), Some(AcmSource::CertificateArn(named)) if named == certificate)
+            || self.others().is_some_and(|others| others.certificate_arn.as_ref() == Some(certificate))
             || self.follow.as_ref().is_some_and(|follow| follow.certificate_arn == *certificate)
     }
 }

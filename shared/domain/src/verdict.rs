@@ -109,8 +109,29 @@ pub struct Presented {
 pub struct Expected<'a> {
     /// The name that was asked for.
     pub server_name: &'a HostName,
-    /// SHA-256 fingerprints that are in order, lower-case hexadecimal.
-    pub fingerprints: &'a [String],
+    /// Which certificate.
+    pub leaf: Leaf<'a>,
+}
+
+/// Which certificate a handshake had to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaf<'a> {
+    /// One of those with these fingerprints: SHA-256, lower-case hexadecimal.
+    OneOf(&'a [String]),
+    /// The one with this serial number, lower-case hexadecimal without leading zeros.
+    Serial(&'a str),
+    /// Whichever others installed.
+    Any,
+}
+
+impl Leaf<'_> {
+    fn is(self, presented: &Presented) -> bool {
+        match self {
+            Self::OneOf(fingerprints) => fingerprints.contains(&presented.fingerprint),
+            Self::Serial(serial) => presented.serial == serial,
+            Self::Any => true,
+        }
+    }
 }
 
 /// Judges what a handshake presented: every fault, sorted.
@@ -129,7 +150,7 @@ pub fn judge(presented: &Presented, expected: &Expected<'_>, now: OffsetDateTime
     if now < presented.not_before {
         faults.push(Fault::NotYetValid);
     }
-    if !expected.fingerprints.contains(&presented.fingerprint) {
+    if !expected.leaf.is(presented) {
         faults.push(Fault::OtherCertificate);
     }
     faults.sort();
@@ -174,7 +195,7 @@ mod tests {
     fn faults(presented: &Presented, now: OffsetDateTime) -> Vec<Fault> {
         let name = HostName::parse("api.example.com").unwrap();
         let fingerprints = ["f0".to_owned(), "f1".to_owned()];
-        judge(presented, &Expected { server_name: &name, fingerprints: &fingerprints }, now).faults
+        judge(presented, &Expected { server_name: &name, leaf: Leaf::OneOf(&fingerprints) }, now).faults
     }
 
     #[test]
@@ -197,9 +218,20 @@ mod tests {
         let all = [Fault::Untrusted, Fault::WrongName, Fault::Expired, Fault::OtherCertificate];
         assert_eq!(faults(&wrong, NOW + Duration::hours(2)), all);
         let name = HostName::parse("api.example.com").unwrap();
-        let verdict = judge(&wrong, &Expected { server_name: &name, fingerprints: &[] }, NOW);
+        let verdict = judge(&wrong, &Expected { server_name: &name, leaf: Leaf::OneOf(&[]) }, NOW);
         assert!(!verdict.is_good());
         assert_eq!((verdict.serial.as_deref(), verdict.fingerprint.as_deref()), (Some("0a"), Some("f2")));
+    }
+
+    #[test]
+    fn what_others_installed_is_judged_by_all_but_its_fingerprint() {
+        let name = HostName::parse("api.example.com").unwrap();
+        let of = |presented: &Presented, leaf| judge(presented, &Expected { server_name: &name, leaf }, NOW).faults;
+        assert_eq!(of(&presented(), Leaf::Any), []);
+        assert_eq!(of(&presented(), Leaf::Serial("0a")), []);
+        assert_eq!(of(&presented(), Leaf::Serial("0b")), [Fault::OtherCertificate]);
+        let wrong = Presented { names: Vec::new(), chain: Err("unknown issuer".into()), ..presented() };
+        assert_eq!(of(&wrong, Leaf::Any), [Fault::Untrusted, Fault::WrongName]);
     }
 
     #[test]

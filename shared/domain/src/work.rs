@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::id::{Epoch, Generation, HostName, InstanceId, NodeId, Scope, StackName};
+use crate::id::{Epoch, Generation, HostName, NodeId, Scope, StackName, TargetId};
 use crate::plan::{Block, OutcomeKind};
 use crate::record::{AcmMark, AttemptRecord};
 use crate::verdict::Verdict;
@@ -46,7 +46,7 @@ pub struct MembershipItem {
     /// The stack.
     pub stack: StackName,
     /// 1 to 50 targets, sorted: for people, since `provision` looks at all.
-    pub targets: Vec<InstanceId>,
+    pub targets: Vec<TargetId>,
 }
 
 /// What `authority` is asked for: there is one for the whole control plane, and no stack decides anything about it.
@@ -120,13 +120,16 @@ pub struct DeliverItem {
     /// The generation to install.
     pub generation: Generation,
     /// 1 to 50 instances or addresses, sorted.
-    pub targets: Vec<InstanceId>,
+    pub targets: Vec<TargetId>,
     /// The managed nodes that answer at them, in the same order; left out where each target is its own node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeId>,
     /// The number of this attempt for each target and generation, from 1; the same for all targets of the item.
     pub attempt: u32,
-    /// The width of the start delay window, in seconds (`DESIGN` section 6).
+    /// How long the targets wait for their turn to read the leaf, in seconds (`rotation::pace`).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub start_s: u32,
+    /// Over how many seconds from then on they spread.
     pub window_s: u32,
     /// After how long the targets go back by themselves unless they are told that the generation was seen; 0 for never.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -152,7 +155,7 @@ impl DeliverItem {
 
     /// What is written down of it before anything is sent: one attempt for each target.
     pub fn attempts(&self, begun_at: OffsetDateTime) -> Vec<AttemptRecord> {
-        let attempt = |target: &InstanceId| AttemptRecord {
+        let attempt = |target: &TargetId| AttemptRecord {
             target: target.clone(),
             generation: self.generation,
             attempt: self.attempt,
@@ -181,6 +184,21 @@ pub struct VerifyItem {
     /// The way through the service; absent when the stack has none to probe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub through: Option<Through>,
+    /// Where others install: how what they installed is judged in place of its fingerprint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub others: Option<OthersItem>,
+}
+
+/// How certificates are judged that others installed: by chain, name and dates, and by this.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OthersItem {
+    /// Beside `trust`, the public authorities count that the prober's platform trusts.
+    #[serde(default)]
+    pub public: bool,
+    /// The serial number that targets have to show, lower-case hexadecimal: ACM's newest. Any will do if it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
 }
 
 /// One target to dial.
@@ -188,12 +206,13 @@ pub struct VerifyItem {
 #[serde(rename_all = "camelCase")]
 pub struct VerifyTarget {
     /// The instance.
-    pub target: InstanceId,
+    pub target: TargetId,
     /// Where it serves TLS.
     pub address: SocketAddr,
-    /// The generation its newest certificate is known by.
+    /// The generation its newest certificate is known by; [`Generation::NONE`] where others install.
     pub generation: Generation,
-    /// SHA-256 of the leaf's DER that is expected there, lower-case hexadecimal.
+    /// SHA-256 of the leaf's DER that is expected there, lower-case hexadecimal; empty where others install.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub fingerprint: String,
 }
 
@@ -283,7 +302,7 @@ pub enum WorkResult {
 #[serde(rename_all = "camelCase")]
 pub struct SeenTarget {
     /// The instance.
-    pub target: InstanceId,
+    pub target: TargetId,
     /// The generation that was expected.
     pub generation: Generation,
     /// When the handshake ended.

@@ -1,6 +1,6 @@
 //! The spec: the recipe parses, every mistake is reported at once with its path, and the published schema is current.
 
-use espalier_domain::id::InstanceId;
+use espalier_domain::id::TargetId;
 use espalier_domain::rotation::policy::{Policy, Wave};
 use espalier_domain::spec::{self, AllowedDomains, Issuer, KeyType, Manage, Select, SpecErrors, TargetKind};
 use serde_json::{Value, json};
@@ -341,7 +341,7 @@ fn addresses_are_of_one_family_each_written_once_and_each_with_a_node_of_its_own
     let node = "mi-0a1b2c3d4e5f60711";
     let good = with(json!([{"address": "10.0.1.5", "node": node}, {"address": "10.0.1.6"}]));
     let spec = spec::parse(&good.to_string(), &allowed()).unwrap();
-    let of = |address: &str| spec.targets.select.node(&InstanceId::parse(address).unwrap());
+    let of = |address: &str| spec.targets.select.node(&TargetId::parse(address).unwrap());
     assert_eq!(of("10.0.1.5").map(|node| node.to_string()).as_deref(), Some(node));
     assert_eq!((of("10.0.1.6"), of("10.0.1.7"), spec.targets.select.kind()), (None, None, TargetKind::Ipv4));
     for (bad, path, problem) in [
@@ -371,4 +371,41 @@ fn addresses_are_of_one_family_each_written_once_and_each_with_a_node_of_its_own
     let mut document = recipe();
     document["targets"]["select"] = json!({"instanceIds": ["10.0.1.5"]});
     assert_eq!(spec::parse(&document.to_string(), &allowed()).unwrap_err().0[0].path, "/targets/select/instanceIds/0");
+}
+
+#[test]
+fn what_others_install_is_judged_by_a_trust_that_is_named() {
+    let good: Value = serde_json::from_str(include_str!("../../../examples/observe.json")).unwrap();
+    assert_eq!(refusals(&good), []);
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut document = good.clone();
+        change(&mut document);
+        refusals(&document).into_iter().map(|(path, _)| path).collect::<Vec<_>>()
+    };
+    let pem = "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIU\n-----END CERTIFICATE-----\n";
+    let key = pem.replace("CERTIFICATE", "PRIVATE KEY");
+    let trust = |text: String| with(&move |it: &mut Value| it["certificate"]["issuer"]["trust"] = json!(text));
+    for accepted in ["public", "authority", pem, pem.trim_end(), &pem.repeat(2), &pem.replace('\n', "\r\n")] {
+        assert_eq!(trust(accepted.to_owned()), Vec::<String>::new(), "{accepted:?}");
+    }
+    let text_after = format!("{pem}and more");
+    let other = pem.replace("MII", "aGV");
+    for refused in ["", "Public", "root.pem", &key, &format!("{pem}{key}"), &text_after, &other] {
+        assert_eq!(trust(refused.to_owned()), ["/certificate/issuer/trust"], "{refused:?}");
+    }
+    let without = with(&|it| drop(it["certificate"]["issuer"].as_object_mut().unwrap().remove("trust")));
+    assert_eq!(without, ["/certificate/issuer/trust"]);
+    assert_eq!(with(&|it| it["manage"] = json!("stack")), ["/certificate/issuer/kind"]);
+    assert_eq!(with(&|it| it["certificate"]["validityHours"] = json!(720)), ["/certificate/validityHours"]);
+    assert_eq!(with(&|it| it["certificate"]["keyType"] = json!("RSA_2048")), ["/certificate/keyType"]);
+    let request = json!({"hostedZoneId": "Z0PUBLIC"});
+    assert_eq!(with(&|it| it["certificate"]["issuer"]["request"] = request.clone()), ["/certificate/issuer/request"]);
+    let ours = with(&|it| it["certificate"]["issuer"]["kind"] = json!("authority"));
+    assert!(ours.contains(&"/certificate/issuer/trust".to_owned()), "{ours:?}");
+    // Nobody certifies anything by it.
+    let elsewhere = with(&|it| {
+        it["service"]["domainName"] = json!("www.example.org");
+        it["certificate"]["dnsNames"] = json!(["www.example.org"]);
+    });
+    assert_eq!(elsewhere, Vec::<String>::new());
 }

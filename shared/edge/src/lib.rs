@@ -16,5 +16,5 @@ mod serve;
 pub use clock::now;
 pub use env::Env;
 pub use error::EdgeError;
-pub use request::{Direct, Emergency, Hint, HintKind, Mode, Request, Trigger};
+pub use request::{Direct, Emergency, Hint, HintKind, Mode, Request, Trigger, strict};
 pub use serve::{Function, Invocation, serve};

@@ -5,7 +5,7 @@
 //! requests ([`Direct`], [`Pass`], [`WorkItem`]) refuse what they do not know.
 
 use aws_lambda_events::event::eventbridge::EventBridgeEvent;
-use espalier_domain::id::{Caller, Generation, InstanceId, Reason, StackName};
+use espalier_domain::id::{Caller, Generation, Reason, StackName, TargetId};
 use espalier_domain::work::{Pass, WorkItem};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -201,8 +201,11 @@ fn emergency(written: &Written) -> Result<Option<Emergency>, EdgeError> {
     Ok(asked.map(|(caller, reason)| Emergency { generation: written.generation, caller, reason }))
 }
 
-/// Deserialises and names the field that is wrong.
-pub(crate) fn strict<T: DeserializeOwned>(payload: Value, what: &str) -> Result<T, EdgeError> {
+/// Deserialises what `what` calls, and names the field that is wrong.
+///
+/// # Errors
+/// `Invalid`, when it is no object or one of its fields is not what it has to be.
+pub fn strict<T: DeserializeOwned>(payload: Value, what: &str) -> Result<T, EdgeError> {
     // serde would take a list for the fields of a structure in their order.
     if !payload.is_object() {
         return Err(EdgeError::invalid(format!("the {what} is not a JSON object")));
@@ -218,8 +221,8 @@ pub(crate) fn strict<T: DeserializeOwned>(payload: Value, what: &str) -> Result<
 pub(crate) type Envelope = EventBridgeEvent<Option<Value>>;
 
 /// An instance id if it is one; a hint is not worth an error.
-pub(crate) fn instance(text: &str) -> Option<InstanceId> {
-    InstanceId::parse(text).ok()
+pub(crate) fn instance(text: &str) -> Option<TargetId> {
+    TargetId::parse(text).ok()
 }
 
 #[cfg(test)]

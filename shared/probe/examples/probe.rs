@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::Instant;
 
-use espalier_domain::id::{Generation, HostName, InstanceId, StackName};
+use espalier_domain::id::{Generation, HostName, StackName, TargetId};
 use espalier_domain::work::{VerifyItem, VerifyTarget, WorkResult};
 use espalier_probe::probe;
 use servers::{Authority, NAME, serve};
@@ -43,6 +43,7 @@ async fn main() {
             trust: trust.clone(),
             targets,
             through: None,
+            others: None,
         };
         let WorkResult::Seen { sightings, .. } = probe(&item, OffsetDateTime::now_utc).await.unwrap() else {
             panic!("the prober answers with what it saw");
@@ -68,7 +69,7 @@ fn server(authority: Authority) -> (SocketAddr, String) {
 
 fn target(number: u64, address: SocketAddr, fingerprint: &str) -> VerifyTarget {
     VerifyTarget {
-        target: InstanceId::parse(format!("i-{number:017x}")).unwrap(),
+        target: TargetId::parse(format!("i-{number:017x}")).unwrap(),
         address,
         generation: Generation(1),
         fingerprint: fingerprint.to_owned(),

@@ -13,8 +13,9 @@ use std::time::Instant;
 
 use espalier_domain::failure::{Failure, Word};
 use espalier_domain::id::HostName;
-use espalier_domain::verdict::{Expected, Fault, Presented, Verdict, judge};
-use espalier_domain::work::{SeenTarget, SeenThrough, Through, VerifyItem, VerifyTarget, WorkResult};
+use espalier_domain::plan::{Block, BlockCode};
+use espalier_domain::verdict::{Expected, Fault, Leaf, Presented, Verdict, judge};
+use espalier_domain::work::{OthersItem, SeenTarget, SeenThrough, Through, VerifyItem, VerifyTarget, WorkResult};
 use futures::StreamExt as _;
 use time::OffsetDateTime;
 
@@ -33,6 +34,9 @@ pub enum ProbeError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The platform's own store holds no authority that could be trusted.
+    #[error("the platform's store of public authorities holds none that can be used: {0}")]
+    Platform(String),
     /// The TLS configuration was refused.
     #[error("configuring TLS")]
     Tls(#[source] rustls::Error),
@@ -42,18 +46,25 @@ impl Failure for ProbeError {
     fn word(&self) -> Word {
         match self {
             Self::Trust { .. } => Word::Invalid,
-            Self::Tls(_) => Word::Broken,
+            Self::Platform(_) | Self::Tls(_) => Word::Broken,
         }
     }
 }
 
-/// Dials everything an item asks for.
+/// Dials everything an item asks for. Roots that the spec gives and nobody can use are a block: trying again would not help.
 ///
 /// # Errors
 /// When the item's trust bundle cannot be used.
 pub async fn probe(item: &VerifyItem, now: impl Fn() -> OffsetDateTime + Sync) -> Result<WorkResult, ProbeError> {
-    let trust = Trust::from_pem(&item.trust)?;
-    let prober = Prober { trust: &trust, server_name: &item.server_name, now: &now };
+    let trust = match &item.others {
+        None => Trust::from_pem(&item.trust)?,
+        Some(OthersItem { public: true, .. }) => Trust::public_and(&item.trust)?,
+        Some(OthersItem { public: false, .. }) => match Trust::from_pem(&item.trust) {
+            Err(ProbeError::Trust { problem }) => return Ok(WorkResult::Blocked { block: unusable(&problem) }),
+            read => read?,
+        },
+    };
+    let prober = Prober { trust: &trust, server_name: &item.server_name, others: item.others.as_ref(), now: &now };
     // Collected first: a stream over closures that borrow would not be `Send`.
     let dials: Vec<_> = item.targets.iter().map(|target| prober.target(target)).collect();
     let sightings = futures::stream::iter(dials).buffered(AT_ONCE).collect().await;
@@ -64,9 +75,17 @@ pub async fn probe(item: &VerifyItem, now: impl Fn() -> OffsetDateTime + Sync) -
     Ok(WorkResult::Seen { stack: item.stack.clone(), sightings, through })
 }
 
+fn unusable(problem: &str) -> Block {
+    let because =
+        format!("certificate.issuer.trust holds something that is no root ({problem}): give each root as PEM");
+    Block { code: BlockCode::SpecInvalid, because }
+}
+
 struct Prober<'a, N> {
     trust: &'a Trust,
     server_name: &'a HostName,
+    /// Others install, and this is what counts in place of fingerprints.
+    others: Option<&'a OthersItem>,
     now: &'a N,
 }
 
@@ -75,7 +94,11 @@ impl<N: Fn() -> OffsetDateTime + Sync> Prober<'_, N> {
         let begun = Instant::now();
         let presented = dial::handshake(target.address, self.server_name, self.trust, (self.now)()).await;
         let handshake_ms = elapsed_ms(begun);
-        let verdict = self.judge(presented, std::slice::from_ref(&target.fingerprint));
+        let leaf = match self.others {
+            None => Leaf::OneOf(std::slice::from_ref(&target.fingerprint)),
+            Some(others) => others.serial.as_deref().map_or(Leaf::Any, Leaf::Serial),
+        };
+        let verdict = self.judge(presented, leaf);
         let (target, generation, port) = (target.target.clone(), target.generation, Some(target.address.port()));
         SeenTarget { target, generation, at: (self.now)(), port, verdict, handshake_ms }
     }
@@ -98,12 +121,14 @@ impl<N: Fn() -> OffsetDateTime + Sync> Prober<'_, N> {
             }
         };
         let handshake_ms = elapsed_ms(begun);
-        let verdict = self.judge(presented, &through.fingerprints);
+        // Clients accept a former certificate, too, of a fleet that is half-way through a renewal.
+        let leaf = self.others.map_or(Leaf::OneOf(&through.fingerprints), |_| Leaf::Any);
+        let verdict = self.judge(presented, leaf);
         SeenThrough { address, at: (self.now)(), verdict, handshake_ms }
     }
 
-    fn judge(&self, presented: Result<Presented, Fault>, fingerprints: &[String]) -> Verdict {
-        let expected = Expected { server_name: self.server_name, fingerprints };
+    fn judge(&self, presented: Result<Presented, Fault>, leaf: Leaf<'_>) -> Verdict {
+        let expected = Expected { server_name: self.server_name, leaf };
         match presented {
             Ok(presented) => judge(&presented, &expected, (self.now)()),
             Err(fault) => Verdict { fingerprint: None, serial: None, not_after: None, faults: vec![fault] },

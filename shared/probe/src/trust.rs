@@ -24,15 +24,32 @@ impl Trust {
     /// # Errors
     /// When there is no certificate in it, or one that cannot be a trust anchor.
     pub fn from_pem(pem: &str) -> Result<Self, ProbeError> {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-            let certificate = certificate.map_err(|error| ProbeError::Trust { problem: error.to_string() })?;
-            roots.add(certificate).map_err(|error| ProbeError::Trust { problem: error.to_string() })?;
-        }
+        let roots = read(pem)?;
         if roots.is_empty() {
             return Err(ProbeError::Trust { problem: "holds no certificate".to_owned() });
         }
-        Ok(Self { roots, provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()) })
+        Ok(Self::of(roots))
+    }
+
+    /// The public authorities that the platform trusts (on Lambda the runtime's store, which AWS keeps), and these
+    /// certificates, if any.
+    ///
+    /// # Errors
+    /// When one of these cannot be a trust anchor, or the platform trusts nobody.
+    pub fn public_and(pem: &str) -> Result<Self, ProbeError> {
+        let mut roots = read(pem)?;
+        let stored = rustls_native_certs::load_native_certs();
+        // A store may hold what webpki does not take; the others count.
+        let (taken, _) = roots.add_parsable_certificates(stored.certs);
+        if taken == 0 {
+            let problems: Vec<String> = stored.errors.iter().map(ToString::to_string).collect();
+            return Err(ProbeError::Platform(problems.join("; ")));
+        }
+        Ok(Self::of(roots))
+    }
+
+    fn of(roots: RootCertStore) -> Self {
+        Self { roots, provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()) }
     }
 
     pub(crate) fn provider(&self) -> &Arc<CryptoProvider> {
@@ -54,4 +71,13 @@ impl Trust {
         verify_server_cert_signed_by_trust_anchor(&leaf, &self.roots, intermediates, at, algorithms)
             .map_err(|error| error.to_string())
     }
+}
+
+fn read(pem: &str) -> Result<RootCertStore, ProbeError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let certificate = certificate.map_err(|error| ProbeError::Trust { problem: error.to_string() })?;
+        roots.add(certificate).map_err(|error| ProbeError::Trust { problem: error.to_string() })?;
+    }
+    Ok(roots)
 }

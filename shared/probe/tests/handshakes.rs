@@ -8,9 +8,10 @@ mod servers;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use espalier_domain::id::{Generation, HostName, InstanceId, StackName};
+use espalier_domain::id::{Generation, HostName, StackName, TargetId};
+use espalier_domain::plan::BlockCode;
 use espalier_domain::verdict::{Fault, Verdict};
-use espalier_domain::work::{SeenTarget, SeenThrough, Through, VerifyItem, VerifyTarget, WorkResult};
+use espalier_domain::work::{OthersItem, SeenTarget, SeenThrough, Through, VerifyItem, VerifyTarget, WorkResult};
 use espalier_probe::{ProbeError, probe};
 use rustls::version::{TLS12, TLS13};
 use servers::{Authority, NAME, chatter, nobody, serve, zone};
@@ -18,7 +19,7 @@ use time::{Duration, OffsetDateTime};
 
 fn target(number: u32, address: SocketAddr, fingerprint: &str) -> VerifyTarget {
     VerifyTarget {
-        target: InstanceId::parse(format!("i-{number:017x}")).unwrap(),
+        target: TargetId::parse(format!("i-{number:017x}")).unwrap(),
         address,
         generation: Generation(3),
         fingerprint: fingerprint.to_owned(),
@@ -32,6 +33,7 @@ fn item(trust: &str, targets: Vec<VerifyTarget>) -> VerifyItem {
         trust: trust.to_owned(),
         targets,
         through: None,
+        others: None,
     }
 }
 
@@ -158,6 +160,50 @@ async fn trust_that_cannot_be_read_is_the_callers_mistake() {
     for trust in ["", "hello", "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n"] {
         let answer = probe(&item(trust, Vec::new()), OffsetDateTime::now_utc).await;
         assert!(matches!(answer, Err(ProbeError::Trust { .. })), "{trust:?}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_others_install_is_judged_by_chain_name_dates_and_acms_serial() {
+    let (theirs, strangers) = (Authority::new("theirs"), Authority::new("strangers"));
+    let judged = async |trust: &str, serial: Option<String>, address: SocketAddr| {
+        let others = OthersItem { public: false, serial };
+        let target = VerifyTarget { generation: Generation::NONE, ..target(1, address, "") };
+        let item = VerifyItem { others: Some(others), ..item(trust, vec![target]) };
+        seen(&item).await.remove(0).verdict
+    };
+    let pair = theirs.good_leaf();
+    let address = serve(&pair.chain, &pair.key, &TLS13).await;
+    let any = judged(&theirs.root_pem, None, address).await;
+    assert_eq!(any.faults, []);
+    assert_eq!(judged(&theirs.root_pem, any.serial.clone(), address).await.faults, []);
+    assert_eq!(judged(&theirs.root_pem, Some("0a".into()), address).await.faults, [Fault::OtherCertificate]);
+    assert_eq!(judged(&strangers.root_pem, any.serial, address).await.faults, [Fault::Untrusted]);
+    let wrong = theirs.leaf("www.example.com", Duration::hours(-2), Duration::hours(-1));
+    let address = serve(&wrong.chain, &wrong.key, &TLS13).await;
+    assert_eq!(judged(&theirs.root_pem, None, address).await.faults, [Fault::WrongName, Fault::Expired]);
+}
+
+/// The platform's store is read, and nobody who is not in it is trusted; roots given beside it count, too.
+#[tokio::test]
+async fn a_public_authority_is_one_that_the_platform_trusts() {
+    let authority = Authority::new("private");
+    let pair = authority.good_leaf();
+    let address = serve(&pair.chain, &pair.key, &TLS13).await;
+    for (roots, faults) in [("", &[Fault::Untrusted][..]), (authority.root_pem.as_str(), &[])] {
+        let others = OthersItem { public: true, serial: None };
+        let item = VerifyItem { others: Some(others), ..item(roots, vec![target(1, address, "")]) };
+        assert_eq!(seen(&item).await[0].verdict.faults, faults);
+    }
+}
+
+#[tokio::test]
+async fn roots_of_a_spec_that_are_none_are_a_block() {
+    let trust = "-----BEGIN CERTIFICATE-----\nMIIhbGxv\n-----END CERTIFICATE-----\n";
+    let item = VerifyItem { others: Some(OthersItem::default()), ..item(trust, Vec::new()) };
+    match probe(&item, OffsetDateTime::now_utc).await.unwrap() {
+        WorkResult::Blocked { block } => assert_eq!(block.code, BlockCode::SpecInvalid),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -7,7 +7,7 @@
 #[allow(dead_code, reason = "each test file uses its own part")]
 mod servers;
 
-use espalier_domain::id::{Generation, HostName, InstanceId, StackName};
+use espalier_domain::id::{Generation, HostName, StackName, TargetId};
 use espalier_domain::verdict::Fault;
 use espalier_domain::work::{VerifyItem, VerifyTarget, WorkResult};
 use espalier_probe::probe;
@@ -73,7 +73,7 @@ impl Chain {
 async fn faults(chain: Chain) -> Vec<Fault> {
     let (trust, pair) = chain.signed();
     let target = VerifyTarget {
-        target: InstanceId::parse("i-00000000000000001").unwrap(),
+        target: TargetId::parse("i-00000000000000001").unwrap(),
         address: serve(&pair.chain, &pair.key, &TLS13).await,
         generation: Generation(1),
         fingerprint: pair.fingerprint(),
@@ -84,6 +84,7 @@ async fn faults(chain: Chain) -> Vec<Fault> {
         trust,
         targets: vec![target],
         through: None,
+        others: None,
     };
     match probe(&item, OffsetDateTime::now_utc).await.unwrap() {
         WorkResult::Seen { mut sightings, .. } => sightings.remove(0).verdict.faults,

@@ -33,6 +33,12 @@ pub trait World: Sync {
     fn render(&self, action: &Self::Action) -> String;
 }
 
+/// What looking is called among the steps.
+const LOOK: &str = "look";
+
+/// Of so many waits an outcome tells: each target that is on its way is one.
+const WAITS: usize = 20;
+
 /// How far a run may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -102,6 +108,7 @@ pub async fn reconcile<W: World, C: Clock>(
         wave: 0,
         steps: Vec::new(),
         failures: Vec::new(),
+        passing: Vec::new(),
         given_up: BTreeSet::new(),
         last: Vec::new(),
         repeats: 0,
@@ -119,6 +126,8 @@ struct Run<'a, W, C, J> {
     wave: u32,
     steps: Vec<ReportedStep>,
     failures: Vec<FailedStep>,
+    /// What failed in passing at the last try, and how.
+    passing: Vec<(String, String)>,
     /// Steps that failed lastingly, in words.
     given_up: BTreeSet<String>,
     /// The steps of the last wave, in words, and how often in a row they were the same.
@@ -134,7 +143,9 @@ impl<W: World, C: Clock, J: FnMut() -> f64 + Send> Run<'_, W, C, J> {
             let observed = match self.world.observe().await {
                 Ok(observed) => observed,
                 Err(error) if error.word().is_passing() => {
-                    tracing::warn!(error = chain(&error), "looking failed in passing");
+                    let text = chain(&error);
+                    tracing::warn!(error = text, "looking failed in passing");
+                    self.passing = vec![(LOOK.into(), text)];
                     let wait_s = self.backoff_s(error.retry_after_s());
                     if self.wait(wait_s).await {
                         continue;
@@ -144,13 +155,14 @@ impl<W: World, C: Clock, J: FnMut() -> f64 + Send> Run<'_, W, C, J> {
                 Err(error) => {
                     self.failures.push(FailedStep {
                         wave: 0,
-                        action: "look".into(),
+                        action: LOOK.into(),
                         word: error.word(),
                         text: chain(&error),
                     });
                     return self.end(OutcomeKind::Pending, None, Plan::default());
                 }
             };
+            self.passing.retain(|(what, _)| what != LOOK);
             let mut plan = self.world.plan(&observed, self.clock.now());
             drop(observed);
             if plan.is_converged() {
@@ -226,6 +238,7 @@ impl<W: World, C: Clock, J: FnMut() -> f64 + Send> Run<'_, W, C, J> {
     /// asked for, in seconds.
     async fn take(&mut self, due: Vec<(String, Step<W::Action>)>) -> Option<u32> {
         self.wave += 1;
+        self.passing.clear();
         let world = self.world;
         let mut done = stream::iter(due.into_iter().enumerate())
             .map(|(place, (words, step))| async move {
@@ -245,7 +258,9 @@ impl<W: World, C: Clock, J: FnMut() -> f64 + Send> Run<'_, W, C, J> {
                     self.steps.push(ReportedStep { wave: self.wave, action, because });
                 }
                 Err(error) if error.word().is_passing() => {
-                    tracing::warn!(wave = self.wave, action, error = chain(&error), "step failed in passing");
+                    let text = chain(&error);
+                    tracing::warn!(wave = self.wave, action, error = text, "step failed in passing");
+                    self.passing.push((action, text));
                     let asked_s = error.retry_after_s().unwrap_or(0);
                     stumbled = Some(stumbled.unwrap_or(0).max(asked_s));
                 }
@@ -283,7 +298,14 @@ impl<W: World, C: Clock, J: FnMut() -> f64 + Send> Run<'_, W, C, J> {
     }
 
     fn end(self, kind: OutcomeKind, retry_after_s: Option<u32>, plan: Plan<W::Action>) -> Report {
-        let waits: Vec<&str> = plan.waits.iter().map(|wait| wait.on.as_str()).collect();
+        let tried =
+            self.passing.iter().map(|(what, text)| format!("{what} to succeed: it is tried again after {text}"));
+        let mut waits: Vec<String> = tried.chain(plan.waits.iter().map(|wait| wait.on.clone())).collect();
+        if waits.len() > WAITS {
+            let more = waits.len() - WAITS;
+            waits.truncate(WAITS);
+            waits.push(format!("{more} more"));
+        }
         tracing::info!(outcome = ?kind, steps = self.steps.len(), failures = self.failures.len(), ?waits, "end of the run");
         let outcome = Outcome {
             outcome: kind,
@@ -291,6 +313,7 @@ impl<W: World, C: Clock, J: FnMut() -> f64 + Send> Run<'_, W, C, J> {
             retry_after_s,
             steps: self.steps,
             blocks: plan.blocks,
+            waits: if kind == OutcomeKind::Converged { Vec::new() } else { waits },
             work: Vec::new(),
         };
         Report { outcome, failures: self.failures }

@@ -136,6 +136,26 @@ impl World for Switches {
     }
 }
 
+/// Whoever reads the answer learns what it is that does not get better by itself.
+#[tokio::test]
+async fn the_last_passing_failure_is_told_while_it_lasts() {
+    let conflict = |times: usize| Switch { trouble: vec![(Word::Conflict, Some(1)); times], ..Switch::default() };
+    let world = Switches::of([("a", conflict(1_000)), ("b", Switch::default())]);
+    let report = run(&world, &FakeClock::new(), 300).await;
+    assert_eq!(report.outcome.outcome, OutcomeKind::Pending);
+    assert_eq!(report.outcome.waits, ["+ a to succeed: it is tried again after turning the switch"]);
+    assert!(report.failures.is_empty());
+    // What went well at last is no longer told.
+    let world = Switches::of([("a", conflict(2)), ("b", Switch { slow: 1_000, ..Switch::default() })]);
+    let report = run(&world, &FakeClock::new(), 300).await;
+    assert_eq!(report.outcome.waits, ["b to light up"]);
+    // The same of a look.
+    let world = Switches::of([("a", Switch::default())]);
+    *world.looks.lock().unwrap() = vec![Word::Busy; 1_000];
+    let report = run(&world, &FakeClock::new(), 300).await;
+    assert_eq!(report.outcome.waits, ["look to succeed: it is tried again after turning the switch"]);
+}
+
 async fn run(world: &Switches, clock: &FakeClock, seconds: i64) -> Report {
     let deadline = clock.now() + time::Duration::seconds(seconds);
     reconcile(world, clock, Limits::until(deadline), || 0.5).await

@@ -153,13 +153,13 @@ fn typed(attempt: &AttemptRecord) -> Vec<(&'static str, AttributeValue)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use espalier_domain::id::{Epoch, Generation, InstanceId};
+    use espalier_domain::id::{Epoch, Generation, TargetId};
     use espalier_domain::work::DeliveryAction;
     use time::OffsetDateTime;
 
     fn attempt() -> AttemptRecord {
         AttemptRecord {
-            target: InstanceId::parse("i-0abc1234def567890").unwrap(),
+            target: TargetId::parse("i-0abc1234def567890").unwrap(),
             generation: Generation(3),
             attempt: 2,
             epoch: Epoch(1),

@@ -3,7 +3,7 @@
 //! What follows from a sighting is `domain`'s to say ([`sighting::after`]); that two writers do not undo each other is
 //! this module's.
 
-use espalier_domain::id::{InstanceId, StackName};
+use espalier_domain::id::{StackName, TargetId};
 use espalier_domain::record::{LookRecord, SightingRecord, ThroughRecord};
 use espalier_domain::rotation::sighting;
 use espalier_domain::work::{SeenTarget, SeenThrough};
@@ -113,7 +113,7 @@ impl Ledger {
     }
 }
 
-fn key(stack: &StackName, target: &InstanceId) -> Key {
+fn key(stack: &StackName, target: &TargetId) -> Key {
     Key::of(stack, format!("SIGHTING#{target}"))
 }
 

@@ -5,6 +5,7 @@
 
 use time::{Duration, OffsetDateTime};
 
+use super::remedy::{is_failing, mend, remedy, validate};
 use super::{AcmEvidence, AcmKind, AcmStatus};
 use crate::id::AcmArn;
 use crate::plan::{Block, BlockCode};
@@ -18,6 +19,16 @@ const ELIGIBLE_WITHIN: Duration = Duration::days(1);
 /// How long before its end a certificate that nobody renews is told: ACM renews 45 days (public) or 60 days (private)
 /// before it, and sends its daily event from 45 days on.
 const LAPSING: Duration = Duration::days(45);
+
+/// How long a requested certificate is awaited without a word: with DNS validation ACM issues within minutes of finding
+/// the records, and after 72 hours it gives up.
+const ISSUED_WITHIN: Duration = Duration::hours(1);
+
+/// Somebody else puts a followed certificate to use, or exports it: AWS's agent does so once a day.
+const USED_WITHIN: Duration = Duration::days(2);
+
+/// How long before its end a followed certificate that ACM should have renewed weeks ago is told.
+const LATE: Duration = Duration::days(14);
 
 /// How a stack uses a certificate.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +56,13 @@ pub enum Use<'a> {
         newest: Option<&'a GenerationRecord>,
         /// How many days before its end it counts as expiring.
         expiring_days: u32,
+    },
+    /// Others install it on its targets (`certificate.issuer` of kind `others`): what is served is compared with it.
+    Watches {
+        /// The certificate.
+        certificate: &'a AcmArn,
+        /// How long before its end ACM has to have a newer one.
+        renew_before: Duration,
     },
 }
 
@@ -80,7 +98,7 @@ pub fn meaning(used: Option<Use<'_>>, seen: Option<&AcmEvidence>, now: OffsetDat
     let Some(used) = used else {
         return Meaning { act: Act::Ignore, tell: seen.and_then(|seen| lapse(seen, now)) };
     };
-    let (Use::Serves { certificate, .. } | Use::Follows { certificate, .. }) = used;
+    let (Use::Serves { certificate, .. } | Use::Follows { certificate, .. } | Use::Watches { certificate, .. }) = used;
     let seen = match seen {
         None => return hold(BlockCode::AcmUnusable, format!("{certificate} could not be read from ACM")),
         Some(seen) if seen.certificate != *certificate => {
@@ -90,23 +108,68 @@ pub fn meaning(used: Option<Use<'_>>, seen: Option<&AcmEvidence>, now: OffsetDat
         Some(seen) => seen,
     };
     match used {
-        Use::Serves { is_requested: true, .. } if is_awaited(seen) => Meaning { act: Act::Await, tell: None },
+        Use::Serves { is_requested: true, .. } if is_awaited(seen, now) => Meaning { act: Act::Await, tell: None },
         Use::Serves { newest, names, renew_before, allowed, is_requested, .. } => {
             let wish = Wish { names, allowed, is_requested, renew_before };
             serves(seen, newest, &wish, now)
         }
         Use::Follows { newest, expiring_days, .. } => follows(seen, newest, expiring_days, now),
+        Use::Watches { renew_before, .. } => watches(seen, renew_before, now),
     }
 }
 
-fn follows(seen: &AcmEvidence, newest: Option<&GenerationRecord>, days: u32, now: OffsetDateTime) -> Meaning {
-    match seen.mark(now, days) {
-        Err(problem) => hold(BlockCode::AcmUnusable, format!("{problem}; leaves are renewed by their own age alone")),
-        Ok(mark) if newest.is_none_or(|newest| answers_not(newest.follows.as_ref(), &mark)) => {
-            Meaning { act: Act::Mint(mark), tell: None }
-        }
-        Ok(_) => Meaning { act: Act::Keep, tell: None },
+/// Nothing is taken; what ails the certificate itself is told.
+fn watches(seen: &AcmEvidence, renew_before: Duration, now: OffsetDateTime) -> Meaning {
+    let arn = &seen.certificate;
+    if let Some(block) = gone(seen, false, now) {
+        return Meaning { act: Act::Hold, tell: Some(block) };
     }
+    let (Some(_), Some(not_after)) = (&seen.serial, seen.not_after) else {
+        return hold(BlockCode::AcmUnusable, format!("{arn} has no serial number or no end of validity"));
+    };
+    let tell = trouble(seen, None, false, now).or_else(|| expiring(arn, not_after, renew_before, now));
+    Meaning { act: Act::Keep, tell }
+}
+
+fn follows(seen: &AcmEvidence, newest: Option<&GenerationRecord>, days: u32, now: OffsetDateTime) -> Meaning {
+    let mark = match seen.mark(now, days) {
+        Ok(mark) => mark,
+        Err(problem) => {
+            let because = format!("{problem}; leaves are renewed by their own age alone");
+            return hold(BlockCode::AcmUnusable, because);
+        }
+    };
+    let answer = newest.filter(|newest| !answers_not(newest.follows.as_ref(), &mark));
+    let tell = failing(seen, false).or_else(|| ending(seen, answer, now));
+    Meaning { act: if answer.is_some() { Act::Keep } else { Act::Mint(mark) }, tell }
+}
+
+/// A followed certificate whose end nobody prevents: the leaves live on, and what else serves it does not.
+fn ending(seen: &AcmEvidence, answer: Option<&GenerationRecord>, now: OffsetDateTime) -> Option<Block> {
+    const REMEDY: &str =
+        "Leaves are renewed by their own age all the same. Mend it, or follow another in certificate.follow";
+    let (arn, end) = (&seen.certificate, seen.not_after?);
+    if let Some(why) = why_lapsing(seen, now) {
+        let because = format!("{arn}, which the stack follows, ends on {}: {why}. {REMEDY}", end.date());
+        return Some(Block { code: BlockCode::AcmLapsing, because });
+    }
+    // Leaves that live shorter never come to this: what they follow is told within the last 45 days, above.
+    let is_noticed = answer.is_some_and(|answer| now >= answer.minted_at.saturating_add(USED_WITHIN));
+    if seen.eligible == Some(false) && seen.kind != AcmKind::Imported && is_noticed {
+        let because = format!(
+            "ACM will not renew {arn}, which the stack follows: its RenewalEligibility is INELIGIBLE, as of one that is \
+             neither in use nor exported. {REMEDY}"
+        );
+        return Some(Block { code: BlockCode::AcmNotRenewing, because });
+    }
+    (end - now <= LATE).then(|| {
+        let because = format!(
+            "{arn}, which the stack follows, ends on {} and ACM has no newer certificate yet: look at its renewal status \
+             and validation records. {REMEDY}",
+            end.date()
+        );
+        Block { code: BlockCode::AcmExpiring, because }
+    })
 }
 
 /// Whether a leaf that answers `leaf` does not answer `acm`.
@@ -126,9 +189,10 @@ struct Wish<'a> {
 }
 
 /// A certificate that was requested is on its way, or gone and will be requested anew.
-fn is_awaited(seen: &AcmEvidence) -> bool {
+fn is_awaited(seen: &AcmEvidence, now: OffsetDateTime) -> bool {
     match seen.status {
-        AcmStatus::PendingValidation | AcmStatus::Missing => true,
+        AcmStatus::PendingValidation => seen.requested_at.is_none_or(|at| now - at < ISSUED_WITHIN),
+        AcmStatus::Missing => true,
         AcmStatus::Issued
         | AcmStatus::Inactive
         | AcmStatus::Expired
@@ -150,17 +214,21 @@ fn serves(seen: &AcmEvidence, newest: Option<&GenerationRecord>, wish: &Wish<'_>
     };
     let serial = plain_serial(serial);
     let taken = newest.filter(|newest| is_export_of(newest, arn, &serial));
-    let tell = trouble(seen, taken, wish.is_requested, now).or_else(|| {
-        (not_after - now <= wish.renew_before).then(|| {
-            let because = format!(
-                "{arn} ends on {} and ACM has no newer certificate yet; targets serve it to its end. Look at its renewal \
-                 status and validation records, or name another certificate in certificate.issuer",
-                not_after.date()
-            );
-            Block { code: BlockCode::AcmExpiring, because }
-        })
-    });
+    let tell =
+        trouble(seen, taken, wish.is_requested, now).or_else(|| expiring(arn, not_after, wish.renew_before, now));
     Meaning { act: if taken.is_some() { Act::Keep } else { Act::Export(serial) }, tell }
+}
+
+/// ACM should have a newer one by now.
+fn expiring(arn: &AcmArn, not_after: OffsetDateTime, renew_before: Duration, now: OffsetDateTime) -> Option<Block> {
+    (not_after - now <= renew_before).then(|| {
+        let because = format!(
+            "{arn} ends on {} and ACM has no newer certificate yet; targets serve it to its end. Look at its renewal \
+             status and validation records, or name another certificate in certificate.issuer",
+            not_after.date()
+        );
+        Block { code: BlockCode::AcmExpiring, because }
+    })
 }
 
 /// Whether a generation is this certificate as ACM has it now.
@@ -187,9 +255,16 @@ fn gone(seen: &AcmEvidence, is_requested: bool, now: OffsetDateTime) -> Option<B
                 format!("{arn} was revoked: it is not exported any more, and targets that serve it go on; {another}");
             (BlockCode::AcmRevoked, because)
         }
+        AcmStatus::PendingValidation if is_requested => {
+            let because = format!(
+                "{arn} has awaited its validation for more than an hour: provision keeps its records in the zone, so see \
+                 whether the public DNS answers for them (is the zone delegated?) and whether the domain's CAA record \
+                 admits amazon.com. 72 hours after the request ACM gives up"
+            );
+            (BlockCode::AcmUnusable, because)
+        }
         AcmStatus::PendingValidation => {
-            let because =
-                format!("{arn} awaits its validation: write the records that ACM names into its domain's zone");
+            let because = format!("{arn} awaits its validation: {}", validate(seen.validated_by.as_ref()));
             (BlockCode::AcmUnusable, because)
         }
         AcmStatus::ValidationTimedOut => {
@@ -251,22 +326,7 @@ fn unfit(seen: &AcmEvidence, wish: &Wish<'_>) -> Option<Block> {
 /// A certificate that no stack uses, and that will end without being renewed: nobody else may notice.
 fn lapse(seen: &AcmEvidence, now: OffsetDateTime) -> Option<Block> {
     let end = seen.not_after.filter(|_| seen.status == AcmStatus::Issued)?;
-    if end <= now || end - now > LAPSING {
-        return None;
-    }
-    let failing = seen.renewal.as_ref().filter(|renewal| is_failing(&renewal.status));
-    let why = match (&seen.kind, failing) {
-        (AcmKind::Imported, _) => "it was imported, and ACM renews none that was".to_owned(),
-        (_, Some(renewal)) => {
-            let remedy = remedy(&renewal.status, renewal.reason.as_deref());
-            format!("ACM cannot renew it ({}): {remedy}", renewal.reason.as_deref().unwrap_or(&renewal.status))
-        }
-        (AcmKind::Public | AcmKind::Private | AcmKind::Other(_), None) if seen.eligible == Some(false) => {
-            "it is neither in use nor exported, and ACM renews no such certificate".to_owned()
-        }
-        (AcmKind::Public | AcmKind::Private | AcmKind::Other(_), None) => return None,
-    };
-    let arn = &seen.certificate;
+    let (arn, why) = (&seen.certificate, why_lapsing(seen, now)?);
     let because = format!(
         "{arn} ends on {} and no stack uses it: {why}. Renew it, let a stack serve it, or delete it if nobody needs it",
         end.date()
@@ -274,82 +334,65 @@ fn lapse(seen: &AcmEvidence, now: OffsetDateTime) -> Option<Block> {
     Some(Block { code: BlockCode::AcmLapsing, because })
 }
 
-/// ACM will not or cannot renew it.
+/// Why an issued certificate that ends soon will not be renewed, if that is so.
+fn why_lapsing(seen: &AcmEvidence, now: OffsetDateTime) -> Option<String> {
+    let end = seen.not_after?;
+    if end <= now || end - now > LAPSING {
+        return None;
+    }
+    let failing = seen.renewal.as_ref().filter(|renewal| is_failing(&renewal.status));
+    match (&seen.kind, failing) {
+        (AcmKind::Imported, _) => Some("it was imported, and ACM renews none that was".to_owned()),
+        (_, Some(renewal)) => {
+            let reason = renewal.reason.as_deref().unwrap_or(&renewal.status);
+            Some(format!("ACM cannot renew it ({reason}): {}", remedy(seen, renewal)))
+        }
+        (AcmKind::Public | AcmKind::Private | AcmKind::Other(_), None) => (seen.eligible == Some(false))
+            .then(|| "it is neither in use nor exported, and ACM renews no such certificate".to_owned()),
+    }
+}
+
+/// ACM tried to renew it and cannot go on by itself.
+fn failing(seen: &AcmEvidence, is_requested: bool) -> Option<Block> {
+    let renewal = seen.renewal.as_ref().filter(|renewal| is_failing(&renewal.status))?;
+    let said = match renewal.reason.as_deref() {
+        None => renewal.status.clone(),
+        Some(reason) => format!("{}, {reason}", renewal.status),
+    };
+    let remedy = if is_requested && renewal.status == "PENDING_VALIDATION" {
+        "provision writes the validation records back at its next look; if this stays, see whether the public DNS answers \
+         for them (is the zone delegated?)"
+    } else {
+        remedy(seen, renewal)
+    };
+    let because = format!("ACM cannot renew {} ({said}): {remedy}", seen.certificate);
+    Some(Block { code: BlockCode::AcmActionRequired, because })
+}
+
+/// ACM will not or cannot renew what is served.
 fn trouble(
     seen: &AcmEvidence,
     taken: Option<&GenerationRecord>,
     is_requested: bool,
     now: OffsetDateTime,
 ) -> Option<Block> {
-    let arn = &seen.certificate;
-    if let Some(renewal) = seen.renewal.as_ref().filter(|renewal| is_failing(&renewal.status)) {
-        let reason = renewal.reason.as_deref();
-        let said = reason.map_or_else(|| renewal.status.clone(), |reason| format!("{}, {reason}", renewal.status));
-        let remedy = if is_requested && renewal.status == "PENDING_VALIDATION" {
-            "provision writes the validation records back at its next look; if this stays, see whether the public DNS answers \
-             for them (is the zone delegated?)"
-        } else {
-            remedy(&renewal.status, reason)
-        };
-        let because = format!("ACM cannot renew {arn} ({said}): {remedy}");
-        return Some(Block { code: BlockCode::AcmActionRequired, because });
-    }
-    // Before it was exported nothing makes it eligible, and exporting it does.
-    let is_noticed = now >= taken?.minted_at.saturating_add(ELIGIBLE_WITHIN);
-    (seen.eligible == Some(false) && is_noticed).then(|| {
-        let because = format!(
-            "ACM will not renew {arn}: its RenewalEligibility is INELIGIBLE although it was exported. See whether its \
-             validation records are still in place, or name another certificate in certificate.issuer"
-        );
-        Block { code: BlockCode::AcmNotRenewing, because }
-    })
-}
-
-/// `RenewalStatus` says that ACM cannot go on by itself.
-fn is_failing(status: &str) -> bool {
-    ["PENDING_VALIDATION", "FAILED"].contains(&status)
-}
-
-/// What has to be mended before another request can succeed (ACM user guide, troubleshooting certificate requests; API
-/// reference, `FailureReason`).
-fn mend(reason: Option<&str>) -> &'static str {
-    match reason {
-        Some("CAA_ERROR") => "let the domain's CAA record admit amazon.com",
-        Some("ADDITIONAL_VERIFICATION_REQUIRED") => "AWS wants to know more about the domain: open a support case",
-        Some("DOMAIN_NOT_ALLOWED" | "DOMAIN_VALIDATION_DENIED") => {
-            "ACM may not certify the domain: ask AWS, or use another"
-        }
-        Some("INVALID_PUBLIC_DOMAIN") => "the domain's end is no public one: use another, or a private authority",
-        Some("NO_AVAILABLE_CONTACTS") => "the domain's contacts could not be asked: validate by DNS",
-        Some("PCA_LIMIT_EXCEEDED") => "the private authority has issued all it may: raise its quota",
-        Some("PCA_ACCESS_DENIED") => "let the private authority's policy admit ACM",
-        Some(reason) if reason.starts_with("PCA_") => "look at the private authority's state, names and end",
-        Some("SLR_NOT_FOUND") => "let ACM make its service-linked role again",
-        None | Some(_) => "see FailureReason of DescribeCertificate",
-    }
-}
-
-/// What ends ACM's inability (ACM user guide, troubleshooting managed renewal; API reference, `RenewalSummary`).
-fn remedy(status: &str, reason: Option<&str>) -> &'static str {
-    match reason {
-        Some("CAA_ERROR") => "the domain's CAA record does not admit Amazon: add amazon.com to it",
-        Some("PCA_ACCESS_DENIED") => "its private authority's policy does not admit ACM: share it again",
-        Some("SLR_NOT_FOUND") => "ACM's service-linked role is gone: let ACM make it again",
-        Some(reason) if reason.starts_with("PCA_") => {
-            "its private authority cannot issue: look at the authority's state, quota and end"
-        }
-        Some("DOMAIN_VALIDATION_DENIED" | "DOMAIN_NOT_ALLOWED" | "NO_AVAILABLE_CONTACTS") => {
-            "ACM may not certify the domain: ask AWS, or use another"
-        }
-        None | Some(_) if status == "PENDING_VALIDATION" || reason == Some("PENDING_DOMAIN_VALIDATION") => {
-            "write the CNAME records that DescribeCertificate names back into the domain's zone"
-        }
-        None | Some(_) => "see RenewalSummary of DescribeCertificate",
-    }
+    let not_eligible = || {
+        // Before it was exported nothing makes it eligible, and exporting it does.
+        let is_noticed = now >= taken?.minted_at.saturating_add(ELIGIBLE_WITHIN);
+        (seen.eligible == Some(false) && is_noticed).then(|| {
+            let because = format!(
+                "ACM will not renew {}: its RenewalEligibility is INELIGIBLE although it was exported. See whether its \
+                 validation records are still in place, or name another certificate in certificate.issuer",
+                seen.certificate
+            );
+            Block { code: BlockCode::AcmNotRenewing, because }
+        })
+    };
+    failing(seen, is_requested).or_else(not_eligible)
 }
 
 /// A serial number as ACM prints it (`0a:0b`), as it stands in the ledger: lower-case hexadecimal, no leading zeros.
-fn plain_serial(acm: &str) -> String {
+pub(crate) fn plain_serial(acm: &str) -> String {
     let digits: String = acm.chars().filter(char::is_ascii_hexdigit).map(|digit| digit.to_ascii_lowercase()).collect();
     match digits.trim_start_matches('0') {
         "" => "0".to_owned(),

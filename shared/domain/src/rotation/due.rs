@@ -3,7 +3,7 @@
 use time::{Duration, OffsetDateTime};
 
 use crate::acm::{Act, Meaning, Use, meaning};
-use crate::id::{Generation, InstanceId};
+use crate::id::{Generation, TargetId};
 use crate::plan::{Block, BlockCode};
 use crate::record::{AcmMark, EmergencyRecord, GenerationRecord};
 use crate::rotation::evidence::Evidence;
@@ -45,7 +45,7 @@ pub enum Due {
     /// Targets reverted it.
     Reverted {
         /// One of them.
-        target: InstanceId,
+        target: TargetId,
     },
     /// An older generation is still served, comes to its end, and the newest one does not get there.
     Overdue {
@@ -54,7 +54,7 @@ pub enum Due {
         /// When it ends.
         not_after: OffsetDateTime,
         /// One of those that serve it.
-        target: InstanceId,
+        target: TargetId,
     },
 }
 
@@ -94,6 +94,11 @@ impl Due {
 /// What the state of the ACM certificate that the stack serves or follows means; absent when it uses none.
 pub(crate) fn of_acm(evidence: &Evidence) -> Option<Meaning> {
     let (policy, newest) = (&evidence.policy, evidence.newest());
+    if let Some(others) = &policy.others {
+        let certificate = others.certificate_arn.as_ref()?;
+        let watched = Use::Watches { certificate, renew_before: policy.renew_before() };
+        return Some(meaning(Some(watched), evidence.acm.as_ref(), evidence.now));
+    }
     let names = policy.leaf_names();
     if policy.source.as_ref().is_some_and(|source| source.certificate.is_none()) {
         return Some(Meaning { act: Act::Await, tell: None });

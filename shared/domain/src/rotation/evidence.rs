@@ -4,12 +4,13 @@ use std::net::IpAddr;
 
 use time::OffsetDateTime;
 
-use crate::acm::AcmEvidence;
-use crate::id::{Epoch, Generation, InstanceId, NodeId};
+use crate::acm::{AcmEvidence, AcmStatus, plain_serial};
+use crate::id::{Epoch, Generation, NodeId, TargetId};
 use crate::record::{
     AttemptRecord, AuthorityRecord, EmergencyRecord, EpochRecord, GenerationRecord, Member, MembershipRecord,
     SightingRecord, ThroughRecord,
 };
+use crate::rotation::pace::LineRecord;
 use crate::rotation::policy::Policy;
 
 /// How many authorities of exported certificates are trusted at once: ACM changes them rarely.
@@ -38,6 +39,8 @@ pub struct Evidence {
     pub look_since: Option<OffsetDateTime>,
     /// The emergency that reaches furthest; absent while nobody ever declared one.
     pub emergency: Option<EmergencyRecord>,
+    /// The line in which hosts wait to read their leaf, all stacks' together; absent before the first stood in it.
+    pub line: Option<LineRecord>,
     /// The rotation in progress, or the last one.
     pub epoch: Option<EpochRecord>,
 }
@@ -46,7 +49,7 @@ pub struct Evidence {
 #[derive(Debug, Clone, PartialEq)]
 pub struct TargetEvidence {
     /// The instance, or the address.
-    pub target: InstanceId,
+    pub target: TargetId,
     /// The managed node that is installed on: the instance itself, or whoever answers at the address. Absent where somebody
     /// else installs: then it is only looked at.
     pub node: Option<NodeId>,
@@ -72,9 +75,18 @@ pub struct Managed {
 }
 
 impl Evidence {
-    /// The newest generation.
+    /// The newest generation. What others install is none, whatever was minted or exported before.
     pub fn newest(&self) -> Option<&GenerationRecord> {
-        self.generations.iter().max_by_key(|record| record.generation)
+        let ours = self.generations.iter().filter(|_| self.policy.others.is_none());
+        ours.max_by_key(|record| record.generation)
+    }
+
+    /// The serial number of ACM's newest certificate, as it stands in the ledger, where others install that and ACM could
+    /// be read.
+    pub fn others_serial(&self) -> Option<String> {
+        let wanted = self.policy.others.as_ref()?.certificate_arn.as_ref()?;
+        let acm = self.acm.as_ref().filter(|acm| acm.certificate == *wanted && acm.status == AcmStatus::Issued)?;
+        acm.serial.as_deref().map(plain_serial)
     }
 
     /// Whether somebody asked for a fresh look after this was seen.
@@ -89,7 +101,7 @@ impl Evidence {
     }
 
     /// A target as `provision` last saw it.
-    pub fn member(&self, target: &InstanceId) -> Option<&Member> {
+    pub fn member(&self, target: &TargetId) -> Option<&Member> {
         self.membership.as_ref().and_then(|membership| membership.members.get(target))
     }
 

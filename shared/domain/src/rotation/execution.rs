@@ -1,11 +1,18 @@
 //! What an execution of the state machine can do with a plan: go on, wait, or leave the rest to the schedule.
 
-use crate::plan::{Block, OutcomeKind, Plan};
+use crate::plan::{Block, BlockCode, OutcomeKind, Plan, Step};
 use crate::work::WorkItem;
 
 /// The longest time an execution waits, in seconds. Beyond it the execution ends, and the schedule takes the stack up
 /// again: a hint is left to a running execution, so none may sleep for long.
 pub const LONGEST_WAIT_S: u32 = 30;
+
+/// Items in one pass. Each is about nine events of the execution's history, which may have 25,000 in 200 passes; the
+/// next pass takes the next ones.
+pub const ITEMS: usize = 10;
+
+/// Sightings in one pass, which the state machine carries back to us in at most 256 KB (about 400 bytes each).
+pub const SIGHTINGS: usize = 300;
 
 /// What a plan comes to. A wait that outlasts an execution does not hide a block behind it.
 pub fn outcome(plan: &Plan<WorkItem>) -> OutcomeKind {
@@ -29,9 +36,12 @@ pub fn held(mut plan: Plan<WorkItem>, blocks: Vec<Block>) -> Plan<WorkItem> {
     if blocks.is_empty() {
         return plan;
     }
+    // Roots in the spec that are none: no handshake can be judged.
+    let is_untrusting = blocks.iter().any(|block| block.code == BlockCode::SpecInvalid);
     plan.steps.retain(|step| match step.action {
         WorkItem::Authority(_) | WorkItem::Mint(_) => false,
-        WorkItem::Export(_) | WorkItem::Deliver(_) | WorkItem::Verify(_) | WorkItem::Membership(_) => true,
+        WorkItem::Verify(_) => !is_untrusting,
+        WorkItem::Export(_) | WorkItem::Deliver(_) | WorkItem::Membership(_) => true,
     });
     plan.blocks.extend(blocks);
     plan
@@ -43,6 +53,30 @@ pub fn is_worth_one(plan: &Plan<WorkItem>, is_begun: bool) -> bool {
     !plan.steps.is_empty() || (waits_shortly(plan) && is_begun)
 }
 
+/// The first steps, as many as one pass carries there and back; at least one.
+pub fn carried_by_a_pass(steps: Vec<Step<WorkItem>>) -> Vec<Step<WorkItem>> {
+    let mut sightings = 0;
+    let fits = |(index, step): &(usize, Step<WorkItem>)| {
+        sightings += sightings_of(&step.action);
+        *index < ITEMS && (*index == 0 || sightings <= SIGHTINGS)
+    };
+    steps.into_iter().enumerate().take_while(fits).map(|(_, step)| step).collect()
+}
+
+fn sightings_of(item: &WorkItem) -> usize {
+    match item {
+        WorkItem::Authority(_)
+        | WorkItem::Mint(_)
+        | WorkItem::Export(_)
+        | WorkItem::Deliver(_)
+        | WorkItem::Membership(_) => 0,
+        WorkItem::Verify(item) => {
+            let samples = item.through.as_ref().map_or(0, |through| through.samples);
+            item.targets.len() + usize::try_from(samples).unwrap_or(usize::MAX)
+        }
+    }
+}
+
 fn waits_shortly(plan: &Plan<WorkItem>) -> bool {
     plan.retry_after_s().is_some_and(|wait| wait <= LONGEST_WAIT_S)
 }
@@ -50,7 +84,6 @@ fn waits_shortly(plan: &Plan<WorkItem>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::BlockCode;
     use crate::work::{AuthorityItem, MembershipItem};
 
     #[test]
@@ -62,10 +95,27 @@ mod tests {
         let block = Block { code: BlockCode::AuthorityUnusable, because: "allow it".into() };
         let blocked = held(plan.clone(), vec![block.clone()]);
         assert_eq!((outcome(&blocked), blocked.blocks), (OutcomeKind::Blocked, vec![block.clone()]));
-        let targets = vec![crate::id::InstanceId::parse("i-0123abcd").unwrap()];
+        let targets = vec![crate::id::TargetId::parse("i-0123abcd").unwrap()];
         let stack = crate::id::StackName::parse("payments").unwrap();
         plan.step(WorkItem::Membership(MembershipItem { stack, targets }), "proven");
         assert_eq!(outcome(&held(plan, vec![block])), OutcomeKind::Work, "the rest goes on");
+    }
+
+    #[test]
+    fn roots_that_are_none_judge_nothing_in_this_execution() {
+        let item = crate::work::VerifyItem {
+            stack: crate::id::StackName::parse("payments").unwrap(),
+            server_name: crate::id::HostName::parse("pay.example.com").unwrap(),
+            trust: "no root".into(),
+            targets: Vec::new(),
+            through: None,
+            others: Some(crate::work::OthersItem::default()),
+        };
+        let mut plan = Plan::default();
+        plan.step(WorkItem::Verify(item), "it is only looked at");
+        let of = |code| outcome(&held(plan.clone(), vec![Block { code, because: "no root".into() }]));
+        assert_eq!(of(BlockCode::SpecInvalid), OutcomeKind::Blocked);
+        assert_eq!(of(BlockCode::AuthorityUnusable), OutcomeKind::Work, "somebody else's trouble");
     }
 
     #[test]

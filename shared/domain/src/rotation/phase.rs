@@ -6,6 +6,7 @@ use crate::id::Generation;
 use crate::record::SightingRecord;
 use crate::rotation::due::minute;
 use crate::rotation::evidence::TargetEvidence;
+use crate::rotation::others;
 use crate::rotation::policy::{ARRIVAL, BACKOFF_CAP, LOOK_AGAIN, PROOF_GRACE, REVERIFY};
 use crate::rotation::proof::{failing_clients, is_about};
 use crate::rotation::rollout::{Awaiting, Rollout, Tally, awaiting, ended};
@@ -135,7 +136,10 @@ pub fn phase(rollout: &Rollout<'_>, target: &TargetEvidence) -> Phase {
     if let Some(since) = open.max() {
         return Phase::Delivering { since };
     }
-    if target.node.is_none() {
+    if rollout.evidence.policy.others.is_some() && target.address().is_none() {
+        return Phase::Unverifiable;
+    }
+    if target.node.is_none() || rollout.evidence.policy.others.is_some() {
         return observed(rollout, target);
     }
     let Some(newest) = rollout.newest else { return blocked(rollout, target).unwrap_or(Phase::Due) };
@@ -180,31 +184,45 @@ pub fn phase(rollout: &Rollout<'_>, target: &TargetEvidence) -> Phase {
     issued(&tally, because)
 }
 
-/// Where a target stands that somebody else installs on. That it does not serve the newest generation is its owner's affair as
+/// Where a target stands that somebody else installs on. Where all are such, it is judged without any generation. That it does not serve the newest generation is its owner's affair as
 /// long as clients accept what it serves; that it fails them, or will within the safety margin, is told.
 fn observed(rollout: &Rollout<'_>, target: &TargetEvidence) -> Phase {
     let (now, policy) = (rollout.evidence.now, &rollout.evidence.policy);
     let launched_at = rollout.evidence.member(&target.target).and_then(|member| member.launched_at);
-    let known = target.sighting.as_ref().filter(|sighting| is_about(sighting, policy.target_port, launched_at));
-    let (Some(newest), Some(sighting)) = (rollout.newest, known) else {
+    let expected = match &policy.others {
+        Some(_) => Some(Generation::NONE),
+        None => rollout.newest.map(|newest| newest.generation),
+    };
+    let known = target.sighting.as_ref().filter(|sighting| {
+        // What was judged as one of ours was judged by other roots.
+        let is_judged_so = policy.others.is_none() || sighting.generation == Generation::NONE;
+        is_judged_so && is_about(sighting, policy.target_port, launched_at)
+    });
+    let (Some(expected), Some(sighting)) = (expected, known) else {
         return Phase::Observed { look_at: now, serves: false, because: None };
     };
-    let stale = now - sighting.at > REVERIFY || rollout.evidence.is_asked_again(sighting.at);
-    if sighting.generation == newest.generation && sighting.verdict.is_good() {
+    let former = others::former(rollout.evidence, sighting);
+    let was_newest = former.is_some() && sighting.verdict.is_good();
+    let stale = now - sighting.at > REVERIFY || rollout.evidence.is_asked_again(sighting.at) || was_newest;
+    let ends_at = sighting.verdict.not_after;
+    let is_ending = ends_at.is_some_and(|end| now >= end.saturating_sub(policy.safety_margin()));
+    // Ours are renewed by us.
+    let is_settled = policy.others.is_none() || former.is_none() && !is_ending;
+    if sighting.generation == expected && sighting.verdict.is_good() && is_settled {
         return Phase::Current { at: sighting.at, stale };
     }
     let faults: Vec<String> = failing_clients(sighting).map(|fault| format!("{fault:?}")).collect();
-    let ends_at = sighting.verdict.not_after;
-    let is_ending = ends_at.is_some_and(|end| now >= end.saturating_sub(policy.safety_margin()));
     let serves = faults.is_empty() && ends_at.is_some_and(|end| end > now);
     let is_lasting = !is_short(sighting.at - sighting.failing_since.unwrap_or(sighting.at));
     let because = match ends_at {
         _ if !faults.is_empty() => is_lasting.then(|| format!("it fails clients ({})", faults.join(", "))),
         Some(end) if is_ending => Some(format!("what it serves ends at {}", minute(end))),
-        Some(_) | None => None,
+        Some(_) | None => former.and_then(|former| former.overdue(now)),
     };
     let look_at = match (stale, faults.is_empty()) {
         (true, _) => now,
+        // It was told, and lasts until its owner does something about it.
+        (false, true) if policy.others.is_some() && because.is_some() => sighting.at.saturating_add(REVERIFY),
         (false, true) => sighting.at.saturating_add(LOOK_AGAIN.1),
         (false, false) => look_again(sighting.at, sighting.failing_since.unwrap_or(sighting.at)),
     };

@@ -12,15 +12,17 @@ use time::OffsetDateTime;
 
 use crate::acm::request::ISSUANCE_POLL_S;
 use crate::acm::{Act, Meaning};
-use crate::id::{InstanceId, Scope};
+use crate::id::{Generation, Scope, TargetId};
 use crate::plan::{BlockCode, Plan};
 use crate::record::GenerationRecord;
 use crate::rotation::due::{self, Due};
 use crate::rotation::evidence::{Evidence, TargetEvidence};
 use crate::rotation::hold::{Hold, may_mint_later};
 use crate::rotation::membership;
+use crate::rotation::others;
+use crate::rotation::pace;
 use crate::rotation::phase::{self, Phase, is_short, phase};
-use crate::rotation::policy::{ARRIVAL_POLL_S, COMMAND_POLL_S, LOOK_AGAIN, REVERIFY};
+use crate::rotation::policy::{ARRIVAL_POLL_S, LOOK_AGAIN, REVERIFY};
 use crate::rotation::rollout::{Rollout, renew_at};
 use crate::work::{
     AuthorityItem, DeliveryAction, ExportItem, MintItem, PAGE, Through, VerifyItem, VerifyTarget, WorkItem,
@@ -39,7 +41,11 @@ pub fn plan(evidence: &Evidence) -> Plan<WorkItem> {
         .map(|target| {
             let tally = rollout.tally(target);
             let phase = phase(&rollout, target);
-            let failed = tally.is_failed() && !matches!(phase, Phase::Current { .. } | Phase::Observed { .. });
+            // Where others install, what was once delivered is nobody's failure.
+            let is_delivered_to = evidence.policy.others.is_none();
+            let failed = is_delivered_to
+                && tally.is_failed()
+                && !matches!(phase, Phase::Current { .. } | Phase::Observed { .. });
             Look { target, phase, failed, retry_at: tally.retry_at() }
         })
         .collect();
@@ -60,7 +66,11 @@ pub fn plan(evidence: &Evidence) -> Plan<WorkItem> {
         }
         plan.blocks.extend(acm.tell);
     }
-    if evidence.policy.observes {
+    if evidence.policy.others.is_some() {
+        if others::can_judge(evidence, &mut plan) {
+            verify(&mut plan, evidence, None, &looks, true);
+        }
+    } else if evidence.policy.observes {
         observe(&mut plan, &rollout, &looks);
     }
     if let Some(newest) = rollout.newest {
@@ -69,10 +79,10 @@ pub fn plan(evidence: &Evidence) -> Plan<WorkItem> {
         let busy = minting
             || evidence.is_tainted(newest.generation)
             || deliver::deliver(&mut plan, &rollout, newest, &looks, halted, hold.as_ref());
-        verify(&mut plan, evidence, newest, &looks, !busy);
+        verify(&mut plan, evidence, Some(newest), &looks, !busy);
     }
     waits(&mut plan, evidence, &looks);
-    blocks(&mut plan, &looks);
+    blocks(&mut plan, evidence, &looks);
     if halted {
         let names = name(looks.iter().filter(|look| look.failed));
         let budget = evidence.policy.failure_budget;
@@ -112,6 +122,9 @@ fn mint(
     hold: Option<&Hold>,
 ) -> bool {
     let evidence = rollout.evidence;
+    if evidence.policy.others.is_some() {
+        return false;
+    }
     // ACM has one certificate at a time: a further copy of it helps a host that failed, and makes nothing end later.
     let is_ours = evidence.policy.source.is_none();
     let reverted = || (is_ours || due::is_exportable(acm)).then(|| reverted(rollout, looks, halted)).flatten();
@@ -217,9 +230,9 @@ fn overdue(rollout: &Rollout<'_>, looks: &[Look<'_>], halted: bool) -> Option<Du
 /// With `manage: nothing`, says what would have been done about targets.
 fn observe(plan: &mut Plan<WorkItem>, rollout: &Rollout<'_>, looks: &[Look<'_>]) {
     let Some(newest) = rollout.newest else {
-        let because = "manage is `nothing` and no leaf was ever minted for this stack; certificates that others issued are \
-                       not judged by this version";
-        plan.block(BlockCode::NotYetSupported, because);
+        let because = "manage is `nothing` and nothing was ever issued for this stack: there is nothing to compare with. If \
+                       others install the certificate, write \"kind\": \"others\" and its \"trust\" in certificate.issuer";
+        plan.block(BlockCode::Unverifiable, because);
         return;
     };
     let behind: Vec<&Look<'_>> =
@@ -233,11 +246,11 @@ fn observe(plan: &mut Plan<WorkItem>, rollout: &Rollout<'_>, looks: &[Look<'_>])
     }
 }
 
-/// Plans the handshakes that are worth making now.
+/// Plans the handshakes that are worth making now: for the newest generation, or for what others install.
 fn verify(
     plan: &mut Plan<WorkItem>,
     evidence: &Evidence,
-    newest: &GenerationRecord,
+    newest: Option<&GenerationRecord>,
     looks: &[Look<'_>],
     at_rest: bool,
 ) {
@@ -272,7 +285,7 @@ fn verify(
         };
         tours.entry(reason).or_default().push(look);
     }
-    let dialled: BTreeSet<&InstanceId> = tours.values().flatten().map(|look| &look.target.target).collect();
+    let dialled: BTreeSet<&TargetId> = tours.values().flatten().map(|look| &look.target.target).collect();
     let mut through = through(evidence, newest, looks, &dialled, at_rest);
     if let (Some((_, because)), true) = (&through, tours.is_empty()) {
         // An item dials at least one target: the one that was seen longest ago.
@@ -283,7 +296,10 @@ fn verify(
             tours.insert(because, vec![look]);
         }
     }
-    let trust = evidence.trust();
+    let (trust, others) = match others::judged_by(evidence) {
+        Some((trust, others)) => (trust, Some(others)),
+        None => (evidence.trust(), None),
+    };
     for (because, tour) in tours {
         for page in tour.chunks(PAGE) {
             let item = VerifyItem {
@@ -292,18 +308,19 @@ fn verify(
                 trust: trust.clone(),
                 targets: page.iter().filter_map(|look| dial(evidence, newest, look.target)).collect(),
                 through: through.take().map(|(through, _)| through),
+                others: others.clone(),
             };
             plan.step(WorkItem::Verify(item), because);
         }
     }
 }
 
-fn dial(evidence: &Evidence, newest: &GenerationRecord, target: &TargetEvidence) -> Option<VerifyTarget> {
+fn dial(evidence: &Evidence, newest: Option<&GenerationRecord>, target: &TargetEvidence) -> Option<VerifyTarget> {
     Some(VerifyTarget {
         target: target.target.clone(),
         address: SocketAddr::new(target.address()?, evidence.policy.target_port),
-        generation: newest.generation,
-        fingerprint: newest.fingerprint.clone(),
+        generation: newest.map_or(Generation::NONE, |newest| newest.generation),
+        fingerprint: newest.map(|newest| newest.fingerprint.clone()).unwrap_or_default(),
     })
 }
 
@@ -319,9 +336,9 @@ fn stale_look(look: &Look<'_>, now: OffsetDateTime) -> bool {
 /// or older than the latest delivery.
 fn through(
     evidence: &Evidence,
-    newest: &GenerationRecord,
+    newest: Option<&GenerationRecord>,
     looks: &[Look<'_>],
-    dialled: &BTreeSet<&InstanceId>,
+    dialled: &BTreeSet<&TargetId>,
     at_rest: bool,
 ) -> Option<(Through, &'static str)> {
     if evidence.policy.samples == 0 || evidence.serves_nobody() || !at_rest && !all_presenting(looks) {
@@ -332,7 +349,7 @@ fn through(
     }
     let because = through_reason(evidence, looks)?;
     // Whoever does not serve the newest generation may still answer with the one it was last proven to serve.
-    let mut fingerprints = vec![newest.fingerprint.clone()];
+    let mut fingerprints: Vec<String> = newest.iter().map(|newest| newest.fingerprint.clone()).collect();
     for look in
         looks.iter().filter(|l| !matches!(l.phase, Phase::Current { .. }) && !dialled.contains(&l.target.target))
     {
@@ -346,6 +363,8 @@ fn through(
     }
     fingerprints.sort();
     fingerprints.dedup();
+    // Of others, the judge goes by none.
+    fingerprints.retain(|_| newest.is_some());
     let through = Through {
         port: evidence.policy.service_port,
         samples: evidence.policy.samples.min(20),
@@ -400,7 +419,10 @@ fn waits(plan: &mut Plan<WorkItem>, evidence: &Evidence, looks: &[Look<'_>]) {
     }
     let under_way: Vec<_> = looks.iter().filter(|look| matches!(look.phase, Phase::Delivering { .. })).collect();
     if !under_way.is_empty() {
-        plan.wait(format!("deliveries to {}", name(under_way.into_iter())), COMMAND_POLL_S);
+        // Whoever waits for a confirmation is to be seen in time.
+        let in_time_s = (evidence.policy.confirm_s / 4).max(pace::COMMAND_POLL_S);
+        let wait_s = pace::poll_s(under_way.len(), evidence.line.as_ref(), now).min(in_time_s);
+        plan.wait(format!("deliveries to {}", name(under_way.into_iter())), wait_s);
     }
     let mut pauses: BTreeMap<&str, Vec<(OffsetDateTime, &Look<'_>)>> = BTreeMap::new();
     for look in looks {
@@ -457,18 +479,21 @@ fn seconds(duration: time::Duration) -> u32 {
 }
 
 /// What needs a person: one block per reason, naming the first few instances.
-fn blocks(plan: &mut Plan<WorkItem>, looks: &[Look<'_>]) {
+fn blocks(plan: &mut Plan<WorkItem>, evidence: &Evidence, looks: &[Look<'_>]) {
+    let remedy = match evidence.policy.others {
+        Some(_) => "somebody else installs the certificate: tell them",
+        None => "nobody installs on it but its owner: tell them, or name its node",
+    };
     let mut reasons: BTreeMap<(BlockCode, String), Vec<&Look<'_>>> = BTreeMap::new();
     for look in looks {
         let (code, because) = match &look.phase {
             Phase::NotOptedIn { because } => (BlockCode::NotOptedIn, because.clone()),
             Phase::Unmanaged { because } => (BlockCode::Unmanaged, (*because).to_owned()),
-            Phase::Observed { because: Some(because), .. } => (
-                BlockCode::Differs,
-                format!("{because}, and nobody installs on it but its owner: tell them, or name its node"),
-            ),
+            Phase::Observed { because: Some(because), .. } => (BlockCode::Differs, format!("{because}, and {remedy}")),
             Phase::Arriving => continue,
-            Phase::Unverifiable => (BlockCode::Unverifiable, "its address is not known".into()),
+            Phase::Unverifiable => {
+                (BlockCode::Unverifiable, "its address is not known: Systems Manager does not tell it".into())
+            }
             Phase::Stuck { because, unreachable: true, .. } => (BlockCode::Unverifiable, because.clone()),
             Phase::Stuck { because, unreachable: false, .. } => (BlockCode::Stuck, because.clone()),
             Phase::Pausing { because, short: false, .. } => (BlockCode::Unmanaged, because.clone()),

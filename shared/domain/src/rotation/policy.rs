@@ -7,7 +7,7 @@ use time::Duration;
 use crate::id::{AcmArn, HostName, StackName};
 use crate::record::GenerationRecord;
 use crate::rotation::calendar::Calendar;
-use crate::spec::{AcmSource, AllowedDomains, Confirm, Manage, Spec};
+use crate::spec::{AcmSource, AllowedDomains, Confirm, Manage, Others, Spec};
 use crate::token::short_hash;
 
 /// The part of a spec that decides about certificates on targets.
@@ -53,6 +53,8 @@ pub struct Policy {
     pub samples: u32,
     /// Targets are only dialled: no leaf is minted, none is delivered (`manage: nothing`).
     pub observes: bool,
+    /// Others install what the targets serve, and how it is judged; there only where targets are only dialled.
+    pub others: Option<Others>,
     /// A resolver the probe through the service asks in place of the VPC's own.
     pub resolver: Option<SocketAddr>,
 }
@@ -139,6 +141,7 @@ impl Policy {
             confirm_s: spec.rollout.confirm_seconds,
             samples: spec.prober.samples,
             observes: spec.manage == Manage::Nothing,
+            others: spec.certificate.others().cloned(),
             resolver: spec.prober.resolver,
         }
     }
@@ -214,8 +217,8 @@ pub const EMERGENCY_BAKE: Duration = Duration::seconds(20);
 /// A sighting older than this is made anew.
 pub const REVERIFY: Duration = Duration::hours(6);
 
-/// How soon to look at commands on their way.
-pub const COMMAND_POLL_S: u32 = 2;
+/// How long whoever installs by himself may take with ACM's newest certificate: AWS's agent on hosts looks once a day.
+pub const OTHERS_PATIENCE: Duration = Duration::days(2);
 
 /// How long an instance that was just started may take until its agent has registered.
 pub const ARRIVAL: Duration = Duration::minutes(10);
@@ -226,26 +229,3 @@ pub const ARRIVAL_POLL_S: u32 = 5;
 /// Shortest and longest pause between two looks at something that was seen to be wrong; between them, half as long as
 /// it has been wrong.
 pub const LOOK_AGAIN: (Duration, Duration) = (Duration::seconds(5), Duration::minutes(10));
-
-/// Parameter Store's default rate of reads per second, shared by all targets of a region (`GetParameter`, 40 TPS).
-pub const FETCH_QUOTA: u32 = 40;
-
-/// The start delay window for this many targets at once, in seconds: 1.25 x targets / fetch quota, rounded up.
-///
-/// Spread over exactly `targets / quota` a simulated fleet of 10,000 still lost 0.7 % of its fetches; a quarter more
-/// lost none.
-pub fn window_s(targets: usize) -> u32 {
-    let targets = u32::try_from(targets).unwrap_or(u32::MAX / 5);
-    targets.saturating_mul(5).div_ceil(4 * FETCH_QUOTA)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_window_is_a_quarter_wider_than_the_quota_needs() {
-        assert_eq!([0, 1, 32, 33, 50, 1_000, 10_000].map(window_s), [0, 1, 1, 2, 2, 32, 313]);
-        assert!(window_s(usize::MAX) > 0);
-    }
-}

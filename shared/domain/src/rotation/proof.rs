@@ -74,14 +74,14 @@ fn grace(faults: &[Fault]) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{Generation, InstanceId};
+    use crate::id::{Generation, TargetId};
     use crate::verdict::Verdict;
 
     const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
     fn seen(faults: &[Fault], lasted_s: i64) -> SightingRecord {
         SightingRecord {
-            target: InstanceId::parse("i-0000000000000000a").unwrap(),
+            target: TargetId::parse("i-0000000000000000a").unwrap(),
             generation: Generation(1),
             at: NOW,
             port: Some(443),

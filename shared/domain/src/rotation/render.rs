@@ -43,7 +43,7 @@ pub fn action(item: &WorkItem) -> String {
                 DeliveryAction::Prepare => "Prepare",
             };
             let attempt = if deliver.attempt > 1 { format!(", attempt {}", deliver.attempt) } else { String::new() };
-            let targets = list(deliver.targets.iter().map(crate::id::InstanceId::as_str));
+            let targets = list(deliver.targets.iter().map(crate::id::TargetId::as_str));
             let confirm = match deliver.confirm_s {
                 0 => String::new(),
                 seconds => format!(", to be confirmed within {seconds} s"),
@@ -59,7 +59,7 @@ pub fn action(item: &WorkItem) -> String {
             format!("? Verify {targets}{through}")
         }
         WorkItem::Membership(item) => {
-            format!("= Membership of {}", list(item.targets.iter().map(crate::id::InstanceId::as_str)))
+            format!("= Membership of {}", list(item.targets.iter().map(crate::id::TargetId::as_str)))
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use time::{Duration, OffsetDateTime};
 
-use crate::id::{Generation, InstanceId};
+use crate::id::{Generation, TargetId};
 use crate::record::{AttemptRecord, GenerationRecord};
 use crate::rotation::evidence::{Evidence, TargetEvidence};
 use crate::rotation::policy::{
@@ -23,14 +23,14 @@ pub struct Rollout<'a> {
     pub(crate) newest: Option<&'a GenerationRecord>,
     /// The first generation of the rollout.
     pub(crate) start: Generation,
-    reverted: BTreeMap<Generation, BTreeSet<&'a InstanceId>>,
+    reverted: BTreeMap<Generation, BTreeSet<&'a TargetId>>,
 }
 
 impl<'a> Rollout<'a> {
     /// Reads the rollout out of the evidence.
     pub fn of(evidence: &'a Evidence) -> Self {
         let newest = evidence.newest();
-        let mut reverted: BTreeMap<Generation, BTreeSet<&InstanceId>> = BTreeMap::new();
+        let mut reverted: BTreeMap<Generation, BTreeSet<&TargetId>> = BTreeMap::new();
         for target in evidence.targets.iter().filter(|target| target.wanted) {
             for attempt in &target.attempts {
                 if attempt.ended.as_ref().is_some_and(|end| weigh(end) == Weight::Reverted) {
@@ -43,12 +43,12 @@ impl<'a> Rollout<'a> {
     }
 
     /// Whether this target reverted a generation of this rollout.
-    pub(crate) fn reverted_by(&self, target: &InstanceId) -> bool {
+    pub(crate) fn reverted_by(&self, target: &TargetId) -> bool {
         self.reverted.range(self.start..).any(|(_, targets)| targets.contains(target))
     }
 
     /// Whether this target reverted the newest generation.
-    pub(crate) fn newest_reverted_by(&self, target: &InstanceId) -> bool {
+    pub(crate) fn newest_reverted_by(&self, target: &TargetId) -> bool {
         self.newest
             .and_then(|newest| self.reverted.get(&newest.generation))
             .is_some_and(|targets| targets.contains(target))

@@ -261,14 +261,14 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::id::{Epoch, Generation, InstanceId, Scope};
+    use crate::id::{Epoch, Generation, Scope, TargetId};
 
     const NOW: OffsetDateTime = datetime!(2026-11-21 12:00 UTC);
     const LINE: &str = r#"{"espalier":1,"code":"installed","stack":"pay","generation":3,"fingerprint":"f3","serial":"0a","detail":""}"#;
 
     fn attempt() -> AttemptRecord {
         AttemptRecord {
-            target: InstanceId::parse("i-0000000a").unwrap(),
+            target: TargetId::parse("i-0000000a").unwrap(),
             generation: Generation(3),
             attempt: 1,
             epoch: Epoch(1),

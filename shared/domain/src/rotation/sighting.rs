@@ -5,13 +5,15 @@
 
 use time::OffsetDateTime;
 
+use crate::id::Generation;
 use crate::record::{SightingRecord, ThroughRecord};
 use crate::verdict::{Fault, Verdict};
 use crate::work::{SeenTarget, SeenThrough};
 
 /// The record after a target was seen.
 pub fn after(previous: Option<&SightingRecord>, seen: &SeenTarget) -> SightingRecord {
-    let proven = seen.verdict.is_good().then_some(seen.generation);
+    // What others installed proves nothing of ours.
+    let proven = (seen.verdict.is_good() && seen.generation != Generation::NONE).then_some(seen.generation);
     let floor = previous.and_then(|record| record.floor).max(proven);
     match previous {
         // An older sighting that arrives late still proves that its generation was once served.
@@ -85,11 +87,11 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::id::{Generation, InstanceId};
+    use crate::id::TargetId;
 
     fn seen(generation: u32, second: i64, good: bool) -> SeenTarget {
         SeenTarget {
-            target: InstanceId::parse("i-0000000a").unwrap(),
+            target: TargetId::parse("i-0000000a").unwrap(),
             generation: Generation(generation),
             at: datetime!(2026-11-21 12:00 UTC) + Duration::seconds(second),
             port: Some(8443),
@@ -131,6 +133,14 @@ mod tests {
             assert_eq!((record.floor, record.at, &record.verdict), (straight.floor, straight.at, &straight.verdict));
         }
         assert_eq!(all(&[a, b.clone(), b, c.clone(), c]), straight);
+    }
+
+    #[test]
+    fn what_others_installed_raises_no_floor_and_lowers_none() {
+        let (ours, others) = (seen(2, 1, true), seen(Generation::NONE.0, 2, true));
+        assert_eq!(all(std::slice::from_ref(&others)).floor, None);
+        let known = all(&[ours, others.clone()]);
+        assert_eq!((known.floor, known.generation, known.at), (Some(Generation(2)), Generation::NONE, others.at));
     }
 
     #[test]

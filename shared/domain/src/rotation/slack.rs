@@ -6,7 +6,7 @@
 use serde::Serialize;
 use time::{Duration, OffsetDateTime};
 
-use crate::id::{Generation, InstanceId};
+use crate::id::{Generation, TargetId};
 use crate::record::GenerationRecord;
 use crate::rotation::evidence::{Evidence, TargetEvidence};
 use crate::rotation::policy::{ATTEMPTS, COMMAND_DEADLINE, STUCK_RETRY};
@@ -41,7 +41,7 @@ impl Default for Assumed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Slack {
     /// The target.
-    pub target: InstanceId,
+    pub target: TargetId,
     /// What it was last proven to serve; nothing if nothing was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<Generation>,
@@ -82,7 +82,7 @@ pub fn slack(evidence: &Evidence, assumed: &Assumed) -> Vec<Slack> {
 }
 
 fn one(evidence: &Evidence, assumed: &Assumed, last_wave: usize, target: &TargetEvidence) -> Slack {
-    if target.node.is_none() {
+    if target.node.is_none() || evidence.policy.others.is_some() {
         return observed(evidence, target);
     }
     // What a target no longer shows was proven, but is not served.
@@ -112,7 +112,9 @@ fn observed(evidence: &Evidence, target: &TargetEvidence) -> Slack {
     let breaks_at = seen.and_then(|sighting| sighting.verdict.not_after);
     Slack {
         target: target.target.clone(),
-        generation: seen.filter(|sighting| sighting.verdict.is_good()).map(|sighting| sighting.generation),
+        generation: seen
+            .filter(|sighting| sighting.verdict.is_good() && sighting.generation != Generation::NONE)
+            .map(|sighting| sighting.generation),
         breaks_at,
         done_at: breaks_at.map(|_| evidence.now),
         slack_s: breaks_at.map(|at| (at - evidence.now).whole_seconds()),

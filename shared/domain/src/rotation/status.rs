@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
-use crate::id::{Epoch, Generation, InstanceId};
-use crate::record::{EmergencyRecord, EpochRecord, GenerationRecord, ThroughRecord};
+use crate::id::{Epoch, Generation, TargetId};
+use crate::record::{EmergencyRecord, EpochRecord, GenerationRecord, SightingRecord, ThroughRecord};
 use crate::rotation::emergency;
 use crate::rotation::evidence::{Evidence, TargetEvidence};
+use crate::rotation::others;
 use crate::rotation::phase::{Phase, phase};
+use crate::rotation::proof::failing_clients;
 use crate::rotation::rollout::Rollout;
 use crate::rotation::slack::{Assumed, slack};
 use crate::spoken::{ago, span};
@@ -21,9 +23,12 @@ use crate::verdict::Fault;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// The newest leaf; absent before the first one.
+    /// The newest leaf; absent before the first one, and where others install.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaf: Option<Leaf>,
+    /// Others install what is served: what it is judged by, for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub others: Option<String>,
     /// The rotation in progress, or the last one; absent before the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Progress>,
@@ -76,7 +81,7 @@ pub struct Progress {
 #[serde(rename_all = "camelCase")]
 pub struct TargetStatus {
     /// The instance.
-    pub target: InstanceId,
+    pub target: TargetId,
     /// Its phase: a word of [`Phase::word`].
     pub phase: String,
     /// Why, where there is something to say.
@@ -131,10 +136,42 @@ impl TargetStatus {
     }
 }
 
+/// What wanted targets were last seen to serve, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Served {
+    /// Whole days to the end of what ends first; negative when it is over. Absent when no certificate was seen.
+    pub days_to_expiry: Option<i32>,
+    /// Targets that fail clients.
+    pub failing: u32,
+    /// Targets that show another certificate than the newest, one that clients accept.
+    pub stale: u32,
+}
+
+impl Served {
+    /// Counts; nothing while no target was ever seen.
+    pub fn of(evidence: &Evidence) -> Option<Self> {
+        let wanted = evidence.wanted();
+        let seen: Vec<&SightingRecord> = wanted.iter().filter_map(|target| target.sighting.as_ref()).collect();
+        if seen.is_empty() {
+            return None;
+        }
+        let count =
+            |is: &dyn Fn(&&&SightingRecord) -> bool| u32::try_from(seen.iter().filter(is).count()).unwrap_or(u32::MAX);
+        let fails = |sighting: &&&SightingRecord| failing_clients(sighting).next().is_some();
+        let ends_at = seen.iter().filter_map(|sighting| sighting.verdict.not_after).min();
+        Some(Self {
+            days_to_expiry: ends_at
+                .map(|end| i32::try_from((end - evidence.now).whole_seconds().div_euclid(86_400)).unwrap_or(i32::MAX)),
+            failing: count(&fails),
+            stale: count(&|sighting| !sighting.verdict.is_good() && !fails(sighting)),
+        })
+    }
+}
+
 /// The stack as the evidence shows it.
 pub fn status(evidence: &Evidence, assumed: &Assumed) -> Status {
     let rollout = Rollout::of(evidence);
-    let slack_of: BTreeMap<InstanceId, Option<i64>> =
+    let slack_of: BTreeMap<TargetId, Option<i64>> =
         slack(evidence, assumed).into_iter().map(|one| (one.target, one.slack_s)).collect();
     let targets = evidence.wanted().into_iter().map(|target| {
         let slack_s = slack_of.get(&target.target).copied().flatten();
@@ -142,8 +179,12 @@ pub fn status(evidence: &Evidence, assumed: &Assumed) -> Status {
     });
     Status {
         leaf: evidence.newest().map(leaf),
+        others: others::told(evidence),
         rotation: evidence.epoch.as_ref().map(progress),
-        emergency: evidence.emergency.clone().filter(|_| emergency::is_under_way(evidence)),
+        emergency: evidence
+            .emergency
+            .clone()
+            .filter(|_| !evidence.policy.observes && emergency::is_under_way(evidence)),
         through: evidence.through.clone(),
         targets: targets.collect(),
     }
@@ -155,8 +196,8 @@ fn of_target(evidence: &Evidence, rollout: &Rollout<'_>, target: &TargetEvidence
     TargetStatus {
         target: target.target.clone(),
         phase: phase.word().to_owned(),
-        because: because(&phase),
-        generation: target.floor(),
+        because: others::awaits(evidence, target, &phase).or_else(|| because(&phase)),
+        generation: target.floor().filter(|_| evidence.policy.others.is_none()),
         ends_at: seen.and_then(|sighting| sighting.verdict.not_after),
         seen_at: seen.map(|sighting| sighting.at),
         faults: seen.map(|sighting| sighting.verdict.faults.clone()).unwrap_or_default(),

@@ -141,12 +141,17 @@ pub const CHANGES: &[FieldChange] = &[
     row("/targets/select/addresses/*/node", InPlace, "holds for the next installation"),
     row("/targets/minimumInService", InPlace, "holds for the next target that fails verification"),
     row("/certificate/issuer/kind", InPlace, "the next generation comes from there, at once"),
-    row("/certificate/issuer/certificateArn", InPlace, "the other certificate is exported and rolled out at once"),
+    row(
+        "/certificate/issuer/certificateArn",
+        InPlace,
+        "the other certificate is exported and rolled out at once; of kind `others`, what is served is compared with it",
+    ),
     row(
         "/certificate/issuer/request/hostedZoneId",
         InPlace,
         "the validation records are written in the new zone; those in the former one stay",
     ),
+    row("/certificate/issuer/trust", InPlace, "what is seen from the next handshake on is judged by it"),
     row("/certificate/custody/kind", InPlace, "one kind so far"),
     row(
         "/certificate/dnsNames",

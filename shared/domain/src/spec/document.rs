@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::shape::{Shape, check, needed, optional};
 use super::{AllowedDomains, Spec, SpecError, SpecErrors, auth, rules, shape};
 use crate::id::{
-    AcmArn, HostName, HostedZoneId, InstanceId, LogDestination, NodeId, SecurityGroupId, ServiceId, ServiceNetworkRef,
-    StackName, SubnetId, TargetGroupId, VpcId,
+    AcmArn, HostName, HostedZoneId, LogDestination, NodeId, SecurityGroupId, ServiceId, ServiceNetworkRef, StackName,
+    SubnetId, TargetGroupId, TargetId, VpcId,
 };
 use crate::rotation::calendar::TimeOfDay;
 
@@ -25,12 +25,12 @@ const VPC: Shape = id!(VpcId, "a VPC id", "^vpc-([0-9a-f]{8}|[0-9a-f]{17})$");
 const SUBNET: Shape = id!(SubnetId, "a subnet id", "^subnet-([0-9a-f]{8}|[0-9a-f]{17})$");
 const GROUP: Shape = id!(SecurityGroupId, "a security group id", "^sg-([0-9a-f]{8}|[0-9a-f]{17})$");
 const INSTANCE: Shape = Shape::Text {
-    accepts: |text| InstanceId::parse(text).is_ok_and(|id| id.address().is_none()),
+    accepts: |text| TargetId::parse(text).is_ok_and(|id| id.address().is_none()),
     expected: "an EC2 instance id",
     pattern: "^i-([0-9a-f]{8}|[0-9a-f]{17})$",
 };
 const ADDRESS: Shape = Shape::Text {
-    accepts: |text| InstanceId::parse(text).is_ok_and(|id| id.address().is_some()),
+    accepts: |text| TargetId::parse(text).is_ok_and(|id| id.address().is_some()),
     expected: "an IPv4 or IPv6 address as it is usually written, such as 10.0.1.5 or fd12::5",
     // Which of the strings with colons is an IPv6 address, no pattern of bearable length says.
     pattern: concat!(
@@ -252,9 +252,14 @@ const LEAF: Shape = Shape::Object(&[
     optional(
         "issuer",
         Shape::Object(&[
-            needed("kind", Shape::Word { now: &["authority", "acm"], later: &["kms", "privateCa"] }, WHO),
-            optional("certificateArn", CERTIFICATE, "the ACM certificate that is exported; with kind acm, or request"),
+            needed("kind", Shape::Word { now: &["authority", "acm", "others"], later: &["kms", "privateCa"] }, WHO),
+            optional(
+                "certificateArn",
+                CERTIFICATE,
+                "the ACM certificate that is exported; with kind acm, or request. With kind others, the one they install",
+            ),
             optional("request", REQUEST, "asks Espalier to obtain the certificate; with kind acm, or certificateArn"),
+            optional("trust", TRUST, "what their chain has to lead to; with kind others"),
         ]),
         "who signs; the control plane's own authority if left out",
     ),
@@ -295,7 +300,16 @@ const REQUEST: Shape = Shape::Object(&[needed(
     "the public hosted zone of all the names; the validation records are written there and kept",
 )]);
 
-const WHO: &str = "authority, or acm for a certificate that is exported from there";
+const WHO: &str = "authority, acm for a certificate that is exported from there, or others who install it themselves";
+const TRUST: Shape = Shape::Text {
+    accepts: |text| matches!(text, "public" | "authority") || is_pem(text),
+    expected: "public, authority, or one or more certificates in PEM and nothing else",
+    // Which of the texts in Base64 is a certificate, no pattern says.
+    pattern: concat!(
+        "^(public|authority|",
+        "(-----BEGIN CERTIFICATE-----[\\r\\n]+M[A-Za-z0-9+/=\\r\\n]+-----END CERTIFICATE-----[\\r\\n]*)+)$"
+    ),
+};
 const WHERE: &str = "parameterStore";
 
 const ROLLOUT: Shape = Shape::Object(&[
@@ -402,15 +416,26 @@ pub(super) fn schema() -> Value {
     network["else"] = json!({"required": ["consumers"], "properties": {"consumers": {"minItems": 1}}});
     // What `rules::source` says.
     let is_acm = json!({"properties": {"kind": {"const": "acm"}}, "required": ["kind"]});
+    let is_others = json!({"properties": {"kind": {"const": "others"}}, "required": ["kind"]});
     let leaf = &mut schema["properties"]["certificate"];
-    leaf["if"] = json!({"properties": {"issuer": is_acm}, "required": ["issuer"]});
+    leaf["if"] = json!({"properties": {"issuer": {"anyOf": [is_acm, is_others]}}, "required": ["issuer"]});
     let ours = ["validityHours", "keyType", "follow"].map(|field| json!({"required": [field]}));
     leaf["then"] = json!({"not": {"anyOf": ours}});
     leaf["else"] = json!({"required": ["validityHours"]});
     let issuer = &mut leaf["properties"]["issuer"];
+    let [arn, request, trust] = ["certificateArn", "request", "trust"].map(|field| json!({"required": [field]}));
     issuer["if"] = is_acm;
-    issuer["then"] = json!({"required": ["certificateArn"]});
-    issuer["else"] = json!({"not": {"required": ["certificateArn"]}});
+    issuer["then"] = json!({"oneOf": [arn, request], "not": trust});
+    issuer["else"] = json!({
+        "if": is_others,
+        "then": {"required": ["trust"], "not": request},
+        "else": {"not": {"anyOf": [arn, request, trust]}},
+    });
+    // What `rules::others` says.
+    schema["allOf"] = json!([{
+        "if": {"properties": {"certificate": {"properties": {"issuer": is_others}, "required": ["issuer"]}}},
+        "then": {"properties": {"manage": {"const": "nothing"}}, "required": ["manage"]},
+    }]);
     schema["title"] = json!("Espalier stack");
     schema["description"] = json!("One VPC Lattice TLS-passthrough stack and the life of its targets' certificates.");
     schema
@@ -419,6 +444,24 @@ pub(super) fn schema() -> Value {
 fn whole(problem: &str) -> SpecErrors {
     let remedy = "write one JSON object as the schema describes".to_owned();
     SpecErrors(vec![SpecError { path: String::new(), problem: problem.to_owned(), remedy }])
+}
+
+/// Certificates in PEM (RFC 7468), one after the other, and nothing beside them: above all no key. Each is a DER sequence of
+/// more than 127 bytes, whose Base64 begins with `M`.
+fn is_pem(text: &str) -> bool {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let body = rest
+            .strip_prefix("-----BEGIN CERTIFICATE-----")
+            .and_then(|rest| rest.split_once("-----END CERTIFICATE-----"));
+        let Some((body, after)) = body else { return false };
+        let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'\r' | b'\n');
+        if !body.starts_with(['\r', '\n']) || !body.trim_start().starts_with('M') || !body.bytes().all(is_base64) {
+            return false;
+        }
+        rest = after.trim_start_matches(['\r', '\n']);
+    }
+    !text.is_empty()
 }
 
 /// An address and a port other than 0, each written as it is read: no leading zeros, no zone.

@@ -73,11 +73,13 @@ fn names(document: &Value, allowed: &AllowedDomains, report: &mut Report<'_>) {
             report(path, problem, "name the zone that the domain name belongs to");
         }
     }
+    // What others install is certified by others.
+    let is_certified = document.pointer("/certificate/issuer/kind").and_then(Value::as_str) != Some("others");
     // A zone hides everything else of its name from the VPCs that it is associated with.
     let own_zone = "/service/dns/privateZone/name";
     let own_zone = document.pointer(own_zone).and_then(Value::as_str).map(|name| (own_zone.to_owned(), name));
     for (path, name) in pointed.chain(own_zone).chain(indexed) {
-        if HostName::parse(name).is_ok_and(|name| !allowed.allows(&name)) {
+        if is_certified && HostName::parse(name).is_ok_and(|name| !allowed.allows(&name)) {
             let problem = format!("{name:?} is outside the control plane's AllowedDomains");
             report(&path, problem, "use a name below an allowed domain, or have the control plane's owner allow it");
         }
@@ -87,9 +89,21 @@ fn names(document: &Value, allowed: &AllowedDomains, report: &mut Report<'_>) {
 /// What a certificate out of ACM needs, and what is not ours to say about it.
 fn source(document: &Value, report: &mut Report<'_>) {
     let Some(certificate) = document["certificate"].as_object() else { return };
+    let kind = document.pointer("/certificate/issuer/kind").and_then(Value::as_str);
+    if kind == Some("others") {
+        return others(document, report);
+    }
+    if document.pointer("/certificate/issuer/trust").is_some() {
+        let problem = "is only for certificates that somebody else installs".to_owned();
+        report(
+            "/certificate/issuer/trust",
+            problem,
+            "write \"kind\": \"others\" and \"manage\": \"nothing\", or remove it",
+        );
+    }
     let has_arn = document.pointer("/certificate/issuer/certificateArn").is_some();
     let is_requested = document.pointer("/certificate/issuer/request").is_some();
-    if document.pointer("/certificate/issuer/kind").and_then(Value::as_str) != Some("acm") {
+    if kind != Some("acm") {
         if has_arn {
             let remedy = "write \"kind\": \"acm\", or name it in certificate.follow";
             report("/certificate/issuer/certificateArn", "is only for a certificate out of ACM".to_owned(), remedy);
@@ -128,6 +142,24 @@ fn source(document: &Value, report: &mut Report<'_>) {
                 "remove it",
             );
         }
+    }
+}
+
+/// What judging takes that others install, and what is theirs to say.
+fn others(document: &Value, report: &mut Report<'_>) {
+    if document["manage"] != "nothing" {
+        let problem = "\"others\" is only for a stack of which nothing is Espalier's".to_owned();
+        report("/certificate/issuer/kind", problem, "write \"manage\": \"nothing\", or let authority or acm sign");
+    }
+    if document.pointer("/certificate/issuer/trust").is_none() {
+        let remedy = "write public, authority, or the roots as PEM";
+        report("/certificate/issuer/trust", "is missing".to_owned(), remedy);
+    }
+    let theirs = ["issuer/request", "validityHours", "keyType", "follow"].map(|field| format!("/certificate/{field}"));
+    for path in theirs.iter().filter(|path| document.pointer(path).is_some()) {
+        let problem =
+            "stands beside an issuer of kind others: that is for those who install the certificate".to_owned();
+        report(path, problem, "remove it");
     }
 }
 

@@ -176,6 +176,22 @@ fn a_certificate_that_was_requested_is_awaited_without_a_word() {
         world.acm = Some(AcmEvidence { status, serial: None, not_after: None, ..public("", Duration::ZERO) });
         is_waiting(&mut world);
     }
+    let requested = |minutes| AcmEvidence {
+        status: AcmStatus::PendingValidation,
+        serial: None,
+        not_after: None,
+        requested_at: Some(START - Duration::minutes(minutes)),
+        ..public("", Duration::ZERO)
+    };
+    world.acm = Some(requested(59));
+    is_waiting(&mut world);
+    // A zone that is not delegated would be waited for in vain, for three days.
+    world.acm = Some(requested(60));
+    let blocks = world.look().blocks;
+    assert_eq!(blocks.iter().map(|block| block.code).collect::<Vec<_>>(), [BlockCode::AcmUnusable]);
+    for word in ["delegated", "CAA", "72 hours"] {
+        assert!(blocks[0].because.contains(word), "{}", blocks[0]);
+    }
     let failed =
         AcmEvidence { status: AcmStatus::Failed, failure: Some("CAA_ERROR".into()), ..public("", Duration::ZERO) };
     world.acm = Some(failed);

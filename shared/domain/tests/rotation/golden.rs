@@ -43,7 +43,7 @@ fn with_manage_nothing_targets_are_dialled_and_nothing_else_is_planned() {
     let mut world = World::new(2);
     world.policy.observes = true;
     let first = world.look();
-    assert_eq!((first.steps.len(), first.blocks[0].code), (0, BlockCode::NotYetSupported), "{first:?}");
+    assert_eq!((first.steps.len(), first.blocks[0].code), (0, BlockCode::Unverifiable), "{first:?}");
     world.policy.observes = false;
     converge(&mut world);
     world.policy.observes = true;

@@ -10,6 +10,7 @@ mod forecast;
 mod golden;
 mod mended;
 mod observed;
+mod others;
 mod request;
 mod simulation;
 mod status;

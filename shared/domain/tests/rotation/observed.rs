@@ -1,6 +1,6 @@
 //! Targets by address: with a node they are installed on like any other, without one they are looked at and told.
 
-use espalier_domain::id::{Generation, InstanceId, NodeId};
+use espalier_domain::id::{Generation, NodeId, TargetId};
 use espalier_domain::plan::BlockCode;
 use espalier_domain::rotation::slack::{Assumed, slack};
 use espalier_domain::rotation::status::status;
@@ -10,12 +10,12 @@ use time::Duration;
 use crate::golden::{converge, keep};
 use crate::world::{Host, Ill, World};
 
-fn at(address: &str) -> InstanceId {
-    InstanceId::parse(address).unwrap()
+fn at(address: &str) -> TargetId {
+    TargetId::parse(address).unwrap()
 }
 
 /// Two instances, and something at an address that is nobody's node.
-fn world() -> (World, InstanceId) {
+fn world() -> (World, TargetId) {
     let (mut world, other) = (World::new(2), at("10.0.1.6"));
     let host = Host { serves: None, ill: Ill::Well, online: true, opted_in: false, wanted: true };
     world.hosts.insert(other.clone(), host);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use espalier_domain::acm::{AcmEvidence, AcmStatus};
-use espalier_domain::id::{AcmArn, Epoch, Generation, HostName, InstanceId, NodeId, Scope, StackName};
+use espalier_domain::id::{AcmArn, Epoch, Generation, HostName, NodeId, Scope, StackName, TargetId};
 use espalier_domain::plan::Plan;
 use espalier_domain::record::{
     AttemptRecord, AuthorityRecord, EmergencyRecord, GenerationRecord, Member, MembershipRecord, SightingRecord,
@@ -57,7 +57,7 @@ pub(crate) struct Host {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Command {
-    pub(crate) target: InstanceId,
+    pub(crate) target: TargetId,
     pub(crate) generation: Generation,
     pub(crate) action: DeliveryAction,
     pub(crate) confirm_s: u32,
@@ -68,12 +68,14 @@ pub(crate) struct Command {
 pub(crate) struct World {
     pub(crate) now: OffsetDateTime,
     pub(crate) policy: Policy,
-    pub(crate) hosts: BTreeMap<InstanceId, Host>,
+    pub(crate) hosts: BTreeMap<TargetId, Host>,
     /// The nodes that answer at addresses; on whoever is not listed somebody else installs.
-    pub(crate) nodes: BTreeMap<InstanceId, NodeId>,
+    pub(crate) nodes: BTreeMap<TargetId, NodeId>,
     pub(crate) generations: Vec<GenerationRecord>,
-    pub(crate) attempts: BTreeMap<(InstanceId, Generation, u32), AttemptRecord>,
-    pub(crate) sightings: BTreeMap<InstanceId, SightingRecord>,
+    /// Certificates that others install, by numbers of their own: in no ledger.
+    pub(crate) theirs: Vec<GenerationRecord>,
+    pub(crate) attempts: BTreeMap<(TargetId, Generation, u32), AttemptRecord>,
+    pub(crate) sightings: BTreeMap<TargetId, SightingRecord>,
     pub(crate) through: Option<ThroughRecord>,
     pub(crate) look_since: Option<OffsetDateTime>,
     pub(crate) emergency: Option<EmergencyRecord>,
@@ -86,8 +88,8 @@ pub(crate) struct World {
     next_command: u32,
 }
 
-pub(crate) fn instance(n: u32) -> InstanceId {
-    InstanceId::parse(format!("i-{n:08x}")).unwrap()
+pub(crate) fn instance(n: u32) -> TargetId {
+    TargetId::parse(format!("i-{n:08x}")).unwrap()
 }
 
 pub(crate) fn authority(id: &str, not_after: OffsetDateTime) -> AuthorityRecord {
@@ -136,11 +138,13 @@ impl World {
                 confirm_s: 1_800,
                 samples: 6,
                 observes: false,
+                others: None,
                 resolver: None,
             },
             hosts: (1..=hosts).map(|n| (instance(n), host.clone())).collect(),
             nodes: BTreeMap::new(),
             generations: Vec::new(),
+            theirs: Vec::new(),
             attempts: BTreeMap::new(),
             sightings: BTreeMap::new(),
             through: None,
@@ -180,6 +184,7 @@ impl World {
             membership: self.membership.clone(),
             look_since: self.look_since,
             emergency: self.emergency.clone(),
+            line: None,
             epoch: None,
         }
     }
@@ -285,7 +290,7 @@ impl World {
     }
 
     /// Appends the attempts; those that are there already are somebody else's and are not sent again.
-    pub(crate) fn begin(&mut self, item: &DeliverItem) -> Vec<InstanceId> {
+    pub(crate) fn begin(&mut self, item: &DeliverItem) -> Vec<TargetId> {
         let mut ours = Vec::new();
         let nodes = item.receivers().unwrap_or_else(|| panic!("nobody takes a command for {:?}", item.targets));
         for (target, node) in item.targets.iter().zip(&nodes) {
@@ -330,7 +335,7 @@ impl World {
     }
 
     /// Sends one command per target, each of which takes three seconds.
-    pub(crate) fn send(&mut self, item: &DeliverItem, targets: &[InstanceId]) {
+    pub(crate) fn send(&mut self, item: &DeliverItem, targets: &[TargetId]) {
         for target in targets {
             self.next_command += 1;
             let id = format!("command-{}-{target}", self.next_command);
@@ -369,16 +374,26 @@ impl World {
     /// What a handshake with each target shows now.
     pub(crate) fn dial(&self, item: &VerifyItem) -> (Vec<SeenTarget>, Vec<SeenThrough>) {
         assert!(!item.targets.is_empty() && item.targets.len() <= 50);
+        let all = if item.others.is_some() { &self.theirs } else { &self.generations };
+        let serial = item.others.as_ref().and_then(|others| others.serial.as_ref());
         let shows =
             |host: &Host, wanted: &[String]| match host.serves.filter(|_| host.ill != Ill::Hidden && host.online) {
                 None => Verdict::unseen(Fault::TimedOut),
                 Some(generation) => {
-                    let leaf = self.generations.iter().find(|record| record.generation == generation).unwrap();
+                    let leaf = all.iter().find(|record| record.generation == generation).unwrap();
                     let mut faults = Vec::new();
+                    if !leaf.dns_names.iter().any(|name| name == item.server_name.as_str()) {
+                        faults.push(Fault::WrongName);
+                    }
                     if leaf.not_after < self.now {
                         faults.push(Fault::Expired);
                     }
-                    if !wanted.contains(&leaf.fingerprint) {
+                    let is_expected = match &item.others {
+                        None => wanted.contains(&leaf.fingerprint),
+                        // Through the service, whichever clients accept.
+                        Some(_) => wanted.is_empty() || serial.is_none_or(|serial| *serial == leaf.serial),
+                    };
+                    if !is_expected {
                         faults.push(Fault::OtherCertificate);
                     }
                     Verdict {

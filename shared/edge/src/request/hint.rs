@@ -1,6 +1,6 @@
 //! EventBridge envelopes, normalised: which stack, certificate or instance may be worth a look.
 
-use espalier_domain::id::{AcmArn, InstanceId, StackName};
+use espalier_domain::id::{AcmArn, StackName, TargetId};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ pub struct Hint {
     /// The ACM certificates it is about; a notice of AWS Health may name several.
     pub certificates: Vec<AcmArn>,
     /// The instances it is about.
-    pub instances: Vec<InstanceId>,
+    pub instances: Vec<TargetId>,
     /// The Auto Scaling group it is about.
     pub scaling_group: Option<String>,
     /// The Run Command id it is about.

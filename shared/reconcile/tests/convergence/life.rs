@@ -299,7 +299,7 @@ fn shared_out(spec: &Spec, world: &World) {
     let once: BTreeSet<&str> = placed.iter().copied().collect();
     let selected = match &spec.targets.select {
         Select::Addresses(all) => all.len(),
-        Select::InstanceIds(_) | Select::Tag { .. } | Select::AutoScalingGroups(_) => world.estate.instances.len(),
+        Select::InstanceIds(_) | Select::Tag { .. } | Select::AutoScalingGroups(_) => world.selected(spec).len(),
     };
     assert_eq!((placed.len(), once.len()), (selected, selected), "{placed:?}");
     let weighted: BTreeSet<&str> = world.listeners[0].of.forwards.iter().map(|(id, _)| id.as_str()).collect();

@@ -19,6 +19,8 @@ mod trouble;
 #[allow(dead_code, reason = "the planner's tests use more of it")]
 #[path = "../../../domain/tests/network/calls.rs"]
 mod calls;
+#[path = "../../../domain/tests/network/estate.rs"]
+mod estate;
 #[path = "../../../domain/tests/network/shape.rs"]
 mod shape;
 #[allow(dead_code, reason = "the planner's tests use more of it")]

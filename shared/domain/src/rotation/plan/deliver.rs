@@ -6,14 +6,15 @@ use std::collections::BTreeMap;
 use time::{Duration, OffsetDateTime};
 
 use super::{Look, seconds};
-use crate::id::{Generation, InstanceId, NodeId};
+use crate::id::{Generation, NodeId, TargetId};
 use crate::plan::Plan;
 use crate::record::GenerationRecord;
 use crate::rotation::evidence::{Evidence, TargetEvidence};
 use crate::rotation::hold::{Hold, is_well, may_install_later, serves_to_the_end};
 use crate::rotation::membership;
+use crate::rotation::pace::{self, window_s};
 use crate::rotation::phase::Phase;
-use crate::rotation::policy::{EMERGENCY_BAKE, window_s};
+use crate::rotation::policy::EMERGENCY_BAKE;
 use crate::rotation::rollout::Rollout;
 use crate::spec::Confirm;
 use crate::work::{DeliverItem, DeliveryAction, PAGE, WorkItem};
@@ -43,23 +44,27 @@ pub(super) fn deliver(
     hold: Option<&Hold>,
 ) -> bool {
     // A target between two attempts is as undecided as one that is being worked on.
-    let undecided = looks.iter().any(|look| {
-        matches!(
-            look.phase,
-            Phase::Delivering { .. }
-                | Phase::Presenting { .. }
-                | Phase::Unconfirmed { .. }
-                | Phase::Pausing { short: true, .. }
-        )
-    });
+    let undecided: Vec<&Look<'_>> = looks
+        .iter()
+        .filter(|look| {
+            matches!(
+                look.phase,
+                Phase::Delivering { .. }
+                    | Phase::Presenting { .. }
+                    | Phase::Unconfirmed { .. }
+                    | Phase::Pausing { short: true, .. }
+            )
+        })
+        .collect();
     if rollout.evidence.policy.observes {
-        return undecided;
+        return !undecided.is_empty();
     }
     let mut candidates = candidates(rollout, newest, looks, halted);
     // Who fails clients is taken out of service before it is repaired.
     candidates.retain(|candidate| !membership::is_news(rollout.evidence, candidate.target));
-    if undecided || candidates.is_empty() {
-        return undecided;
+    let has_room = undecided.is_empty() || !halted && may_slide(rollout, &undecided, &candidates);
+    if candidates.is_empty() || !has_room {
+        return !undecided.is_empty();
     }
     let evidence = rollout.evidence;
     if let Some(hold) = hold {
@@ -85,12 +90,35 @@ pub(super) fn deliver(
         }
         (format!("wave, {proven} of {wanted} proven"), policy.wave.of(wanted))
     };
-    if candidates.is_empty() {
-        return false;
+    let Some(free) = free(size, undecided.len(), is_canary).filter(|_| !candidates.is_empty()) else {
+        return !undecided.is_empty();
+    };
+    candidates.truncate(free);
+    let room = pace::room(evidence.line.as_ref(), evidence.now);
+    if room < candidates.len().min(PAGE) {
+        plan.wait("a turn to read the leaf", pace::next_s(evidence.line.as_ref(), evidence.now));
+        return true;
     }
-    candidates.truncate(size);
+    candidates.truncate(room);
     hand_out(plan, rollout, newest, &candidates, (&stage, is_canary));
     true
+}
+
+/// Whether a wave may be filled up while some of it is under way: nobody in it has failed, and nobody is tried again.
+fn may_slide(rollout: &Rollout<'_>, undecided: &[&Look<'_>], candidates: &[Candidate<'_>]) -> bool {
+    let is_first = |look: &&Look<'_>| {
+        matches!(look.phase, Phase::Delivering { .. } | Phase::Presenting { .. })
+            && rollout.tally(look.target).next_attempt <= 2
+    };
+    undecided.iter().all(is_first) && !candidates.iter().any(Candidate::is_retry)
+}
+
+/// How many more a wave takes while so many of it are undecided, if any. A wave of up to a page ends before the next one
+/// begins; a larger one is filled up by the page, for its hosts read their leaf one after the other
+/// (decision 22).
+fn free(size: usize, undecided: usize, is_canary: bool) -> Option<usize> {
+    let free = size.saturating_sub(undecided);
+    (undecided == 0 || !is_canary && free >= size.min(PAGE)).then_some(free)
 }
 
 /// One command for those who are in the same place, a page of targets each.
@@ -103,8 +131,7 @@ fn hand_out(
 ) {
     let evidence = rollout.evidence;
     let policy = &evidence.policy;
-    let window = window_s(candidates.len());
-    let mut commands: BTreeMap<(u32, &str, bool), Vec<InstanceId>> = BTreeMap::new();
+    let mut commands: BTreeMap<(u32, &str, bool), Vec<TargetId>> = BTreeMap::new();
     for candidate in candidates {
         let confirmed = is_to_be_confirmed(evidence, newest, candidate.target, is_canary);
         let key = (candidate.attempt, candidate.because, confirmed);
@@ -120,7 +147,8 @@ fn hand_out(
             targets,
             nodes: Vec::new(),
             attempt,
-            window_s: window,
+            start_s: 0,
+            window_s: 0,
             confirm_s: if confirmed { policy.confirm_s } else { 0 },
             margin_hours: if confirmed { policy.safety_margin_hours } else { 0 },
         };
@@ -135,17 +163,22 @@ fn by_the_page(plan: &mut Plan<WorkItem>, evidence: &Evidence, mut item: Deliver
     // Of an instance its id says all; a fleet of them is not searched.
     let is_known = targets.iter().all(|target| target.address().is_none());
     let named = evidence.targets.iter().filter(|_| !is_known);
-    let nodes: BTreeMap<&InstanceId, &NodeId> =
+    let nodes: BTreeMap<&TargetId, &NodeId> =
         named.filter_map(|known| Some((&known.target, known.node.as_ref()?))).collect();
     for page in targets.chunks(PAGE) {
         let nodes = page.iter().filter_map(|target| nodes.get(target).map(|node| (*node).clone())).collect();
-        plan.step(WorkItem::Deliver(DeliverItem { targets: page.to_vec(), nodes, ..item.clone() }), because);
+        let window_s = match item.action {
+            DeliveryAction::Install => window_s(page.len()),
+            DeliveryAction::Confirm | DeliveryAction::Prepare => 0,
+        };
+        let item = DeliverItem { targets: page.to_vec(), nodes, window_s, ..item.clone() };
+        plan.step(WorkItem::Deliver(item), because);
     }
 }
 
 /// Plans the confirmations of what was seen. Nothing keeps them waiting: they change nothing that is served.
 pub(super) fn confirm(plan: &mut Plan<WorkItem>, evidence: &Evidence, newest: &GenerationRecord, looks: &[Look<'_>]) {
-    let mut commands: BTreeMap<(Generation, u32), Vec<InstanceId>> = BTreeMap::new();
+    let mut commands: BTreeMap<(Generation, u32), Vec<TargetId>> = BTreeMap::new();
     for look in looks {
         if let Phase::Unconfirmed { generation, attempt, at } = look.phase
             && at <= evidence.now
@@ -163,6 +196,7 @@ pub(super) fn confirm(plan: &mut Plan<WorkItem>, evidence: &Evidence, newest: &G
             targets,
             nodes: Vec::new(),
             attempt,
+            start_s: 0,
             window_s: 0,
             confirm_s: 0,
             margin_hours: 0,

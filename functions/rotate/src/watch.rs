@@ -1,0 +1,58 @@
+//! The numbers that alarms and people watch: a stack's slack, what its targets serve, and what of it needs a person.
+
+use espalier_domain::id::StackName;
+use espalier_domain::plan::Block;
+use espalier_domain::rotation::evidence::Evidence;
+use espalier_domain::rotation::status::Served;
+use espalier_domain::work::RotateOutcome;
+use espalier_edge::metric::{self, Unit};
+use time::OffsetDateTime;
+
+use crate::forecast::Forecast;
+
+/// How much time is left between a replacement that goes badly and the end of what is served.
+pub(crate) fn slack(stack: &StackName, evidence: &Evidence, now: OffsetDateTime) {
+    let Some(slack_s) = Forecast::of(evidence).min_slack_s else { return };
+    #[expect(clippy::cast_precision_loss, reason = "a span of years in seconds is exact in 53 bits")]
+    let slack_s = slack_s as f64;
+    for dimension in dimensions(stack) {
+        metric::emit(now, &[dimension], &[("Slack", Unit::Seconds, slack_s)]);
+    }
+}
+
+/// What targets were last seen to serve, in numbers; nothing of a stack of which nothing was seen yet.
+pub(crate) fn served(stack: &StackName, evidence: &Evidence, now: OffsetDateTime) {
+    let Some(Served { days_to_expiry, failing, stale }) = Served::of(evidence) else { return };
+    for dimension in dimensions(stack) {
+        metric::emit(now, &[dimension], &[("VerificationFailed", Unit::Count, f64::from(failing))]);
+        metric::emit(now, &[dimension], &[("StaleServed", Unit::Count, f64::from(stale))]);
+        if let Some(days) = days_to_expiry {
+            metric::emit(now, &[dimension], &[("DaysToExpiry", Unit::Count, f64::from(days))]);
+        }
+    }
+}
+
+/// What needs a person: a block behind which there is nothing to do starts no execution that could halt.
+pub(crate) fn blocks(stack: &StackName, blocks: &[Block], now: OffsetDateTime) {
+    for Block { code, because } in blocks {
+        tracing::warn!(%stack, ?code, because, "a person is needed");
+    }
+    let (acms, others): (Vec<&Block>, Vec<&Block>) = blocks.iter().partition(|block| block.code.is_about_acm());
+    #[expect(clippy::cast_precision_loss, reason = "a few")]
+    let (acms, others) = (acms.len() as f64, others.len() as f64);
+    for dimension in dimensions(stack) {
+        metric::emit(now, &[dimension], &[("Blocked", Unit::Count, others)]);
+        metric::emit(now, &[dimension], &[("AcmBlocked", Unit::Count, acms)]);
+    }
+}
+
+/// The answer, with its blocks counted.
+pub(crate) fn told(outcome: RotateOutcome, stack: &StackName, now: OffsetDateTime) -> RotateOutcome {
+    blocks(stack, &outcome.blocks, now);
+    outcome
+}
+
+/// A stack's numbers are written twice: an alarm cannot know the stacks, and a person wants to.
+fn dimensions(stack: &StackName) -> [(&'static str, &str); 2] {
+    [("Stack", stack.as_str()), ("Function", "rotate")]
+}
