@@ -15,7 +15,7 @@ use regex::bytes::{Regex, RegexBuilder};
 
 use forms::{core_of, forms_of, undone};
 
-/// What a compiled search may weigh: some hundred keys in some thirty forms.
+/// What one compiled search may weigh: some hundred keys in some thirty forms. More keys are sought by several.
 const COMPILED: usize = 512 << 20;
 
 /// A private key that existed in the run.
@@ -38,20 +38,45 @@ pub struct Leak {
     pub form: &'static str,
 }
 
+/// A search that cannot be made. Nobody may go on without it: it would find nothing, and that reads like a clean run.
+#[derive(Debug, thiserror::Error)]
+pub enum SearchError {
+    /// Not even one needle by itself fits into what a compiled search may weigh.
+    #[error("compiling the search for {needles} forms of keys")]
+    Needles {
+        /// How many could not be compiled together.
+        needles: usize,
+        /// The cause.
+        #[source]
+        source: regex::Error,
+    },
+    /// The mark by which unknown keys are found.
+    #[error("compiling the search for unknown keys")]
+    Marker(#[source] regex::Error),
+}
+
 /// A search for the keys of one run.
+#[derive(Debug)]
 pub struct Search {
     names: Vec<String>,
     needles: BTreeMap<Vec<u8>, (usize, &'static str)>,
-    /// All needles at once; none when there is no key.
-    known: Option<Regex>,
-    marker: Option<Regex>,
+    /// All needles; empty only when there is no key.
+    known: Vec<Regex>,
+    marker: Regex,
     leaks: BTreeSet<Leak>,
     places: usize,
 }
 
 impl Search {
     /// Prepares to look for these keys; one that is named twice is looked for once.
-    pub fn new(secrets: &[Secret]) -> Self {
+    ///
+    /// # Errors
+    /// When the search cannot be compiled: never one that looks for less.
+    pub fn new(secrets: &[Secret]) -> Result<Self, SearchError> {
+        Self::within(secrets, COMPILED)
+    }
+
+    fn within(secrets: &[Secret], compiled: usize) -> Result<Self, SearchError> {
         let (mut names, mut needles, mut seen) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
         for secret in secrets {
             for lines in private_blocks(&secret.pem) {
@@ -64,10 +89,13 @@ impl Search {
                 names.push(secret.name.clone());
             }
         }
-        let known = any_of(needles.keys());
+        // Longer ones first: of two needles that begin alike the more telling one is meant.
+        let mut sought: Vec<&[u8]> = needles.keys().map(Vec::as_slice).filter(|needle| !needle.is_empty()).collect();
+        sought.sort_by_key(|needle| std::cmp::Reverse(needle.len()));
+        let known = any_of(&sought, compiled)?;
         // A PEM block of any private key with the beginning of its body.
-        let marker = Regex::new(r"-----BEGIN[A-Z]*PRIVATEKEY-----([A-Za-z0-9+/]{24,})").ok();
-        Self { names, needles, known, marker, leaks: BTreeSet::new(), places: 0 }
+        let marker = Regex::new(r"-----BEGIN[A-Z]*PRIVATEKEY-----([A-Za-z0-9+/]{24,})").map_err(SearchError::Marker)?;
+        Ok(Self { names, needles, known, marker, leaks: BTreeSet::new(), places: 0 })
     }
 
     /// How many keys are looked for.
@@ -107,7 +135,7 @@ impl Search {
     }
 
     fn has_unknown(&self, undone: &[u8]) -> bool {
-        let marked = self.marker.iter().flat_map(|marker| marker.captures_iter(undone));
+        let marked = self.marker.captures_iter(undone);
         marked.filter_map(|marked| marked.get(1)).any(|body| self.known_in(body.as_bytes()).is_empty())
     }
 }
@@ -133,17 +161,23 @@ pub fn word(name: &str, word: &str) -> Secret {
     Secret { name: name.to_owned(), pem: format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n") }
 }
 
-/// Alternatives of plain bytes.
-fn any_of<'a>(needles: impl Iterator<Item = &'a Vec<u8>>) -> Option<Regex> {
-    // Longer ones first: of two needles that begin alike the more telling one is meant.
-    let mut needles: Vec<&Vec<u8>> = needles.filter(|needle| !needle.is_empty()).collect();
-    needles.sort_by_key(|needle| std::cmp::Reverse(needle.len()));
+/// Alternatives of plain bytes: as few searches as do not weigh more than this each, and together every needle.
+fn any_of(needles: &[&[u8]], compiled: usize) -> Result<Vec<Regex>, SearchError> {
+    if needles.is_empty() {
+        return Ok(Vec::new());
+    }
     let escaped: Vec<String> =
         needles.iter().map(|needle| needle.iter().map(|byte| format!("\\x{byte:02x}")).collect()).collect();
-    if escaped.is_empty() {
-        return None;
+    let all =
+        RegexBuilder::new(&escaped.join("|")).unicode(false).size_limit(compiled).dfa_size_limit(compiled).build();
+    match all {
+        Ok(all) => Ok(vec![all]),
+        Err(regex::Error::CompiledTooBig(_)) if needles.len() > 1 => {
+            let (longer, shorter) = needles.split_at(needles.len() / 2);
+            Ok([any_of(longer, compiled)?, any_of(shorter, compiled)?].concat())
+        }
+        Err(source) => Err(SearchError::Needles { needles: needles.len(), source }),
     }
-    RegexBuilder::new(&escaped.join("|")).unicode(false).size_limit(COMPILED).dfa_size_limit(COMPILED).build().ok()
 }
 
 /// The base64 lines of every private key block in `pem`.

@@ -40,6 +40,7 @@ struct Cli {
     /// `canary-fails` (nobody else is touched until it is mended), `agent-dies` (in the middle of an installation), `outage`
     /// (what a rotation depends on is out, one thing after the other), `expired` (every target serves what has ended),
     /// `emergency` (in a freeze, somebody declares what is served unsafe, and it is replaced under client load),
+    /// `others-install` (somebody else installs: it is judged and told, and nothing is touched),
     /// `policy` (an auth policy by VPC lets one client in and keeps another out), `replace` (another target port, under
     /// client load), `drift` (what others change is found and repaired, or told), `scale` (instances of an Auto Scaling
     /// group come and go, under client load), `teardown` (a half-deleted stack is torn down under faults, and made again),
@@ -109,6 +110,8 @@ enum Command {
     /// Live a fleet's life on a virtual clock instead, thousands of times: the real rotation planner in a seeded world in
     /// which everything goes wrong that can, its promises looked at after every step
     Simulate(Simulate),
+    /// Only install SAM and cargo-lambda and have them build the functions, which takes most of a first run with `--sam`
+    SamBuild,
     /// The lab's own TLS server, started by the lab on each of its targets
     #[command(hide = true)]
     TargetServer {
@@ -135,6 +138,7 @@ async fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Some(Command::TargetServer { config }) => return serve(&config, &ui).await,
         Some(Command::Simulate(simulate)) => return live(&simulate, &ui),
+        Some(Command::SamBuild) => return sam_build(&cli.directory, &ui).await,
         None => {}
     }
     let scenarios = scenarios(&cli);
@@ -170,7 +174,21 @@ async fn serve(config: &Path, ui: &Ui) -> ExitCode {
     }
 }
 
+async fn sam_build(directory: &Path, ui: &Ui) -> ExitCode {
+    match story::sam_build(directory, ui).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            ui.line(&format!("sam build: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn live(simulate: &Simulate, ui: &Ui) -> ExitCode {
+    if simulate.scale {
+        let is_well = simulate.rotate_at_scale(|line| ui.line(line));
+        return if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     match simulate.run() {
         Ok(lives) => {
             ui.line(&lives.told());

@@ -9,8 +9,12 @@ use std::time::Instant;
 use clap::Args;
 use espalier_domain::rotation::policy::Policy;
 use espalier_domain::spec::{self, AllowedDomains, SpecErrors};
+use espalier_simulation::scale::{Assumptions, rotate};
 use espalier_simulation::tally::Tally;
 use espalier_simulation::{Fleet, Grief, Lives, NotSimulated, live_all};
+
+/// The fleets of `--scale`: targets, and of how many stacks.
+const FLEETS: [(usize, usize); 6] = [(10, 1), (1_000, 1), (1_000, 4), (10_000, 1), (10_000, 4), (100_000, 10)];
 
 /// So much of a life that came to grief is told.
 const TOLD: usize = 60;
@@ -41,6 +45,16 @@ pub struct Simulate {
     /// The control plane's AllowedDomains, separated by commas
     #[arg(long, env = "ESPALIER_ALLOWED_DOMAINS", value_parser = AllowedDomains::parse)]
     allowed_domains: Option<AllowedDomains>,
+
+    /// In place of lives: one rotation of 10, 1,000, 10,000 targets and of 100,000 in ten stacks, with AWS's published
+    /// quotas as hard limits
+    #[arg(long, conflicts_with_all = ["spec", "first", "days"])]
+    pub scale: bool,
+
+    /// With --scale: how many percent of a stack's targets may be under way at once (`rollout.wavePercent`)
+    #[arg(long, value_name = "PERCENT", default_value_t = 100, requires = "scale",
+          value_parser = clap::value_parser!(u32).range(1..=100))]
+    wave_percent: u32,
 }
 
 /// Why nothing was simulated.
@@ -104,6 +118,18 @@ impl Simulate {
         Ok(Outcome { tally, grief, count, days: self.days, seconds: begun.elapsed().as_secs_f64() })
     }
 
+    /// Rotates the large fleets, and tells each as soon as it is done; whether every read succeeded.
+    pub fn rotate_at_scale(&self, mut tell: impl FnMut(&str)) -> bool {
+        let assumptions = Assumptions::default();
+        tell(&assumptions.to_string());
+        let failed = |(targets, stacks): (usize, usize)| {
+            let scale = rotate(targets, stacks, self.wave_percent, assumptions);
+            tell(&scale.to_string());
+            scale.failed
+        };
+        FLEETS.map(failed).iter().all(|failed| *failed == 0)
+    }
+
     fn fleet(&self) -> Result<Fleet, SimulateError> {
         let (Some(path), Some(allowed)) = (&self.spec, &self.allowed_domains) else { return Ok(Fleet::Drawn) };
         let policy = read(path, allowed)?;
@@ -159,7 +185,16 @@ mod tests {
 
     fn simulate(spec: Option<&str>, targets: u32) -> Simulate {
         let allowed_domains = AllowedDomains::parse("example.com").ok();
-        Simulate { seeds: 6, first: 1, days: 2, spec: spec.map(PathBuf::from), targets, allowed_domains }
+        Simulate {
+            seeds: 6,
+            first: 1,
+            days: 2,
+            spec: spec.map(PathBuf::from),
+            targets,
+            allowed_domains,
+            scale: false,
+            wave_percent: 100,
+        }
     }
 
     #[test]

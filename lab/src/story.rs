@@ -19,6 +19,7 @@ mod leaks;
 mod load;
 mod look;
 mod naive;
+mod others;
 mod outage;
 mod policy;
 mod repair;
@@ -36,7 +37,7 @@ mod zone;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -284,6 +285,7 @@ async fn chapters(
             Scenario::AgentDies => agent::told(tale, options, report, ui).await?,
             Scenario::Outage => outage::told(tale, options, report, ui).await?,
             Scenario::Expired => expired::told(tale, ui).await?,
+            Scenario::OthersInstall => others::told(tale, ui).await?,
             Scenario::Emergency => emergency::told(tale, options, report, ui).await?,
             Scenario::Policy => policy::told(tale, ui).await?,
             Scenario::Replace => replace::told(tale, options, report, ui).await?,
@@ -330,6 +332,19 @@ async fn searched(tale: &Tale, after: &str, report: &mut Report, ui: &Ui) -> Res
             leak.place
         ))),
     }
+}
+
+/// The part of a run with `--sam` that needs no world: its tools, and the release builds.
+pub async fn sam_build(directory: &Path, ui: &Ui) -> Result<(), StoryError> {
+    let workspace = deploy::workspace()?;
+    std::fs::create_dir_all(directory).map_err(StoryError::io("the lab's directory"))?;
+    // Commands run in other directories than this one.
+    let directory = std::path::absolute(directory).map_err(StoryError::io("the lab's directory"))?;
+    let phase = ui.phase("sam build");
+    let sam = setup::sam_tools(&directory, &phase).await?;
+    setup::sam_build(&sam, &workspace, &directory.join("sam"), &phase).await?;
+    phase.done("every function built as a release by cargo-lambda");
+    Ok(())
 }
 
 async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale, StoryError> {

@@ -11,9 +11,11 @@ pub const DOCUMENT: &str = "AWS::SSM::Document";
 /// A statement of an event bus's policy.
 pub const BUS_POLICY: &str = "AWS::Events::EventBusPolicy";
 
-/// The resource types that the emulator (MiniStack 1.5.33) refuses by `Unrecognized resource types` and a stand-in
-/// serves.
-pub const REFUSED: [&str; 2] = [DOCUMENT, BUS_POLICY];
+/// An alarm over other alarms, whose names only the emulator knows.
+pub const COMPOSITE_ALARM: &str = "AWS::CloudWatch::CompositeAlarm";
+
+/// The resource types that the emulator (MiniStack 1.5.33) refuses by `Unrecognized resource types`.
+pub const REFUSED: [&str; 3] = [DOCUMENT, BUS_POLICY, COMPOSITE_ALARM];
 
 /// Why a template cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +53,7 @@ pub struct Handed {
     pub kind: String,
     /// The resource's own name.
     pub physical_id: String,
-    /// Its properties, resolved.
+    /// Its properties, resolved; a composite alarm's as they are written.
     pub properties: Value,
 }
 
@@ -132,7 +134,8 @@ pub fn take_out(template: &mut Value, scope: &Scope<'_>) -> Result<Vec<Handed>, 
         }
         let mut properties = Map::new();
         for (name, value) in resource["Properties"].as_object().into_iter().flatten() {
-            properties.insert(name.clone(), resolve(value, scope)?);
+            let is_told = resource["Type"] != COMPOSITE_ALARM;
+            properties.insert(name.clone(), if is_told { resolve(value, scope)? } else { value.clone() });
         }
         let name = properties.get("Name").and_then(Value::as_str).map(str::to_owned);
         handed.push(Handed {
@@ -355,6 +358,17 @@ Resources:
             let principals = given.first().map(|one| one.properties["Statement"]["Principal"]["AWS"].clone());
             assert_eq!((principals, template["Resources"].as_object().unwrap().len()), (handed, 0), "{ids}");
         }
+    }
+
+    #[test]
+    fn a_composite_alarm_goes_as_it_is_written() {
+        let text = "Resources:\n  A:\n    Type: AWS::CloudWatch::Alarm\n  C:\n    Type: AWS::CloudWatch::CompositeAlarm\n    \
+                    Properties: {AlarmRule: !Sub 'ALARM(\"${A}\")'}\n";
+        let mut template = parse(text).unwrap();
+        let scope = Scope { stack: "s", region: "r", account: "a", parameters: &BTreeMap::new() };
+        let handed = take_out(&mut template, &scope).unwrap();
+        assert_eq!(handed[0].properties, json!({"AlarmRule": {"Fn::Sub": "ALARM(\"${A}\")"}}));
+        assert_eq!(template["Resources"], json!({"A": {"Type": "AWS::CloudWatch::Alarm"}}));
     }
 
     #[test]

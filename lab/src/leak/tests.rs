@@ -27,7 +27,7 @@ fn pem_of(der: &[u8]) -> String {
 }
 
 fn found(content: impl AsRef<[u8]>) -> Vec<&'static str> {
-    let mut search = Search::new(&[Secret { name: "leaf 1".into(), pem: pem_of(&der()) }]);
+    let mut search = Search::new(&[Secret { name: "leaf 1".into(), pem: pem_of(&der()) }]).unwrap();
     assert_eq!(search.keys(), 1);
     search.look("a log", content.as_ref());
     search.leaks().into_iter().map(|leak| leak.form).collect()
@@ -121,7 +121,8 @@ fn an_unknown_key_is_found_by_its_marker_and_a_known_one_is_not_called_unknown()
 #[test]
 fn other_kinds_of_keys_are_sought_by_their_end() {
     let rsa: Vec<u8> = (0..600_u32).map(|number| u8::try_from(number * 7 % 251).unwrap()).collect();
-    let mut search = Search::new(&[Secret { name: "rsa".into(), pem: pem_of(&rsa).replace("PRIVATE", "RSA PRIVATE") }]);
+    let pem = pem_of(&rsa).replace("PRIVATE", "RSA PRIVATE");
+    let mut search = Search::new(&[Secret { name: "rsa".into(), pem }]).unwrap();
     search.look("hex", rsa.iter().map(|byte| format!("{byte:02x}")).collect::<String>().as_bytes());
     search.look("base64", STANDARD.encode(&rsa).as_bytes());
     let places: Vec<String> = search.leaks().into_iter().map(|leak| leak.place).collect();
@@ -137,7 +138,7 @@ fn keys_are_taken_out_of_requests_once_each() {
     keys.extend(keys_in("authority", secret.to_string().as_bytes()));
     keys.extend(keys_in("file", bundle.as_bytes()));
     assert_eq!(keys.len(), 3);
-    assert_eq!(Search::new(&keys).keys(), 1, "one key, seen three times");
+    assert_eq!(Search::new(&keys).unwrap().keys(), 1, "one key, seen three times");
     assert!(keys_in("none", b"-----BEGIN CERTIFICATE-----").is_empty());
 }
 
@@ -145,7 +146,7 @@ fn keys_are_taken_out_of_requests_once_each() {
 fn a_word_of_its_own_is_found_in_every_form_too() {
     let passphrase = "kX9-long_and-random_enough_to_be_one-of-them";
     let found = |content: String| {
-        let mut search = Search::new(&[word("a passphrase", passphrase)]);
+        let mut search = Search::new(&[word("a passphrase", passphrase)]).unwrap();
         search.look("a log", content.as_bytes());
         search.leaks().len()
     };
@@ -154,4 +155,36 @@ fn a_word_of_its_own_is_found_in_every_form_too() {
         assert_eq!(found(format!("before {form} after")), 1, "{form}");
     }
     assert_eq!(found("long and random".to_owned()), 0);
+}
+
+/// Keys beyond what one compiled search may weigh are sought by several, and every one of them is still found; where not
+/// even that can be, there is an error and no search that finds nothing.
+#[test]
+fn more_keys_than_one_search_holds_blind_none_of_it() {
+    let keys: Vec<(Vec<u8>, Secret)> = (0..40_u8)
+        .map(|number| {
+            let mut key = der();
+            key[36..68].iter_mut().for_each(|byte| *byte = byte.wrapping_mul(2 * number + 3));
+            let secret = Secret { name: number.to_string(), pem: pem_of(&key) };
+            (key, secret)
+        })
+        .collect();
+    let secrets: Vec<Secret> = keys.iter().map(|(_, secret)| secret.clone()).collect();
+    let mut search = Search::within(&secrets, 64 << 10).unwrap();
+    assert!(search.known.len() > 1, "the limit is one that a single search would exceed");
+    for (key, secret) in &keys {
+        let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        for content in [key.clone(), hex.into_bytes(), STANDARD.encode(key).into_bytes()] {
+            search.look(&secret.name, &content);
+        }
+    }
+    let found: Vec<(String, String, &str)> =
+        search.leaks().into_iter().map(|leak| (leak.place, leak.secret, leak.form)).collect();
+    for (_, Secret { name, .. }) in &keys {
+        for form in ["base64", "der", "hex"] {
+            assert!(found.contains(&(name.clone(), name.clone(), form)), "key {name} as {form}: {found:?}");
+        }
+    }
+    let error = Search::within(&secrets, 16).unwrap_err();
+    assert!(matches!(error, SearchError::Needles { needles: 1, .. }), "{error:?}");
 }

@@ -62,6 +62,7 @@ pub(super) async fn told(
         | Scenario::Outage
         | Scenario::Expired
         | Scenario::Emergency
+        | Scenario::OthersInstall
         | Scenario::Policy
         | Scenario::AcmRequest
         | Scenario::AcmAccount

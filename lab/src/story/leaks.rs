@@ -15,7 +15,7 @@ use crate::ui::Phase;
 /// Searches every place; what was found.
 pub(super) async fn check(tale: &Tale, phase: Phase) -> Result<Vec<Leak>, StoryError> {
     phase.progress("collecting every key of the run");
-    let mut search = Search::new(&secrets(tale).await?);
+    let mut search = searching(&secrets(tale).await?)?;
     for place in places::all(tale).await? {
         search.look(&place.to_string(), &place.content);
     }
@@ -26,6 +26,11 @@ pub(super) async fn check(tale: &Tale, phase: Phase) -> Result<Vec<Leak>, StoryE
     }
     phase.done(&format!("{keys} private keys sought in {places} places, {} found", leaks.len()));
     Ok(leaks)
+}
+
+/// Preparing to look.
+fn searching(secrets: &[Secret]) -> Result<Search, StoryError> {
+    Search::new(secrets).map_err(StoryError::boxed("looking for leaked keys"))
 }
 
 /// Every private key that ever existed in the run: what was ever sent to a store of keys, whether it is still there or

@@ -70,7 +70,7 @@ fn read(pair: &Path) -> Vec<(&'static str, Vec<u8>)> {
     FILES.iter().filter_map(|name| Some((*name, std::fs::read(pair.join(name)).ok()?))).collect()
 }
 
-fn files(certificates: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+pub(super) fn files(certificates: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let current = certificates.join(STACK).join("current");
     read(&current).into_iter().map(|(name, bytes)| (current.join(name), bytes)).collect()
 }

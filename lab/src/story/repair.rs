@@ -185,7 +185,7 @@ async fn found(tale: &Tale, host: &Host, fault: &str) -> Result<usize, StoryErro
     Ok(ours.filter(|fields| fields["faults"].as_str().is_some_and(|faults| faults.contains(fault))).count())
 }
 
-async fn ask(tale: &Tale) -> Result<(), StoryError> {
+pub(super) async fn ask(tale: &Tale) -> Result<(), StoryError> {
     let answer = tale.watch.invoke(&tale.function("rotate"), &json!({"stack": STACK, "mode": "verify"})).await?;
     if answer["errorType"].is_string() {
         return Err(StoryError::Unmet(format!("rotate did not take the request for a fresh look: {answer}")));

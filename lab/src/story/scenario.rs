@@ -21,6 +21,8 @@ pub enum Scenario {
     Outage,
     /// Every target serves a certificate that has ended.
     Expired,
+    /// Somebody else installs what the targets serve: it is judged and told, and nothing is touched.
+    OthersInstall,
     /// Everything is frozen, and somebody declares what is served unsafe: it is replaced under client load.
     Emergency,
     /// An auth policy lets one client in and keeps another out.
@@ -68,6 +70,7 @@ impl Scenario {
             Self::AgentDies => "agent-dies",
             Self::Outage => "outage",
             Self::Expired => "expired",
+            Self::OthersInstall => "others-install",
             Self::Emergency => "emergency",
             Self::Policy => "policy",
             Self::Replace => "replace",

@@ -130,6 +130,7 @@ impl Host {
             .env("SSM_Generation", generation.to_string())
             .env("SSM_ParameterName", format!("/espalier-leaf/{STACK}/shared/{generation}"))
             .env("SSM_Fingerprint", fingerprint)
+            .env("SSM_StartSeconds", "0")
             .env("SSM_WindowSeconds", "0")
             .env("SSM_ConfirmSeconds", "0")
             .env("SSM_MarginHours", "0")

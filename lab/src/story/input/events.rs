@@ -1,5 +1,8 @@
-//! A corpus of what nobody should send: each of the deployed functions answers it with `Invalid`, naming the field, or
-//! takes it for the hint it is; none changes anything.
+//! A corpus of what nobody should send. `provision` and `rotate`, which events and people reach, answer each request with
+//! `Invalid`, naming the field, or take it for the hint it is; `authority`, `mint`, `export`, `distribute` and `verify`, which
+//! only the state machine hands work to, answer what is no work item of theirs with `Invalid`; `fleet`, which only a dashboard
+//! calls, answers a question that is none with `Invalid`, and any event as the question after the whole fleet. None changes
+//! anything.
 
 use serde_json::{Value, json};
 
@@ -18,13 +21,19 @@ pub(super) async fn corpus(tale: &Tale, phase: Phase) -> Result<(), StoryError> 
             invalid(&ask(tale, function, &payload).await?, function, &payload, named)?;
         }
     }
-    for (function, payload, named) in work_items() {
+    for (function, payload, named) in work_items().into_iter().chain(no_items()).chain(questions()) {
         sent += 1;
         invalid(&ask(tale, function, &payload).await?, function, &payload, named)?;
     }
     too_deep(tale).await?;
     let (refused, mut taken) = (sent, 0);
     for payload in forged(&tale.certificate) {
+        taken += 1;
+        // Only a page comes of it.
+        let page = ask(tale, "fleet", &payload).await?;
+        if !page.as_str().is_some_and(|html| html.contains(STACK)) {
+            return Err(StoryError::Unmet(format!("fleet answers {payload} with {page}")));
+        }
         for function in ["provision", "rotate"] {
             taken += 1;
             let answer = ask(tale, function, &payload).await?;
@@ -128,6 +137,8 @@ fn malformed() -> Vec<(Value, &'static str)> {
 /// Work items of the wrong shape, or for somebody else.
 fn work_items() -> Vec<(&'static str, Value, &'static str)> {
     let mint = json!({"kind": "mint", "stack": STACK, "scope": "shared", "generation": 9, "because": "the lab"});
+    let export = json!({"kind": "export", "stack": STACK, "scope": "shared", "generation": 9, "serial": "5a01",
+        "because": "the lab"});
     let deliver = json!({"kind": "deliver", "stack": STACK, "epoch": 1, "action": "Install", "scope": "shared",
         "generation": 1, "targets": ["i-0abc1234def567890"], "attempt": 1, "windowS": 0});
     let verify = json!({"kind": "verify", "stack": STACK, "serverName": "api-service.example.com", "trust": "",
@@ -135,6 +146,10 @@ fn work_items() -> Vec<(&'static str, Value, &'static str)> {
     vec![
         ("authority", json!({"kind": "authority"}), "`because`"),
         ("authority", json!({"kind": "authority", "because": "the lab", "beside": "0123456789abcdef"}), "`beside`"),
+        ("export", with(export.clone(), "stack", json!("No_Stack")), "`stack`"),
+        ("export", with(export.clone(), "generation", json!("2")), "`generation`"),
+        ("export", with(export.clone(), "serial", json!(7)), "`serial`"),
+        ("export", with(export.clone(), "passphrase", json!("mine")), "`passphrase`"),
         ("mint", json!({}), "`kind`"),
         ("mint", json!([]), "not a JSON object"),
         ("mint", with(mint.clone(), "stack", json!("No_Stack")), "`stack`"),
@@ -150,8 +165,39 @@ fn work_items() -> Vec<(&'static str, Value, &'static str)> {
             with(verify, "targets", json!([{"target": "i-0abc1234def567890", "address": "nowhere"}])),
             "address",
         ),
-        ("verify", mint, "`kind`"),
+        // Well-formed, and for somebody else.
+        ("verify", mint.clone(), "`kind`"),
+        ("authority", mint.clone(), "`authority` items only"),
+        ("export", mint, "`export` items only"),
+        ("mint", export, "`mint` items only"),
     ]
+}
+
+/// What is no work item, for each function that takes nothing else: events among it.
+fn no_items() -> Vec<(&'static str, Value, &'static str)> {
+    let nonsense = [
+        (json!(null), "not a JSON object"),
+        (json!([]), "not a JSON object"),
+        (json!({}), "`kind`"),
+        (json!({"kind": "explode"}), "`kind`"),
+        (json!({"espalier": "sweep"}), "`kind`"),
+        (envelope("aws.acm", "ACM Certificate Available", &json!({"DaysToExpiry": 0})), "`kind`"),
+    ];
+    let takers = ["authority", "mint", "export", "distribute", "verify"];
+    takers.into_iter().flat_map(|taker| nonsense.clone().map(|(payload, named)| (taker, payload, named))).collect()
+}
+
+/// What no dashboard asks.
+fn questions() -> Vec<(&'static str, Value, &'static str)> {
+    let cases = [
+        (json!(null), "not a JSON object"),
+        (json!([]), "not a JSON object"),
+        (json!({"stack": 7}), "`stack`"),
+        (json!({"stack": "../api-service"}), "`stack`"),
+        (json!({"describe": "yes"}), "`describe`"),
+        (json!({"widgetContext": {"theme": []}}), "`widgetContext.theme`"),
+    ];
+    cases.map(|(payload, named)| ("fleet", payload, named)).into()
 }
 
 /// Well-formed, and not true: hints to look, which is all that comes of them.

@@ -25,10 +25,9 @@ pub(super) async fn ten(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
         {
             return Err(StoryError::Unmet(format!("{function} gives no remedy: {error}")));
         }
-        since.nothing_looked_at(tale, "a spec with mistakes")?;
-        since.nothing_changed(tale, "a spec with mistakes")?;
+        since.nothing_called(tale, "a spec with mistakes")?;
     }
-    phase.done("ten errors, each with path, problem and remedy, and no call that changes or looks at anything");
+    phase.done("ten errors, each with path, problem and remedy, and not one call to find them");
     Ok(())
 }
 

@@ -20,7 +20,8 @@ const ELSEWHERE: &str = "127.0.1.250";
 
 /// Makes the strangers, lets the second stack run into them, and takes both away again.
 pub(super) async fn all(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
-    let spec = second_spec(tale);
+    let group = group_of_its_own(tale).await?;
+    let spec = second_spec(tale, &group);
     let zone = zone(tale).await?;
     write_spec(tale, SECOND, Some(&spec.to_string())).await?;
     record(tale, &zone, "CREATE").await?;
@@ -39,24 +40,39 @@ pub(super) async fn all(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
     }
     record(tale, &zone, "DELETE").await?;
     tale.world.aws().run(&["route53", "delete-hosted-zone", "--id", &zone, "--output", "json"]).await?;
+    tale.world.aws().run(&["ec2", "delete-security-group", "--group-id", &group]).await?;
     write_spec(tale, SECOND, None).await?;
     phase.done("a foreign network, group, service, record and VPC association block, by name, and stay as they are");
     Ok(())
 }
 
-fn second_spec(tale: &Tale) -> Value {
+/// A security group whose owner lets the second stack write rules; the recipe's is the first one's.
+async fn group_of_its_own(tale: &Tale) -> Result<String, StoryError> {
+    let vpc = deploy::output(&tale.network, "VpcId")?;
+    let tags = format!("ResourceType=security-group,Tags=[{{Key=espalier:stack,Value={SECOND}}}]");
+    let create = ["ec2", "create-security-group", "--group-name", SECOND, "--description", SECOND, "--vpc-id", vpc];
+    let made =
+        tale.world.aws().run(&[&create[..], &["--tag-specifications", &tags, "--output", "json"]].concat()).await?;
+    let id = made["GroupId"].as_str().map(str::to_owned);
+    id.ok_or_else(|| StoryError::Unmet(format!("no security group was made: {made}")))
+}
+
+fn second_spec(tale: &Tale, group: &str) -> Value {
     let mut spec = tale.spec.clone();
     spec["stack"] = json!(SECOND);
     // The emulator makes a template's zones public: this one is made by hand, and found by its name.
     spec["service"]["dns"] = json!({"hostedZoneName": DOMAIN});
     spec["service"]["domainName"] = json!(DOMAIN);
     spec["certificate"]["dnsNames"] = json!([DOMAIN]);
+    spec["targets"]["securityGroupId"] = json!(group);
     spec["targets"]["select"] = json!({"tag": {"key": "espalier:stack", "value": SECOND}});
     spec
 }
 
-/// While all three names are taken, each is named with its id, and nothing at all is made.
+/// While all three names are taken, each is named with its id, and nothing is made but rules in its own group.
 async fn in_the_way(tale: &Tale, foreign: &BTreeMap<&str, String>, phase: &Phase) -> Result<(), StoryError> {
+    // Its own group's rules are its own to make, whoever has its other names.
+    ask(tale, "provision", &json!({"stack": SECOND})).await?;
     let (before, since) = (tale.world.lattice.resources(), Since::now(tale));
     for mode in ["plan", "apply"] {
         let answer = ask(tale, "provision", &json!({"stack": SECOND, "mode": mode})).await?;

@@ -1,7 +1,8 @@
 //! The leak check's own test: a throw-away key and a throw-away passphrase are planted in every channel, for real, and each
 //! has to be found there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -86,7 +87,10 @@ async fn look_once(tale: &Tale, secrets: &[Secret], found: &mut Found) -> Result
     let all = [secrets, &of_run].concat();
     let mut by_channel: BTreeMap<Channel, Search> = BTreeMap::new();
     for place in places::all(tale).await? {
-        let search = by_channel.entry(place.channel).or_insert_with(|| Search::new(&all));
+        let search = match by_channel.entry(place.channel) {
+            Entry::Occupied(search) => search.into_mut(),
+            Entry::Vacant(none) => none.insert(super::searching(&all)?),
+        };
         search.look(&place.to_string(), &place.content);
     }
     for (channel, search) in by_channel {
