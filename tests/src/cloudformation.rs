@@ -14,7 +14,12 @@ pub struct Template(Value);
 impl Template {
     /// Reads a template of the project.
     pub fn read(path: &str) -> Self {
-        Self(resolve_tags(serde_norway::from_str(&read(path)).expect("a template is YAML")))
+        Self::parse(&read(path))
+    }
+
+    /// Reads a template that was made just now.
+    pub fn parse(text: &str) -> Self {
+        Self(resolve_tags(serde_norway::from_str(text).expect("a template is YAML")))
     }
 
     /// A part of it by JSON pointer; `null` when there is none.

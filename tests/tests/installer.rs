@@ -7,6 +7,7 @@ mod host;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use bundles::{Bundle, authority, minted, minted_with};
@@ -86,11 +87,25 @@ fn generations_follow_each_other_and_the_same_one_again_changes_nothing() {
 
 #[test]
 fn keys_are_for_their_owner_and_group_and_nobody_else() {
-    let (host, _, _) = started();
-    for file in host.files() {
-        let mode = fs::symlink_metadata(host.base().join(&file)).unwrap().permissions().mode() & 0o7777;
-        assert!(mode & 0o007 == 0 || mode & 0o777 == 0o777, "{file}: {mode:o}");
+    let mode = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777;
+    for driver in ["hook", "haproxy"] {
+        let (host, authority) = (Host::with(driver), authority());
+        for generation in [1, 2] {
+            assert_eq!(host.install(generation, &fresh(&authority)).code(), "installed");
+        }
+        let is_link = |file: &String| ["current", "previous"].contains(&file.as_str());
+        let (links, files): (Vec<_>, Vec<_>) = host.files().into_iter().partition(is_link);
+        assert_eq!((links.len(), files.len()), (2, if driver == "haproxy" { 14 } else { 12 }), "{files:?}");
+        for file in &files {
+            // The pair for its owner and group; what is the installer's own for nobody else.
+            let wanted = if file.starts_with("generations/") { 0o640 } else { 0o600 };
+            assert_eq!(mode(&host.base().join(file)), wanted, "{driver}, {file}: {:o}", mode(&host.base().join(file)));
+        }
+        for directory in ["..", "", "generations", "generations/1", "generations/2"] {
+            assert_eq!(mode(&host.base().join(directory)), 0o751, "{driver}, {directory}");
+        }
     }
+    let (host, _, _) = started();
     let link = fs::read_link(host.base().join("current")).unwrap();
     assert_eq!(link.to_str(), Some("generations/1"), "relative, so that the directory can be moved");
 }
@@ -260,6 +275,7 @@ fn parameters_are_identifiers_or_nothing_happens() {
         "SSM_Generation",
         "SSM_ParameterName",
         "SSM_Fingerprint",
+        "SSM_StartSeconds",
         "SSM_WindowSeconds",
         "SSM_ConfirmSeconds",
         "SSM_MarginHours",
@@ -364,7 +380,6 @@ fn going_back_means_to_what_was_proven() {
 #[test]
 fn labels_follow_the_pair_before() {
     let (host, authority) = (Host::new(), authority());
-    let note = |name: &str| format!("#!/bin/sh\necho \"{name} $*\" >>\"$HOST/labels\"\n");
     host.executable("bin/restorecon", &note("restorecon"));
     host.executable("bin/chcon", &note("chcon"));
     host.executable("bin/selinuxenabled", "#!/bin/sh\nexit 1\n");
@@ -376,15 +391,79 @@ fn labels_follow_the_pair_before() {
     // A failure of theirs is no failure of the installation.
     host.executable("bin/chcon", &(note("chcon") + "exit 1\n"));
     host.executable("bin/selinuxenabled", "#!/bin/sh\n");
+    host.executable("bin/mv", &(note("mv") + "PATH=${PATH#*:}\nexec mv \"$@\"\n"));
     let base = host.base().display().to_string();
     assert_eq!(host.install(1, &fresh(&authority)).code(), "installed");
-    assert_eq!(fs::read_to_string(host.at("labels")).unwrap(), format!("restorecon -R {base}\n"));
-    fs::remove_file(host.at("labels")).unwrap();
+    let asked = noted(&host);
+    assert_eq!(asked.iter().filter(|line| line.starts_with("ch")).count(), 0, "{asked:?}");
+    let labelled = place(&asked, &format!("restorecon -R {base}"));
+    assert_eq!(asked.iter().filter(|line| line.starts_with("restorecon")).count(), 1, "{asked:?}");
+    assert!(place(&asked, &placed(&base, 1)) < labelled && labelled < place(&asked, &led_to(&base)), "{asked:?}");
     assert_eq!(host.install(2, &fresh(&authority)).code(), "installed");
-    let asked = fs::read_to_string(host.at("labels")).unwrap();
-    for file in ["key.pem", "fullchain.pem"] {
-        let line = format!("chcon --reference={base}/current/{file} {base}/generations/2/{file}\n");
-        assert!(asked.contains(&line), "{asked}");
+    let asked = noted(&host);
+    let (placed, led_to) = (place(&asked, &placed(&base, 2)), place(&asked, &led_to(&base)));
+    for (from, to) in [(".", ""), ("key.pem", "/key.pem"), ("fullchain.pem", "/fullchain.pem")] {
+        let labelled = place(&asked, &format!("chcon --reference={base}/current/{from} {base}/generations/2{to}"));
+        assert!(placed < labelled && labelled < led_to, "{from}: {asked:?}");
     }
-    assert!(asked.starts_with(&format!("chcon --reference={base}/current/. {base}/generations/2\n")), "{asked}");
+    assert!(asked[led_to..].iter().all(|line| !line.starts_with("chcon")), "{asked:?}");
+}
+
+/// Files for a server that runs as somebody else: all of a pair is its owner's before anything leads there, and the
+/// directory, where root writes, is not. What cannot be given away is not installed.
+#[test]
+fn a_foreign_owner_gets_the_files_of_a_pair_before_anything_leads_to_them() {
+    let (me, mine) = (host::whoami("-un"), host::whoami("-gn"));
+    for (owner, group) in [("webserver", "tls"), (me.as_str(), "tls"), ("webserver", mine.as_str())] {
+        let (host, authority) = (Host::new(), authority());
+        let usual = host.usual().replace(&format!("owner={me}\ngroup={mine}\n"), "");
+        host.configure(&format!("{usual}owner={owner}\ngroup={group}\n"));
+        host.executable("bin/chown", &note("chown"));
+        host.executable("bin/chmod", &(note("chmod") + "PATH=${PATH#*:}\nexec chmod \"$@\"\n"));
+        host.executable("bin/mv", &(note("mv") + "PATH=${PATH#*:}\nexec mv \"$@\"\n"));
+        let base = host.base().display().to_string();
+        for generation in [1, 2] {
+            assert_eq!(host.install(generation, &fresh(&authority)).code(), "installed");
+            let asked = noted(&host);
+            let new = format!("{base}/.new-{generation}");
+            let files =
+                ["chain.pem", "fullchain.pem", "generation", "key.pem", "leaf.pem"].map(|file| format!("{new}/{file}"));
+            let given = place(&asked, &format!("chown -h {owner}:{group} {}", files.join(" ")));
+            assert_eq!(asked.iter().filter(|line| line.starts_with("chown")).count(), 1, "{asked:?}");
+            assert!(place(&asked, &format!("chmod 0640 {}", files.join(" "))) < given, "{asked:?}");
+            assert!(given < place(&asked, &placed(&base, generation)), "{asked:?}");
+            assert!(place(&asked, &placed(&base, generation)) < place(&asked, &led_to(&base)), "{asked:?}");
+        }
+        let before = host.files();
+        host.executable("bin/chown", "#!/bin/sh\nexit 1\n");
+        let said = host.install(3, &fresh(&authority));
+        assert_eq!((said.code(), said.status, host.files()), ("refused", Some(1), before), "{said:?}");
+    }
+}
+
+/// A stand-in that writes down what it is asked, beside what the others are.
+fn note(name: &str) -> String {
+    format!("#!/bin/sh\necho \"{name} $*\" >>\"$HOST/labels\"\n")
+}
+
+/// What the stand-ins were asked since the last time, in order.
+fn noted(host: &Host) -> Vec<String> {
+    let asked = fs::read_to_string(host.at("labels")).unwrap();
+    fs::remove_file(host.at("labels")).unwrap();
+    asked.lines().map(str::to_owned).collect()
+}
+
+/// Where among them this stands.
+fn place(asked: &[String], line: &str) -> usize {
+    asked.iter().position(|one| one == line).unwrap_or_else(|| panic!("{line} is not among {asked:#?}"))
+}
+
+/// How a generation comes to its place.
+fn placed(base: &str, generation: u32) -> String {
+    format!("mv -T {base}/.new-{generation} {base}/generations/{generation}")
+}
+
+/// How something leads to it.
+fn led_to(base: &str) -> String {
+    format!("mv -T {base}/.current.new {base}/current")
 }

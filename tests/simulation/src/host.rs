@@ -1,6 +1,6 @@
 //! A target: what its disk holds, what its server shows, what is wrong with it, and what the installer does there.
 
-use espalier_domain::id::{Generation, InstanceId};
+use espalier_domain::id::{Generation, TargetId};
 use espalier_domain::rotation::settle::InstallerCode;
 use espalier_domain::verdict::{Fault, Presented};
 use time::{Duration, OffsetDateTime};
@@ -47,7 +47,7 @@ pub(crate) enum Ill {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Host {
-    pub(crate) id: InstanceId,
+    pub(crate) id: TargetId,
     pub(crate) wanted: bool,
     pub(crate) tagged: bool,
     pub(crate) consents: bool,
@@ -81,7 +81,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(id: InstanceId, now: OffsetDateTime) -> Self {
+    pub(crate) fn new(id: TargetId, now: OffsetDateTime) -> Self {
         Self {
             id,
             wanted: true,

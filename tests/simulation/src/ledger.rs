@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use espalier_domain::id::{Epoch, Generation, InstanceId};
+use espalier_domain::id::{Epoch, Generation, TargetId};
 use espalier_domain::record::{
     AttemptEnd, AttemptRecord, AuthorityRecord, EmergencyRecord, EpochRecord, GenerationRecord, MembershipRecord,
     SightingRecord, ThroughRecord,
@@ -11,7 +11,7 @@ use espalier_domain::work::DeliverItem;
 use time::OffsetDateTime;
 
 /// One delivery's name.
-pub(crate) type Key = (InstanceId, Generation, u32);
+pub(crate) type Key = (TargetId, Generation, u32);
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ledger {
@@ -19,7 +19,7 @@ pub(crate) struct Ledger {
     /// Leaves that were stored and perhaps not appended yet: the one under a generation's name is the one that counts.
     pub(crate) stored: BTreeMap<Generation, GenerationRecord>,
     pub(crate) attempts: BTreeMap<Key, AttemptRecord>,
-    pub(crate) sightings: BTreeMap<InstanceId, SightingRecord>,
+    pub(crate) sightings: BTreeMap<TargetId, SightingRecord>,
     pub(crate) through: Option<ThroughRecord>,
     pub(crate) membership: Option<MembershipRecord>,
     pub(crate) look_since: Option<OffsetDateTime>,
@@ -41,7 +41,7 @@ impl Ledger {
 
     /// Appends all attempts of an item or none.
     pub(crate) fn begin(&mut self, item: &DeliverItem, now: OffsetDateTime) -> bool {
-        let key = |target: &InstanceId| (target.clone(), item.generation, item.attempt);
+        let key = |target: &TargetId| (target.clone(), item.generation, item.attempt);
         if item.targets.iter().any(|target| self.attempts.contains_key(&key(target))) {
             return false;
         }

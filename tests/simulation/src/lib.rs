@@ -16,6 +16,7 @@ mod ledger;
 pub mod model;
 pub mod oracle;
 mod rotating;
+pub mod scale;
 pub mod tally;
 pub mod trouble;
 mod working;

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use espalier_domain::id::{Epoch, Generation, InstanceId, NodeId, Scope};
+use espalier_domain::id::{Epoch, Generation, NodeId, Scope, TargetId};
 use espalier_domain::plan::Plan;
 use espalier_domain::record::{AttemptRecord, GenerationRecord, SightingRecord};
 use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
@@ -60,9 +60,9 @@ struct Host {
 struct State {
     now: OffsetDateTime,
     generations: Vec<GenerationRecord>,
-    hosts: BTreeMap<InstanceId, Host>,
+    hosts: BTreeMap<TargetId, Host>,
     attempts: BTreeMap<Key, AttemptRecord>,
-    sightings: BTreeMap<InstanceId, SightingRecord>,
+    sightings: BTreeMap<TargetId, SightingRecord>,
     flight: Vec<WorkItem>,
     sent: BTreeMap<Key, u32>,
     faults: u32,
@@ -107,7 +107,7 @@ pub fn explore(bounds: Bounds) -> Result<Explored, Broken> {
 }
 
 /// Other names are asked for than the leaf has that is served everywhere.
-fn agreed() -> Policy {
+pub(crate) fn agreed() -> Policy {
     let mut policy = policy(&mut Dice::new(1));
     (policy.validity_hours, policy.renew_before_hours, policy.safety_margin_hours) = (168, 56, 28);
     (policy.canary, policy.wave, policy.bake_minutes, policy.failure_budget) = (1, Wave::Targets(2), 0, 0);
@@ -116,7 +116,12 @@ fn agreed() -> Policy {
     policy
 }
 
-fn leaf(policy: &Policy, generation: Generation, names: Vec<String>, now: OffsetDateTime) -> GenerationRecord {
+pub(crate) fn leaf(
+    policy: &Policy,
+    generation: Generation,
+    names: Vec<String>,
+    now: OffsetDateTime,
+) -> GenerationRecord {
     GenerationRecord {
         scope: Scope::shared(),
         generation,
@@ -141,7 +146,7 @@ fn verdict(serves: Generation, wanted: Generation) -> Verdict {
 
 impl State {
     fn first(policy: &Policy, bounds: Bounds) -> Self {
-        let ids = (1..=bounds.hosts).map(|n| InstanceId::parse(format!("i-{n:08x}")).expect("an instance id"));
+        let ids = (1..=bounds.hosts).map(|n| TargetId::parse(format!("i-{n:08x}")).expect("an instance id"));
         let hosts = ids.map(|id| (id, Host { serves: Generation::FIRST, installing: None }));
         let old = leaf(policy, Generation::FIRST, vec!["old.example.com".into()], START - Duration::HOUR);
         let mut state = Self {
@@ -191,6 +196,7 @@ impl State {
             membership: None,
             look_since: None,
             emergency: None,
+            line: None,
             epoch: None,
         })
     }
@@ -253,7 +259,7 @@ impl State {
     }
 
     fn deliver(&mut self, item: &DeliverItem, how: How) -> Result<(), Broken> {
-        let key = |target: &InstanceId| (target.clone(), item.generation, item.attempt);
+        let key = |target: &TargetId| (target.clone(), item.generation, item.attempt);
         if item.targets.iter().any(|target| self.attempts.contains_key(&key(target))) {
             return Ok(());
         }
@@ -290,7 +296,7 @@ impl State {
     }
 
     /// An installer ends; well, or by going back.
-    fn finish(&self, policy: &Policy, id: &InstanceId, well: bool) -> Self {
+    fn finish(&self, policy: &Policy, id: &TargetId, well: bool) -> Self {
         let mut after = self.clone();
         let Some(host) = after.hosts.get_mut(id) else { return after };
         let Some((key, noted)) = host.installing.take() else { return after };
@@ -333,7 +339,7 @@ impl State {
         }
     }
 
-    fn see(&mut self, id: &InstanceId, wanted: Generation) {
+    fn see(&mut self, id: &TargetId, wanted: Generation) {
         let Some(host) = self.hosts.get(id) else { return };
         let seen = SeenTarget {
             target: id.clone(),
@@ -354,7 +360,7 @@ impl State {
         }
         let newest = self.newest();
         let floors = self.sightings.values().filter(|seen| seen.floor == Some(newest)).count();
-        let given: HashSet<&InstanceId> =
+        let given: HashSet<&TargetId> =
             self.attempts.keys().filter(|key| key.1 == newest).map(|(target, ..)| target).collect();
         let canary = usize::try_from(policy.canary).unwrap_or(usize::MAX);
         if newest > Generation::FIRST && floors < canary && given.len() > canary {

@@ -6,7 +6,7 @@ use espalier_domain::record::{AttemptRecord, SightingRecord};
 use espalier_domain::rotation::evidence::{Evidence, TargetEvidence};
 use espalier_domain::rotation::phase::phase;
 use espalier_domain::rotation::rollout::Rollout;
-use espalier_domain::verdict::{Expected, Fault, judge};
+use espalier_domain::verdict::{Expected, Fault, Leaf, judge};
 use espalier_domain::work::{DeliverItem, DeliveryAction, WorkItem};
 use time::{Duration, OffsetDateTime};
 
@@ -72,7 +72,7 @@ impl World {
         let host = &self.hosts[index];
         let every: String = self.ledger.authorities.iter().map(|record| record.root_pem.as_str()).collect();
         let Some(presented) = self.presented(host, &every) else { return false };
-        let expected = Expected { server_name: &self.policy.server_name, fingerprints: &[] };
+        let expected = Expected { server_name: &self.policy.server_name, leaf: Leaf::OneOf(&[]) };
         let faults = judge(&presented, &expected, self.now).faults;
         host.server == Server::Up && faults.iter().all(|fault| *fault == Fault::OtherCertificate)
     }

@@ -71,6 +71,7 @@ impl World {
             membership: self.ledger.membership.clone(),
             look_since: self.ledger.look_since,
             emergency: self.ledger.emergency.clone(),
+            line: None,
             epoch: self.ledger.epoch.clone(),
         })
     }

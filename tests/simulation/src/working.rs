@@ -2,7 +2,7 @@
 
 use espalier_domain::id::Scope;
 use espalier_domain::record::{AttemptEnd, GenerationRecord};
-use espalier_domain::verdict::{Expected, Fault, Presented, Verdict, judge};
+use espalier_domain::verdict::{Expected, Fault, Leaf, Presented, Verdict, judge};
 use espalier_domain::work::{DeliverItem, MintItem, SeenTarget, SeenThrough, VerifyItem, WorkItem};
 use time::{Duration, OffsetDateTime};
 
@@ -229,7 +229,7 @@ impl World {
             return Verdict::unseen(fault);
         }
         let Some(presented) = self.presented(host, &item.trust) else { return Verdict::unseen(Fault::Refused) };
-        judge(&presented, &Expected { server_name: &item.server_name, fingerprints: wanted }, now)
+        judge(&presented, &Expected { server_name: &item.server_name, leaf: Leaf::OneOf(wanted) }, now)
     }
 
     /// What a host presents to somebody who trusts these roots.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use espalier_domain::acm::{AcmEvidence, AcmStatus};
-use espalier_domain::id::{AcmArn, Generation, HostName, InstanceId, StackName};
+use espalier_domain::id::{AcmArn, Generation, HostName, StackName, TargetId};
 use espalier_domain::record::{AuthorityRecord, Member, MembershipRecord};
 use espalier_domain::rotation::calendar::{Calendar, Freeze};
 use espalier_domain::rotation::policy::{FollowPolicy, Policy, Wave};
@@ -156,6 +156,7 @@ pub(crate) fn policy(dice: &mut Dice) -> Policy {
         confirm_s: dice.between(10, 60) * 60,
         samples: dice.roll(2) * 6,
         observes: false,
+        others: None,
         resolver: None,
     }
 }
@@ -168,7 +169,7 @@ impl World {
             Fleet::Drawn => drawn,
             Fleet::Given { policy, targets } => ((**policy).clone(), *targets),
         };
-        let id = |n: u32| InstanceId::parse(format!("i-{n:08x}")).expect("an instance id");
+        let id = |n: u32| TargetId::parse(format!("i-{n:08x}")).expect("an instance id");
         // Some control planes are new, and have their authority made by the first rotation.
         let there = (seed % 25 != 13).then(|| authority(1, START + Duration::days(1825)));
         let ledger = Ledger { authorities: there.into_iter().collect(), ..Ledger::default() };

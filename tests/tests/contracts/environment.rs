@@ -59,3 +59,20 @@ fn every_function_is_a_crate_a_binary_and_a_function_of_the_template() {
         }
     }
 }
+
+/// A start without what it requires is a start without its clients: it would be measured as a fast one.
+#[test]
+fn the_benchmarks_start_every_function_with_what_it_requires() {
+    let script = std::fs::read_to_string(espalier_tests::root().join("benches/processes.py")).unwrap();
+    let template = Template::read("template.yaml");
+    for (id, _) in template.functions() {
+        let function = id.to_lowercase();
+        assert!(
+            script.contains(&format!("    \"{function}\": [")),
+            "benches/processes.py lists no clients of {function}"
+        );
+        let (_, required) = asked(&function);
+        let missing: Vec<_> = required.iter().filter(|name| !script.contains(&format!("    \"{name}\": \""))).collect();
+        assert!(missing.is_empty(), "{function} requires {missing:?}, which benches/processes.py does not set");
+    }
+}

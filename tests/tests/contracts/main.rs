@@ -3,12 +3,14 @@
 //! fails.
 
 mod actions;
+mod alarms;
 mod declared;
 mod edges;
 mod environment;
 mod layers;
 mod named;
 mod pages;
+mod release;
 mod roles;
 mod specs;
 mod tidy;

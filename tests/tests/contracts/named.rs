@@ -128,40 +128,6 @@ fn the_metrics_that_are_written_are_the_metrics_that_are_named() {
 }
 
 #[test]
-fn the_alarms_watch_every_function_the_state_machine_and_the_dead_letters() {
-    let template = Template::read("template.yaml");
-    let mut watched = BTreeSet::new();
-    for (id, alarm) in template.resources("AWS::CloudWatch::Alarm") {
-        assert!(alarm["AlarmDescription"].is_string(), "{id} does not say what it means");
-        assert!(!texts(&alarm["AlarmActions"]).is_empty() || alarm["AlarmActions"].is_array(), "{id} tells nobody");
-        let value = &alarm["Dimensions"][0]["Value"];
-        let of = value["Ref"].as_str().or(value["Fn::GetAtt"][0].as_str()).unwrap_or_default();
-        watched.insert(of.to_owned());
-    }
-    // A view that fails is seen by whoever looks at it; nobody is called for that.
-    let acting = template.functions().map(|(id, _)| id.to_owned()).filter(|id| id != "Fleet");
-    let mut needed: BTreeSet<String> = acting.collect();
-    needed.extend(["Rotation".to_owned(), "DeadLetters".to_owned()]);
-    let unwatched: Vec<_> = needed.difference(&watched).collect();
-    assert!(unwatched.is_empty(), "no alarm watches {unwatched:?}");
-}
-
-#[test]
-fn every_alarm_has_its_section_in_the_runbook() {
-    let alarms: BTreeSet<String> =
-        Template::read("template.yaml").resources("AWS::CloudWatch::Alarm").map(|(id, _)| id.to_owned()).collect();
-    let page = read("docs/runbook.md");
-    let page = page.split("\n## Alarms").nth(1).unwrap().split("\n## ").next().unwrap();
-    let sections: Vec<(&str, &str)> = page.split("\n### ").skip(1).filter_map(|one| one.split_once('\n')).collect();
-    for (name, text) in &sections {
-        let told = ["**Means**", "**Done already**", "**Do**", "**Verify**"];
-        assert!(told.iter().all(|part| text.contains(part)), "{name} does not say {told:?}");
-    }
-    let sections: BTreeSet<String> = sections.iter().map(|(name, _)| (*name).to_owned()).collect();
-    assert_eq!(sections, alarms);
-}
-
-#[test]
 fn the_page_of_the_spec_describes_no_field_that_there_is_not() {
     let schema: Value = serde_json::from_str(&read("schemas/stack.schema.json")).unwrap();
     let mut known = BTreeSet::new();

@@ -90,3 +90,40 @@ fn decisions_are_numbered_without_a_gap() {
     assert!(last >= 5);
     assert_eq!(numbers, (1..=last).collect::<Vec<_>>());
 }
+
+#[test]
+fn the_page_of_costs_follows_from_what_is_counted() {
+    let script = root().join("docs/cost.py");
+    let told = std::process::Command::new("python3").arg(script).output().unwrap();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+}
+
+#[test]
+fn what_outlives_the_stack_can_be_handed_to_the_next_one() {
+    let page = read("docs/disasters.md");
+    let block = page.split("```yaml\n").nth(1).unwrap().split("   ```").next().unwrap();
+    let kept = Template::parse(block);
+    let template = Template::read("template.yaml");
+    let mut retained = 0;
+    for (id, resource) in template.at("/Resources").as_object().unwrap() {
+        if resource["DeletionPolicy"] != "Retain" {
+            continue;
+        }
+        retained += 1;
+        let there = kept.at(&format!("/Resources/{id}"));
+        assert_eq!(there["Type"], resource["Type"], "{id} is retained, and docs/disasters.md does not import it");
+        assert_eq!(there["DeletionPolicy"], "Retain", "{id}: CloudFormation imports nothing without a deletion policy");
+        for (name, value) in there["Properties"].as_object().unwrap() {
+            assert_eq!(*value, resource["Properties"][name], "{id}: {name}");
+        }
+        // Another value of these would make the deployment that follows replace what was imported.
+        for name in ["KeySpec", "KeyUsage", "KeySchema"] {
+            assert_eq!(there["Properties"][name], resource["Properties"][name], "{id}: {name}");
+        }
+        assert!(
+            page.contains(&format!("\"LogicalResourceId\": \"{id}\"")),
+            "{id} is not among the resources to import"
+        );
+    }
+    assert_eq!(kept.at("/Resources").as_object().unwrap().len(), retained);
+}

@@ -49,6 +49,21 @@ fn the_schema_refuses_what_is_not_a_spec() {
         *spec.pointer_mut(pointer).unwrap_or_else(|| std::panic::panic_any(pointer.to_owned())) = value;
         assert!(!validator.is_valid(&spec), "{pointer}");
     }
+    let requested = json!({"kind": "acm", "request": {"hostedZoneId": "Z0PUBLIC"}});
+    let others = json!({"kind": "others", "trust": "public"});
+    for (issuer, manage, accepted) in [
+        (&requested, "stack", true),
+        (&others, "nothing", true),
+        (&others, "stack", false),
+        (&json!({"kind": "others"}), "nothing", false),
+        (&json!({"kind": "acm", "trust": "public"}), "nothing", false),
+    ] {
+        let mut spec = good.clone();
+        spec["manage"] = json!(manage);
+        spec["certificate"] =
+            json!({"issuer": issuer, "dnsNames": ["api-service.example.com"], "renewBeforeHours": 56});
+        assert_eq!(validator.is_valid(&spec), accepted, "{issuer} {manage}");
+    }
     let mut spec = good;
     spec["surprise"] = json!(true);
     assert!(!validator.is_valid(&spec), "an unknown field");

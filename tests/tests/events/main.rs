@@ -6,6 +6,8 @@
 mod rules;
 mod states;
 
+use std::collections::BTreeSet;
+
 use espalier_edge::{HintKind, Request as _, Trigger};
 use espalier_tests::{read, root};
 use serde_json::Value;
@@ -66,7 +68,7 @@ fn each_event_leads_to_the_intent_that_the_corpus_expects() {
         let certificate = named.first();
         let Some(seen) = expected["state"].as_str() else { continue };
         assert_eq!(certificate.map(String::as_str), Some(ARN), "{name}");
-        let seen = state(seen);
+        let (_, _, seen) = state(seen);
         for (used, intent) in [("serves", serves(&seen)), ("follows", states::follows(&seen))] {
             assert_eq!(Some(intent.as_str()), expected[used].as_str(), "{name}, by a stack that {used} it");
         }
@@ -91,12 +93,66 @@ fn the_corpus_has_every_documented_event_more_than_once() {
     assert!(root().join("tests/events").read_dir().unwrap().count() == 3, "a file that is not read");
 }
 
+/// What an event is, in a word: its type and what in it tells one from another of the same type.
+fn shown(event: &Value) -> String {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let (kind, detail) = (text(&event["detail-type"]).unwrap_or_default(), &event["detail"]);
+    let [action, reason, code] = ["Action", "RenewalStatusReason", "eventTypeCode"].map(|field| text(&detail[field]));
+    let kind = kind.strip_prefix("ACM Certificate ").unwrap_or("Health").to_owned();
+    match action.or(reason).or(code) {
+        Some(word) => format!("{kind}, `{word}`"),
+        None => kind,
+    }
+}
+
+/// The table of events in `docs/acm.md`: every event of the corpus that says something, with what ACM shows when it is read.
+fn events() -> String {
+    let mut lines = BTreeSet::new();
+    for Case { event, expected, .. } in corpus() {
+        let (Some(name), Some(true)) = (expected["state"].as_str(), expected["matched"].as_bool()) else { continue };
+        if !event["detail"].is_object() {
+            continue;
+        }
+        let (_, shows, seen) = state(name);
+        let answers = [serves(&seen), states::follows(&seen), unused(&seen)].map(states::cell).join(" | ");
+        lines.insert(format!("| {} | {} | {shows} | {answers} |\n", shown(&event), states::kind(&seen)));
+    }
+    let head = "| event | certificate | what ACM shows | a stack serves it | a stack follows it | no stack uses it |\n";
+    format!("{head}| --- | --- | --- | --- | --- | --- |\n{}", lines.into_iter().collect::<String>())
+}
+
 /// Written into the page with `EXPECTORATE=overwrite`.
 #[test]
-fn the_page_shows_the_table_as_it_is() {
-    const MARK: &str = "<!-- states -->";
-    let page = read("docs/acm.md");
-    let [before, _, after] = page.split(MARK).collect::<Vec<_>>()[..] else { panic!("docs/acm.md has two marks") };
-    let table = states::table();
-    expectorate::assert_contents("../docs/acm.md", &format!("{before}{MARK}\n{table}{MARK}{after}"));
+fn the_page_shows_the_tables_as_they_are() {
+    let mut page = read("docs/acm.md");
+    for (mark, table) in [("<!-- states -->", states::table()), ("<!-- events -->", events())] {
+        let [before, _, after] = page.split(mark).collect::<Vec<_>>()[..] else {
+            panic!("two of {mark} in docs/acm.md")
+        };
+        page = format!("{before}{mark}\n{table}{mark}{after}");
+    }
+    expectorate::assert_contents("../docs/acm.md", &page);
+}
+
+/// The three dimensions: no kind of certificate is left out of an event that ACM sends about it.
+#[test]
+fn each_kind_of_certificate_is_in_the_events_that_acm_sends_about_it() {
+    let table = events();
+    for (event, kinds) in [
+        ("Available, `ISSUANCE`", &["public", "private"][..]),
+        ("Available, `RENEWAL`", &["public", "private"]),
+        ("Available, `IMPORT`", &["imported"]),
+        ("Available, `REIMPORT`", &["imported"]),
+        ("Approaching Expiration", &["public", "private", "imported"]),
+        ("Expired", &["public", "private"]),
+        ("Renewal Action Required, `CAA_ERROR`", &["public"]),
+        ("Renewal Action Required, `PENDING_DOMAIN_VALIDATION`", &["public"]),
+        ("Renewal Action Required, `PCA_ACCESS_DENIED`", &["private"]),
+        ("Revoked", &["public", "private"]),
+        ("Rotated", &["public", "private"]),
+    ] {
+        for kind in kinds {
+            assert!(table.contains(&format!("| {event} | {kind} |")), "{event} x {kind}");
+        }
+    }
 }

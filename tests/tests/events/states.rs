@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use espalier_domain::acm::{AcmEvidence, AcmKind, AcmRenewal, AcmStatus, Act, Meaning, Use, meaning};
+use espalier_domain::acm::{AcmEvidence, AcmKind, AcmRenewal, AcmStatus, AcmValidation, Act, Meaning, Use, meaning};
 use espalier_domain::id::AcmArn;
+use espalier_domain::plan::BlockCode;
 use espalier_domain::record::GenerationRecord;
 use espalier_domain::spec::AllowedDomains;
 use serde_json::json;
@@ -52,7 +53,7 @@ fn states() -> Vec<State> {
             Some(AcmEvidence { eligible: Some(false), ..new() }),
         ),
         ("renewed", "another serial number than the newest generation's", Some(new())),
-        ("private, issued", "the same, from AWS Private CA", Some(private(new()))),
+        ("private, issued", "issued, from AWS Private CA", Some(private(new()))),
         ("private, renewed", "renewed, from AWS Private CA", Some(private(new()))),
         ("renewing", "`RenewalStatus` `PENDING_AUTO_RENEWAL`", Some(failing("PENDING_AUTO_RENEWAL", None))),
         ("renewed well", "`RenewalStatus` `SUCCESS`", Some(failing("SUCCESS", None))),
@@ -68,6 +69,14 @@ fn states() -> Vec<State> {
             "`PENDING_VALIDATION`: validation records gone",
             Some(failing("PENDING_VALIDATION", Some("PENDING_DOMAIN_VALIDATION"))),
         ),
+        (
+            "awaits an email",
+            "`PENDING_VALIDATION`: validated by email, nobody followed the link",
+            Some(AcmEvidence {
+                validated_by: Some(AcmValidation::Email),
+                ..failing("PENDING_VALIDATION", Some("PENDING_DOMAIN_VALIDATION"))
+            }),
+        ),
         ("CAA forbids", "renewal `FAILED`, `CAA_ERROR`", Some(failing("FAILED", Some("CAA_ERROR")))),
         ("authority denies", "renewal `FAILED`, `PCA_*`", Some(private(failing("FAILED", Some("PCA_ACCESS_DENIED"))))),
         ("fails", "renewal `FAILED`, no reason told", Some(failing("FAILED", None))),
@@ -75,6 +84,11 @@ fn states() -> Vec<State> {
         ("ended", "`ISSUED`, and its end is over", Some(ending(issued(), -1))),
         ("revoked", "`REVOKED`", Some(of(AcmStatus::Revoked))),
         ("pending", "`PENDING_VALIDATION`, never issued", Some(without("PENDING_VALIDATION"))),
+        (
+            "pending for long",
+            "`PENDING_VALIDATION` an hour after the request",
+            Some(AcmEvidence { requested_at: Some(NOW - Duration::hours(1)), ..without("PENDING_VALIDATION") }),
+        ),
         ("timed out", "`VALIDATION_TIMED_OUT`", Some(without("VALIDATION_TIMED_OUT"))),
         (
             "failed",
@@ -128,10 +142,25 @@ fn unfit() -> Vec<State> {
     ]
 }
 
-/// A state by its name.
-pub(crate) fn state(name: &str) -> Option<AcmEvidence> {
-    let found = states().into_iter().chain(unfit()).find(|(known, ..)| *known == name);
-    found.unwrap_or_else(|| panic!("{name:?} is no state")).2
+/// A state by its name; any of them may be a private certificate's.
+pub(crate) fn state(name: &str) -> State {
+    let find = |name: &str| states().into_iter().chain(unfit()).find(|(known, ..)| *known == name);
+    let private = || {
+        let (name, shows, seen) = find(name.strip_prefix("private, ")?)?;
+        let seen = seen.map(|seen| AcmEvidence { kind: AcmKind::Private, export_enabled: false, ..seen });
+        Some((name, shows, seen))
+    };
+    find(name).or_else(private).unwrap_or_else(|| panic!("{name:?} is no state"))
+}
+
+/// Where it comes from, in the table.
+pub(crate) fn kind(seen: &Option<AcmEvidence>) -> &'static str {
+    match seen.as_ref().map(|seen| &seen.kind) {
+        Some(AcmKind::Public) => "public",
+        Some(AcmKind::Private) => "private",
+        Some(AcmKind::Imported) => "imported",
+        None | Some(AcmKind::Other(_)) => "-",
+    }
 }
 
 /// The newest generation: exported two days ago, or minted in answer to the certificate.
@@ -179,6 +208,13 @@ pub(crate) fn follows(seen: &Option<AcmEvidence>) -> String {
     told(&meaning(Some(used), seen.as_ref(), NOW))
 }
 
+/// What it means to a stack on whose targets others install it.
+fn watched(seen: &Option<AcmEvidence>) -> String {
+    let certificate = AcmArn::parse(ARN).unwrap();
+    let used = Use::Watches { certificate: &certificate, renew_before: Duration::hours(72) };
+    told(&meaning(Some(used), seen.as_ref(), NOW))
+}
+
 /// What it means when no stack uses it.
 pub(crate) fn unused(seen: &Option<AcmEvidence>) -> String {
     told(&meaning(None, seen.as_ref(), NOW))
@@ -198,18 +234,74 @@ fn told(meaning: &Meaning) -> String {
     format!("{act} {:?}", block.code)
 }
 
-/// The table of `docs/acm.md`.
-pub(crate) fn table() -> String {
-    let mut table = String::from(
-        "| what ACM shows | the stack serves it | the same, requested for it | the stack follows it | no stack uses it |\n| --- | --- | --- | --- | --- |\n",
-    );
-    let cell = |told: String| match told.split_once(' ') {
+/// An answer in a table.
+pub(crate) fn cell(told: String) -> String {
+    match told.split_once(' ') {
         Some((act, code)) => format!("{act}, `{code}`"),
         None => told,
-    };
+    }
+}
+
+/// The table of states in `docs/acm.md`.
+pub(crate) fn table() -> String {
+    let mut table = String::from(
+        "| what ACM shows | the stack serves it | the same, requested for it | the stack follows it | others install it | no stack uses it |\n| --- | --- | --- | --- | --- | --- |\n",
+    );
     for (_, shows, seen) in states().into_iter().chain(unfit()) {
-        let cells = [serves(&seen), requested(&seen), follows(&seen), unused(&seen)].map(cell);
+        let cells = [serves(&seen), requested(&seen), follows(&seen), watched(&seen), unused(&seen)].map(cell);
         writeln!(table, "| {shows} | {} |", cells.join(" | ")).unwrap();
     }
     table
+}
+
+/// What one state tells a stack that serves the certificate, and one that follows it.
+fn texts(name: &str) -> [String; 2] {
+    let (_, _, seen) = state(name);
+    let (certificate, leaf, export) = (AcmArn::parse(ARN).unwrap(), newest(false), newest(true));
+    let follows = Use::Follows { certificate: &certificate, newest: Some(&leaf), expiring_days: 45 };
+    let serves = Use::Serves {
+        certificate: &certificate,
+        newest: Some(&export),
+        names: &["api.example.com".to_owned()],
+        renew_before: Duration::hours(72),
+        allowed: &AllowedDomains::parse("example.com").unwrap(),
+        is_requested: false,
+    };
+    [serves, follows].map(|used| meaning(Some(used), seen.as_ref(), NOW).tell.unwrap().because)
+}
+
+#[test]
+fn a_remedy_is_the_one_of_how_the_domain_is_validated() {
+    for text in texts("awaits an email") {
+        assert!(text.contains("resend-validation-email") && !text.contains("CNAME"), "{text}");
+    }
+    for text in texts("awaits validation") {
+        assert!(text.contains("CNAME") && !text.contains("mail"), "{text}");
+    }
+}
+
+/// The targets' own leaves do not end, so nobody else notices that the certificate does.
+#[test]
+fn a_followed_certificate_that_lapses_is_told_with_its_reason() {
+    for (name, words) in [
+        ("imported, ending", "imported"),
+        ("not eligible, ending", "neither in use nor exported"),
+        ("not eligible", "INELIGIBLE"),
+        ("CAA forbids", "amazon.com"),
+        ("authority denies", "private authority"),
+        ("expiring", "no newer certificate"),
+    ] {
+        let [_, text] = texts(name);
+        assert!(text.contains(words) && text.contains(ARN), "{name}: {text}");
+    }
+    let (_, _, mut fresh) = state("not eligible");
+    let answer = GenerationRecord { minted_at: NOW - Duration::hours(47), ..newest(false) };
+    let certificate = AcmArn::parse(ARN).unwrap();
+    let mut told = |days: i64| {
+        fresh.as_mut().unwrap().not_after = Some(NOW + Duration::days(days));
+        let follows = Use::Follows { certificate: &certificate, newest: Some(&answer), expiring_days: 1 };
+        meaning(Some(follows), fresh.as_ref(), NOW).tell.map(|block| block.code)
+    };
+    assert_eq!(told(46), None, "whoever uses it has two days to export what ACM renewed");
+    assert_eq!(told(45), Some(BlockCode::AcmLapsing));
 }

@@ -10,12 +10,14 @@ use crate::bundles::{authority, minted};
 /// A configuration test by another name each.
 const TEST: &str = "#!/bin/sh\necho \"${0##*/} $*\" >>\"$HOST/calls\"\n[ ! -e \"$HOST/refuse-test\" ]\n";
 
-/// Knows one unit, which is not running at first. Who asks for anything but a start or a reload is refused.
+/// Knows one unit, which is not running at first and cannot be reloaded then. Who asks for anything but a start or a reload is refused.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 echo "systemctl $*" >>"$HOST/calls"
 case "$1" in
 is-active) [ -e "$HOST/active" ] ;;
-start | reload) touch "$HOST/active"; date +%s%N >"$HOST/served" ;;
+cat) [ "$2" = my-server.service ] ;;
+start) touch "$HOST/active"; date +%s%N >"$HOST/served" ;;
+reload) [ -e "$HOST/active" ] && date +%s%N >"$HOST/served" ;;
 *) exit 64 ;;
 esac
 "#;
@@ -53,5 +55,23 @@ fn a_systems_own_programs_test_start_and_reload_its_own_unit() {
         let said = host.install(3, &minted(&authority, time::Duration::ZERO));
         assert!(said.last["detail"].as_str().unwrap().starts_with("configTestFailed"), "{test}: {said:?}");
         assert_eq!(called(&host), [test, test], "a server that would not take it is told nothing");
+    }
+}
+
+/// The example's hooks, as they are: the first pair starts a server that could not run without it, the next is reloaded.
+#[test]
+fn the_example_hooks_start_a_server_that_does_not_run_and_reload_one_that_does() {
+    let (host, authority) = (Host::new(), authority());
+    for hook in ["test", "reload"] {
+        let text = fs::read_to_string(espalier_tests::root().join("examples/hooks").join(hook)).unwrap();
+        host.executable(&format!("hooks/{hook}"), &text);
+    }
+    host.executable("bin/systemctl", SYSTEMCTL);
+    let calls = |verb| ["cat", "is-active --quiet", verb].map(|call| format!("systemctl {call} my-server.service"));
+    for (generation, verb) in [(1, "start"), (2, "reload")] {
+        let pair = minted(&authority, time::Duration::ZERO);
+        let said = host.install(generation, &pair);
+        assert_eq!((said.code(), host.served()), ("installed", Some(pair.fingerprint)), "{verb}: {said:?}");
+        assert_eq!(called(&host), calls(verb));
     }
 }

@@ -139,6 +139,7 @@ impl Host {
             .env("SSM_Generation", generation.to_string())
             .env("SSM_ParameterName", format!("/espalier-leaf/api-service/shared/{generation}"))
             .env("SSM_Fingerprint", fingerprint)
+            .env("SSM_StartSeconds", "0")
             .env("SSM_WindowSeconds", "0")
             .env("SSM_ConfirmSeconds", "0")
             .env("SSM_MarginHours", "0")
@@ -206,7 +207,8 @@ impl Host {
     }
 }
 
-fn whoami(flag: &str) -> String {
+/// The caller's own user (`-un`) or group (`-gn`).
+pub(crate) fn whoami(flag: &str) -> String {
     String::from_utf8(Command::new("id").arg(flag).output().unwrap().stdout).unwrap().trim().to_owned()
 }
 

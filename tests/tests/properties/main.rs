@@ -1,6 +1,7 @@
 //! What holds for any document and any event, not only for those somebody thought of: parsing never panics, every mistake
 //! has a place and a remedy, and the published schema and the parser are of one mind.
 
+mod documents;
 mod mutations;
 mod requests;
 mod schema;

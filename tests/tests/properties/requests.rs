@@ -1,7 +1,7 @@
 //! Requests and events: any JSON is understood or answered `Invalid` in words that name something of it.
 
 use espalier_domain::failure::Word;
-use espalier_domain::id::{Epoch, Generation, InstanceId, Scope, StackName};
+use espalier_domain::id::{Epoch, Generation, Scope, StackName, TargetId};
 use espalier_domain::work::{DeliverItem, DeliveryAction, MintItem, Pass, WorkItem};
 use espalier_edge::{EdgeError, Request, Trigger};
 use proptest::prelude::*;
@@ -38,7 +38,7 @@ fn examples() -> Vec<Value> {
         envelope("espalier", "Stack Converged", json!({"stack": "payments"})),
         json!({"kind": "mint", "stack": "payments", "scope": "shared", "generation": 1, "because": "none yet"}),
         json!({"kind": "deliver", "stack": "payments", "epoch": 1, "action": "Install", "scope": "shared", "generation": 1,
-            "targets": ["i-0abc1234def567890"], "attempt": 1, "windowS": 0}),
+            "targets": ["i-0abc1234def567890"], "attempt": 1, "startS": 3, "windowS": 0}),
         json!({"kind": "authority", "beside": "0123456789abcdef", "because": "the secret is lost"}),
         json!({"kind": "membership", "stack": "payments", "targets": ["i-0a1b2c3d4e5f60711"]}),
         json!({"kind": "verify", "stack": "payments", "serverName": "a.example.com", "trust": "", "targets": [
@@ -93,12 +93,12 @@ proptest! {
         targets in prop::collection::vec("i-[0-9a-f]{17}", 1..50), because in "\\PC{0,40}",
     ) {
         let stack = StackName::parse(stack).unwrap();
-        let targets = targets.into_iter().map(|target| InstanceId::parse(target).unwrap()).collect();
+        let targets = targets.into_iter().map(|target| TargetId::parse(target).unwrap()).collect();
         let generation = Generation(generation);
         let mint = MintItem { stack: stack.clone(), scope: Scope::shared(), generation, follows: None, because };
         let deliver = DeliverItem {
             stack, epoch: Epoch(epoch), action: DeliveryAction::Install, scope: Scope::shared(), generation, targets,
-            nodes: Vec::new(), attempt, window_s: 0, confirm_s: 0, margin_hours: 0,
+            nodes: Vec::new(), attempt, start_s: 0, window_s: 0, confirm_s: 0, margin_hours: 0,
         };
         for item in [WorkItem::Mint(mint), WorkItem::Deliver(deliver)] {
             prop_assert_eq!(WorkItem::parse(serde_json::to_value(&item).unwrap()), Ok(item));
