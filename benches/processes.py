@@ -6,6 +6,7 @@ alike; the ratios are what counts. Prints Markdown for docs/benchmarks.md. `benc
 """
 
 import argparse
+import http.server
 import os
 import pathlib
 import socket
@@ -16,18 +17,21 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 
-# The AWS clients each function builds (functions/*/src/main.rs), by boto3's names.
+# The AWS clients each function builds (functions/*/src), by boto3's names: with the environment below none for other
+# accounts (STS), and the authority's keys in KMS.
 CLIENTS = {
-    "provision": ["vpc-lattice", "ec2", "route53", "ssm", "events"],
+    "provision": ["vpc-lattice", "ec2", "route53", "ssm", "events", "acm", "autoscaling", "dynamodb"],
     "rotate": ["ssm", "dynamodb", "acm", "stepfunctions"],
     "authority": ["ssm", "dynamodb", "kms"],
     "mint": ["ssm", "dynamodb", "kms"],
     "export": ["ssm", "dynamodb", "acm"],
     "distribute": ["ssm", "dynamodb"],
     "verify": [],
+    "fleet": ["ssm", "dynamodb", "acm"],
 }
 
-# What template.yaml gives them, with names that lead nowhere: nothing is called before the first event.
+# What template.yaml gives them, with names that lead nowhere: nothing is called before the first event. A contract test
+# holds it to what the functions require, and `starts_with_all` has each function say so itself.
 ENVIRONMENT = {
     "ESPALIER_ALLOWED_DOMAINS": "example.com",
     "ESPALIER_LEDGER_TABLE": "ledger",
@@ -36,6 +40,7 @@ ENVIRONMENT = {
     "ESPALIER_ROOT_KEY_ARN": "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-4000-8000-000000000000",
     "ESPALIER_ISSUING_KEY_ARN": "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-4000-8000-000000000001",
     "ESPALIER_INSTALLER_DOCUMENT": "espalier-installer",
+    "ESPALIER_SESSION_NAME": "espalier",
     "AWS_LAMBDA_FUNCTION_NAME": "benchmark",
     "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256",
@@ -67,6 +72,56 @@ class RuntimeApi:
         return arrived, connection
 
 
+class OneEvent(http.server.BaseHTTPRequestHandler):
+    """Plays the Lambda service for one event, `null`, and keeps the answer."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        if self.server.is_handed_out:
+            self.server.answered.wait(60)
+            self.close_connection = True
+            return
+        self.server.is_handed_out = True
+        self.send_response(200)
+        self.send_header("Lambda-Runtime-Aws-Request-Id", "00000000-0000-4000-8000-000000000002")
+        self.send_header("Lambda-Runtime-Deadline-Ms", str(int(time.time() * 1000) + 60_000))
+        self.send_header("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:eu-west-1:111122223333:function:benchmark")
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", "4")
+        self.end_headers()
+        self.wfile.write(b"null")
+
+    def do_POST(self):
+        self.server.answer = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        self.send_response(202)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        self.server.answered.set()
+
+    def log_message(self, *_):
+        pass
+
+
+def starts_with_all(program):
+    """Ends everything unless the function has all it needs: one whose start failed asks for events, too, without its
+    clients, and answers each with what was missing. One that has started answers this event with its own fault."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), OneEvent)
+    server.daemon_threads = True
+    # The function is killed in the middle of its next question.
+    server.handle_error = lambda *_: None
+    server.is_handed_out, server.answer, server.answered = False, "nothing", threading.Event()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    environment = dict(ENVIRONMENT, AWS_LAMBDA_RUNTIME_API="127.0.0.1:%d" % server.server_port)
+    process = subprocess.Popen(program, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server.answered.wait(60)
+    process.kill()
+    process.wait()
+    server.shutdown()
+    if "not a JSON object" not in server.answer:
+        raise SystemExit(f"{program} has not started with what is measured: {server.answer}")
+
+
 def start(program):
     """Milliseconds from spawning to the first poll, and the peak of resident memory until then in MiB."""
     api = RuntimeApi()
@@ -93,6 +148,12 @@ def start(program):
 
 
 def starts(arguments):
+    # A function that nobody listed would be missing without a word.
+    functions = {entry.name for entry in (HERE.parent / "functions").iterdir()}
+    if functions != set(CLIENTS):
+        raise SystemExit(f"the functions are {sorted(functions)}, and clients are listed for {sorted(CLIENTS)}")
+    for name in CLIENTS:
+        starts_with_all([str(arguments.functions / name)])
     programs = {"hello (Rust)": [str(arguments.examples / "hello")]}
     for name, clients in CLIENTS.items():
         programs[name] = [str(arguments.functions / name)]
@@ -132,7 +193,7 @@ def certificates(arguments):
     program = str(arguments.examples / "mint")
     authority, _ = cpu_seconds([program, "make"])
     first = statistics.median(int(cpu_seconds([program, "1"], authority)[0]) for _ in range(arguments.runs))
-    count = 20_000
+    count = arguments.certificates
     _, cpu = cpu_seconds([program, str(count)], authority)
     print("| certificates | |")
     print("| --- | --- |")
@@ -141,7 +202,7 @@ def certificates(arguments):
 
 
 def handshakes(arguments):
-    count = 10_000
+    count = arguments.handshakes
     printed, cpu = cpu_seconds([str(arguments.examples / "probe"), str(count)])
     print("| prober, TLS 1.3, P-256, client and server | |")
     print("| --- | --- |")
@@ -166,6 +227,8 @@ def main():
     parser.add_argument("--zips", type=pathlib.Path, help="target/lambda, built for arm64 with --output-format zip")
     parser.add_argument("--python", default="python3", help="a Python that has boto3")
     parser.add_argument("--runs", type=int, default=31)
+    parser.add_argument("--certificates", type=int, default=20_000)
+    parser.add_argument("--handshakes", type=int, default=10_000)
     arguments = parser.parse_args()
     if arguments.functions:
         starts(arguments)
