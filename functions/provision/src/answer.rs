@@ -88,7 +88,7 @@ impl Answer {
         };
         let retry_after_s = stacks.iter().filter_map(|stack| stack.retry_after_s).min();
         Ok(Self {
-            outcome: outcome(kind, None, retry_after_s),
+            outcome: Outcome { retry_after_s, ..Outcome::bare(kind, None) },
             plan: None,
             findings: Vec::new(),
             notes: Vec::new(),
@@ -129,7 +129,7 @@ impl StackAnswer {
 
     /// A stack that cannot be looked at.
     pub(crate) fn blocked(stack: String, code: BlockCode, because: String) -> Self {
-        let mut outcome = outcome(OutcomeKind::Blocked, Some(stack), None);
+        let mut outcome = Outcome::bare(OutcomeKind::Blocked, Some(stack));
         outcome.blocks.push(Block { code, because });
         Self::bare(outcome)
     }
@@ -137,13 +137,13 @@ impl StackAnswer {
     /// What is wrong.
     pub(crate) fn diagnosed(stack: &StackName, findings: Vec<Finding>) -> Self {
         let kind = if findings.is_empty() { OutcomeKind::Converged } else { OutcomeKind::Blocked };
-        let outcome = outcome(kind, Some(stack.to_string()), None);
+        let outcome = Outcome::bare(kind, Some(stack.to_string()));
         Self { findings: Some(findings), ..Self::bare(outcome) }
     }
 
     /// A stack of which nothing is ours: nobody looks, and nothing is done.
     pub(crate) fn untouched(stack: &StackName) -> Self {
-        Self::bare(outcome(OutcomeKind::Converged, Some(stack.to_string()), None))
+        Self::bare(Outcome::bare(OutcomeKind::Converged, Some(stack.to_string())))
     }
 
     /// What would be done, about the network and about the certificate that is requested.
@@ -161,7 +161,8 @@ impl StackAnswer {
         let outcome = Outcome {
             steps: plan.steps.iter().map(reported).collect(),
             blocks: plan.blocks.clone(),
-            ..outcome(kind, Some(stack.to_string()), plan.retry_after_s())
+            retry_after_s: plan.retry_after_s(),
+            ..Outcome::bare(kind, Some(stack.to_string()))
         };
         let mut text = render(&plan);
         if !plan.steps.is_empty() {
@@ -169,11 +170,6 @@ impl StackAnswer {
         }
         Self { plan: Some(text), ..Self::bare(outcome) }
     }
-}
-
-fn outcome(kind: OutcomeKind, stack: Option<String>, retry_after_s: Option<u32>) -> Outcome {
-    let (steps, blocks, waits, work) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    Outcome { outcome: kind, stack, retry_after_s, steps, blocks, waits, work }
 }
 
 /// Two plans as one, their actions in words.
@@ -229,7 +225,7 @@ mod tests {
     use super::*;
 
     fn of(name: &str, kind: OutcomeKind, retry_after_s: Option<u32>) -> StackAnswer {
-        StackAnswer::bare(outcome(kind, Some(name.into()), retry_after_s))
+        StackAnswer::bare(Outcome { retry_after_s, ..Outcome::bare(kind, Some(name.into())) })
     }
 
     #[test]
@@ -267,7 +263,7 @@ mod tests {
     fn a_teardown_tells_what_went_and_what_stayed() {
         let step = |action: &str| ReportedStep { wave: 1, action: action.into(), because: "state is absent".into() };
         let steps = vec![step("~ Listener x"), step("- Service payments")];
-        let ended = Outcome { steps, ..outcome(OutcomeKind::Converged, None, None) };
+        let ended = Outcome { steps, ..Outcome::bare(OutcomeKind::Converged, None) };
         let left = Left { what: "service network sn-1".into(), because: "theirs".into() };
         let report = || Report { outcome: ended.clone(), failures: Vec::new() };
         let stack = StackName::parse("payments").unwrap();

@@ -82,15 +82,7 @@ pub(crate) fn together(outcomes: Vec<RotateOutcome>) -> RotateOutcome {
         OutcomeKind::Blocked => 3,
     };
     let several = outcomes.len() > 1;
-    let mut whole = RotateOutcome {
-        outcome: OutcomeKind::Converged,
-        stack: None,
-        retry_after_s: None,
-        steps: Vec::new(),
-        blocks: Vec::new(),
-        waits: Vec::new(),
-        work: Vec::new(),
-    };
+    let mut whole = RotateOutcome::bare(OutcomeKind::Converged, None);
     for one in outcomes {
         if weight(one.outcome) > weight(whole.outcome) {
             whole.outcome = one.outcome;
@@ -110,15 +102,7 @@ pub(crate) fn together(outcomes: Vec<RotateOutcome>) -> RotateOutcome {
 }
 
 pub(crate) fn empty(stack: &StackName, outcome: OutcomeKind) -> RotateOutcome {
-    RotateOutcome {
-        outcome,
-        stack: Some(stack.to_string()),
-        retry_after_s: None,
-        steps: Vec::new(),
-        blocks: Vec::new(),
-        waits: Vec::new(),
-        work: Vec::new(),
-    }
+    RotateOutcome::bare(outcome, Some(stack.to_string()))
 }
 
 fn first_blocks(mut blocks: Vec<Block>) -> Vec<Block> {

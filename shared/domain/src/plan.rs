@@ -210,6 +210,14 @@ pub struct Outcome<W = serde_json::Value> {
     pub work: Vec<W>,
 }
 
+impl<W> Outcome<W> {
+    /// Only the word, of this stack or of several; whoever has more to say adds it.
+    pub fn bare(outcome: OutcomeKind, stack: Option<String>) -> Self {
+        let (steps, blocks, waits, work) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { outcome, stack, retry_after_s: None, steps, blocks, waits, work }
+    }
+}
+
 /// The four words of [`Outcome`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

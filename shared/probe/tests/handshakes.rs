@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test makes the certificates and the clock it needs")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod mutated;
 mod servers;
 
 use std::net::SocketAddr;

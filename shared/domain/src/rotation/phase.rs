@@ -184,8 +184,9 @@ pub fn phase(rollout: &Rollout<'_>, target: &TargetEvidence) -> Phase {
     issued(&tally, because)
 }
 
-/// Where a target stands that somebody else installs on. Where all are such, it is judged without any generation. That it does not serve the newest generation is its owner's affair as
-/// long as clients accept what it serves; that it fails them, or will within the safety margin, is told.
+/// Where a target stands that somebody else installs on. Where all are such, it is judged without any generation. That it
+/// does not serve the newest generation is its owner's affair as long as clients accept what it serves; that it fails them,
+/// or will within the safety margin, is told.
 fn observed(rollout: &Rollout<'_>, target: &TargetEvidence) -> Phase {
     let (now, policy) = (rollout.evidence.now, &rollout.evidence.policy);
     let launched_at = rollout.evidence.member(&target.target).and_then(|member| member.launched_at);

@@ -155,15 +155,15 @@ impl Served {
         if seen.is_empty() {
             return None;
         }
-        let count =
-            |is: &dyn Fn(&&&SightingRecord) -> bool| u32::try_from(seen.iter().filter(is).count()).unwrap_or(u32::MAX);
-        let fails = |sighting: &&&SightingRecord| failing_clients(sighting).next().is_some();
         let ends_at = seen.iter().filter_map(|sighting| sighting.verdict.not_after).min();
+        let (failing, served): (Vec<_>, Vec<_>) =
+            seen.into_iter().partition(|sighting| failing_clients(sighting).next().is_some());
+        let count = |some: usize| u32::try_from(some).unwrap_or(u32::MAX);
         Some(Self {
             days_to_expiry: ends_at
                 .map(|end| i32::try_from((end - evidence.now).whole_seconds().div_euclid(86_400)).unwrap_or(i32::MAX)),
-            failing: count(&fails),
-            stale: count(&|sighting| !sighting.verdict.is_good() && !fails(sighting)),
+            failing: count(failing.len()),
+            stale: count(served.iter().filter(|sighting| !sighting.verdict.is_good()).count()),
         })
     }
 }

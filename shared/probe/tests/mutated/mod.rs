@@ -1,22 +1,14 @@
 //! Certificates that no authority made: whatever a server presents is judged, without a panic, and never found good.
 
-#![allow(clippy::disallowed_methods, reason = "a test makes the certificates and the clock it needs")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-#![allow(dead_code, reason = "the servers of other tests, too")]
-
-mod servers;
-
-use espalier_domain::id::{Generation, HostName, StackName, TargetId};
 use espalier_domain::verdict::Verdict;
-use espalier_domain::work::{VerifyItem, VerifyTarget, WorkResult};
-use espalier_probe::probe;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::Config;
 use rustls::pki_types::CertificateDer;
 use rustls::version::TLS13;
-use servers::{Authority, NAME, Pair, serve};
-use time::OffsetDateTime;
+
+use super::servers::{Authority, Pair, serve};
+use super::verdict;
 
 /// Something done to a certificate's DER.
 #[derive(Debug, Clone)]
@@ -57,24 +49,7 @@ fn mutated(der: &[u8], mutation: &Mutation) -> Vec<u8> {
 }
 
 async fn judged(authority: &Authority, chain: &[CertificateDer<'static>], pair: &Pair) -> Verdict {
-    let target = VerifyTarget {
-        target: TargetId::parse("i-0abc1234def567890").unwrap(),
-        address: serve(chain, &pair.key, &TLS13).await,
-        generation: Generation(3),
-        fingerprint: pair.fingerprint(),
-    };
-    let item = VerifyItem {
-        stack: StackName::parse("api-service").unwrap(),
-        server_name: HostName::parse(NAME).unwrap(),
-        trust: authority.root_pem.clone(),
-        targets: vec![target],
-        through: None,
-        others: None,
-    };
-    match probe(&item, OffsetDateTime::now_utc).await.unwrap() {
-        WorkResult::Seen { mut sightings, .. } => sightings.remove(0).verdict,
-        other => panic!("{other:?}"),
-    }
+    verdict(&authority.root_pem, serve(chain, &pair.key, &TLS13).await, &pair.fingerprint()).await
 }
 
 proptest! {
