@@ -40,7 +40,7 @@ COUNTED = {
     "hours between proofs of a target": number("shared/domain/src/rotation/policy.rs", r"const REVERIFY: Duration = Duration::hours\((\d+)\)"),
     "seconds between looks at a command": number("shared/domain/src/rotation/pace.rs", r"const COMMAND_POLL_S: u32 = (\d+)"),
     "targets in one item of work": number("shared/domain/src/work.rs", r"const PAGE: usize = (\d+)"),
-    "days that an attempt is kept": number("shared/aws/src/ledger/attempts.rs", r"const KEPT: Duration = Duration::days\((\d+)\)"),
+    "days that an attempt is kept after its leaf has ended": number("shared/domain/src/record.rs", r"const KEPT: Duration = Duration::days\((\d+)\)"),
     "targets of a stack, at most": number("README.md", r"up to ([\d,]+), in the control plane's"),
     "calls of a look of `provision`": number("docs/benchmarks.md", r"nothing left to do makes (\d+) calls"),
     "records that a look of `rotate` asks for": len(counted("shared/aws/src/evidence.rs", r"^                self\.ledger\.\w+\(")) + 1,
@@ -75,7 +75,7 @@ ASSUMED = {
     "MB of records that `rotate` reads in a second": 10,
     "bytes of a record in the ledger": 600,
     "bytes of log that an invocation writes": 2_000,
-    "months since the first deployment": 12,
+    "days until DynamoDB has deleted what has expired": 2,
 }
 
 # The states that each pass of workflows/rotation.asl.yaml goes through, and each item of work.
@@ -121,7 +121,8 @@ def month(fleet: int) -> dict[str, float]:
     items = stacks * (rotations * rotation["items"] + proofs * proof["items"])
     invocations = sweeps * COUNTED["functions that a sweep calls"] + looks - stacks * sweeps + items
 
-    attempts = min(COUNTED["days that an attempt is kept"] * 24, ASSUMED["months since the first deployment"] * HOURS) / (lives - before)
+    kept = COUNTED["days that an attempt is kept after its leaf has ended"] + ASSUMED["days until DynamoDB has deleted what has expired"]
+    attempts = (lives + kept * 24) / (lives - before)
     record = ASSUMED["bytes of a record in the ledger"]
     read = targets * (1 + attempts) * record
     units = COUNTED["records that a look of `rotate` asks for"] + read / 4096

@@ -49,12 +49,12 @@ impl Delivery {
         let generation = self.ledger.generation(&item.stack, &item.scope, item.generation).await?.ok_or_else(|| {
             EdgeError::conflict(format!("generation {} of {} is not in the ledger", item.generation, item.stack))
         })?;
-        let attempts = item.attempts(now);
+        let attempts = item.attempts(&generation, now);
         match self.ledger.begin_attempts(&item.stack, &attempts).await? {
             Begun::Ours => {}
             Begun::Taken(found) => return already(item, &found),
         }
-        match self.send(order(&self.document, item, receivers, &generation), item.start_s).await {
+        match self.send(item, receivers, &generation).await {
             Ok(command_id) => {
                 self.ledger.note_command(&item.stack, &attempts, &command_id).await?;
                 tracing::info!(stack = %item.stack, generation = item.generation.0, command_id, "command sent");
@@ -71,22 +71,22 @@ impl Delivery {
 
     /// Sends the order, patiently: its hosts have places in the line, and a command that was not sent keeps its stack's
     /// wave waiting. What they wait for us they wait the less for their turn.
-    async fn send(&self, mut order: Order, start_s: u32) -> Result<String, AwsError> {
-        let mut waited_s = 0;
+    async fn send(
+        &self,
+        item: &DeliverItem,
+        receivers: Vec<NodeId>,
+        generation: &GenerationRecord,
+    ) -> Result<String, AwsError> {
+        let mut item = item.clone();
         for pause_s in THROTTLED_S {
-            match self.commands.send(order.clone()).await {
+            match self.commands.send(order(&self.document, &item, receivers.clone(), generation)).await {
                 Err(error) if error.kind == Kind::Throttled => {}
                 sent => return sent,
             }
             tokio::time::sleep(Duration::from_secs(u64::from(pause_s))).await;
-            waited_s += pause_s;
-            for (name, value) in &mut order.parameters {
-                if *name == "StartSeconds" {
-                    *value = start_s.saturating_sub(waited_s).to_string();
-                }
-            }
+            item.start_s = item.start_s.saturating_sub(pause_s);
         }
-        self.commands.send(order).await
+        self.commands.send(order(&self.document, &item, receivers, generation)).await
     }
 
     /// Ends attempts whose command was certainly not sent, so that nobody waits for them.
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_duplicate_answers_with_the_command_that_is_known_and_else_gives_way() {
-        let mut found = item().attempts(OffsetDateTime::UNIX_EPOCH);
+        let mut found = item().attempts(&generation(), OffsetDateTime::UNIX_EPOCH);
         assert_eq!(already(&item(), &found).unwrap_err().word, Word::Conflict);
         found[1].command_id = Some("c-1".into());
         let sent = WorkResult::Sent { stack: item().stack, command_id: "c-1".into() };

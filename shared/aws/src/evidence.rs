@@ -363,6 +363,7 @@ mod tests {
             epoch: Epoch(1),
             action: DeliveryAction::Install,
             begun_at: OffsetDateTime::UNIX_EPOCH,
+            leaf_ends_at: OffsetDateTime::UNIX_EPOCH,
             command_id: Some("c-1".into()),
             ended: None,
         }

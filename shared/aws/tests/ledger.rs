@@ -172,6 +172,7 @@ fn attempt(last: u32) -> AttemptRecord {
         epoch: Epoch(1),
         action: DeliveryAction::Install,
         begun_at: at(0),
+        leaf_ends_at: at(7_776_000),
         command_id: None,
         ended: None,
     }

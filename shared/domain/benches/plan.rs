@@ -57,6 +57,7 @@ fn target(number: u32) -> TargetEvidence {
         epoch: Epoch(1),
         action: DeliveryAction::Install,
         begun_at: NOW,
+        leaf_ends_at: NOW,
         command_id: Some("c".into()),
         ended: ended.then(|| AttemptEnd { installed: true, code: "installed".into(), detail: String::new(), at: NOW }),
     };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use crate::id::{AcmArn, Caller, Epoch, Generation, Reason, Scope, TargetId};
 use crate::verdict::{Fault, Verdict};
@@ -129,12 +129,27 @@ pub struct AttemptRecord {
     /// When it was begun.
     #[serde(with = "time::serde::rfc3339")]
     pub begun_at: OffsetDateTime,
+    /// When the generation's leaf ends: nobody is given it after that.
+    #[serde(with = "time::serde::rfc3339")]
+    pub leaf_ends_at: OffsetDateTime,
     /// Run Command's id; absent while (or if) sending was never confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command_id: Option<String>,
     /// How it ended; absent while it has not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<AttemptEnd>,
+}
+
+/// How long an attempt is kept after it can no longer matter: clocks differ, and somebody may want to read what was said.
+const KEPT: Duration = Duration::days(7);
+
+impl AttemptRecord {
+    /// Until when it is kept; absent while it is under way. What a generation was reverted for keeps it quarantined as long
+    /// as it could be delivered, that is until its leaf ends. Everything that is kept is read at each look.
+    pub fn kept_until(&self) -> Option<OffsetDateTime> {
+        let ended = self.ended.as_ref()?;
+        Some(self.leaf_ends_at.max(ended.at).saturating_add(KEPT))
+    }
 }
 
 /// How a delivery ended. `Installed` is the installer's word, not proof: a sighting is.

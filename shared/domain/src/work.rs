@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use crate::id::{Epoch, Generation, HostName, NodeId, Scope, StackName, TargetId};
 use crate::plan::{Block, OutcomeKind};
-use crate::record::{AcmMark, AttemptRecord};
+use crate::record::{AcmMark, AttemptRecord, GenerationRecord};
 use crate::verdict::Verdict;
 
 /// At most this many targets or items in one item, page or command (`SendCommand` takes 50 instance ids).
@@ -154,7 +154,8 @@ impl DeliverItem {
     }
 
     /// What is written down of it before anything is sent: one attempt for each target.
-    pub fn attempts(&self, begun_at: OffsetDateTime) -> Vec<AttemptRecord> {
+    /// `generation` is the record of the one that is delivered.
+    pub fn attempts(&self, generation: &GenerationRecord, begun_at: OffsetDateTime) -> Vec<AttemptRecord> {
         let attempt = |target: &TargetId| AttemptRecord {
             target: target.clone(),
             generation: self.generation,
@@ -162,6 +163,7 @@ impl DeliverItem {
             epoch: self.epoch,
             action: self.action,
             begun_at,
+            leaf_ends_at: generation.not_after,
             command_id: None,
             ended: None,
         };

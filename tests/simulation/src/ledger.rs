@@ -8,7 +8,7 @@ use espalier_domain::record::{
     SightingRecord, ThroughRecord,
 };
 use espalier_domain::work::DeliverItem;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 /// One delivery's name.
 pub(crate) type Key = (TargetId, Generation, u32);
@@ -45,7 +45,8 @@ impl Ledger {
         if item.targets.iter().any(|target| self.attempts.contains_key(&key(target))) {
             return false;
         }
-        let begun = item.attempts(now).into_iter();
+        let Some(leaf) = self.generation(item.generation) else { return false };
+        let begun = item.attempts(leaf, now).into_iter();
         self.attempts.extend(begun.map(|record| (key(&record.target), record)));
         true
     }
@@ -83,12 +84,16 @@ impl Ledger {
         record
     }
 
-    /// Forgets deliveries that decide nothing any more: those below a target's floor, which evidence may leave out.
-    pub(crate) fn forget(&mut self, before: OffsetDateTime) {
+    /// Forgets deliveries that decide nothing any more: those below a target's floor, which evidence may leave out, and those
+    /// that the real ledger keeps no longer.
+    pub(crate) fn forget(&mut self, now: OffsetDateTime) {
+        let before = now - Duration::days(1);
         let sightings = &self.sightings;
         let floor = |record: &AttemptRecord| sightings.get(&record.target).and_then(|sighting| sighting.floor);
         self.attempts.retain(|_, record| {
-            Some(record.generation) >= floor(record) || record.ended.as_ref().is_none_or(|end| end.at > before)
+            let matters =
+                Some(record.generation) >= floor(record) || record.ended.as_ref().is_none_or(|end| end.at > before);
+            matters && record.kept_until().is_none_or(|until| until > now)
         });
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use espalier_domain::id::{Epoch, Generation, NodeId, Scope, TargetId};
+use espalier_domain::id::{Generation, NodeId, Scope, TargetId};
 use espalier_domain::plan::Plan;
 use espalier_domain::record::{AttemptRecord, GenerationRecord, SightingRecord};
 use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
@@ -106,6 +106,29 @@ pub fn explore(bounds: Bounds) -> Result<Explored, Broken> {
     Ok(found)
 }
 
+/// What is known of a fleet of which nothing else is to be told: its authority outlives whatever is played.
+pub(crate) fn known(
+    now: OffsetDateTime,
+    policy: Policy,
+    generations: Vec<GenerationRecord>,
+    targets: Vec<TargetEvidence>,
+) -> Evidence {
+    Evidence {
+        now,
+        policy,
+        generations,
+        targets,
+        authorities: vec![authority(1, START + Duration::days(1_000))],
+        acm: None,
+        through: None,
+        membership: None,
+        look_since: None,
+        emergency: None,
+        line: None,
+        epoch: None,
+    }
+}
+
 /// Other names are asked for than the leaf has that is served everywhere.
 pub(crate) fn agreed() -> Policy {
     let mut policy = policy(&mut Dice::new(1));
@@ -185,20 +208,7 @@ impl State {
             attempts: self.attempts.values().filter(|record| record.target == *id).cloned().collect(),
             sighting: self.sightings.get(id).cloned(),
         });
-        plan(&Evidence {
-            now: self.now,
-            policy: policy.clone(),
-            generations: self.generations.clone(),
-            targets: targets.collect(),
-            authorities: vec![authority(1, START + Duration::days(1000))],
-            acm: None,
-            through: None,
-            membership: None,
-            look_since: None,
-            emergency: None,
-            line: None,
-            epoch: None,
-        })
+        plan(&known(self.now, policy.clone(), self.generations.clone(), targets.collect()))
     }
 
     fn successors(&self, policy: &Policy, bounds: Bounds) -> Result<Vec<Self>, Broken> {
@@ -271,17 +281,13 @@ impl State {
             if reverted && !back {
                 return Err(Broken::new(QUARANTINE, format!("{item:?}")));
             }
-            let record = AttemptRecord {
-                target: target.clone(),
-                generation: item.generation,
-                attempt: item.attempt,
-                epoch: Epoch(1),
-                action: item.action,
-                begun_at: self.now,
-                command_id: (how != How::Begun && how != How::SentUnnoted).then(|| "c".to_owned()),
-                ended: None,
-            };
-            self.attempts.insert(key(target), record);
+        }
+        let leaf = self.generations.iter().find(|record| record.generation == item.generation);
+        let begun = leaf.map(|leaf| item.attempts(leaf, self.now)).unwrap_or_default();
+        for record in begun {
+            let target = &record.target.clone();
+            let command_id = (how != How::Begun && how != How::SentUnnoted).then(|| "c".to_owned());
+            self.attempts.insert(key(target), AttemptRecord { command_id, ..record });
             if how != How::Begun {
                 *self.sent.entry(key(target)).or_default() += 1;
                 let busy = self.hosts.get(target).is_some_and(|host| host.installing.is_some());

@@ -272,7 +272,7 @@ impl World {
     fn sweep(&mut self) -> Result<(), Broken> {
         let quarters = if self.troubles == 0 { self.dice.between(16, 28) } else { self.dice.between(2, 12) };
         self.after(Duration::minutes(15 * i64::from(quarters)), Event::Sweep);
-        self.ledger.forget(self.now - Duration::days(1));
+        self.ledger.forget(self.now);
         if !self.calm && self.dice.one_in(12) {
             self.tally.meet(Trouble::SweepMissed);
             return Ok(());

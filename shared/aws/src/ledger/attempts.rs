@@ -3,12 +3,8 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use espalier_domain::id::StackName;
 use espalier_domain::record::{AttemptEnd, AttemptRecord};
-use time::Duration;
 
 use super::{Condition, EXPIRES, Key, Ledger, LedgerError, ROUNDS, Written, encode, number, text};
-
-/// How long an ended attempt is kept: longer than any leaf lives, for a generation that was reverted stays quarantined.
-const KEPT: Duration = Duration::days(400);
 
 /// Who may send the command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,11 +139,7 @@ fn key(stack: &StackName, attempt: &AttemptRecord) -> Key {
 }
 
 fn typed(attempt: &AttemptRecord) -> Vec<(&'static str, AttributeValue)> {
-    let mut typed = Vec::new();
-    if let Some(end) = &attempt.ended {
-        typed.push((EXPIRES, number((end.at + KEPT).unix_timestamp())));
-    }
-    typed
+    attempt.kept_until().map(|until| (EXPIRES, number(until.unix_timestamp()))).into_iter().collect()
 }
 
 #[cfg(test)]
@@ -155,7 +147,7 @@ mod tests {
     use super::*;
     use espalier_domain::id::{Epoch, Generation, TargetId};
     use espalier_domain::work::DeliveryAction;
-    use time::OffsetDateTime;
+    use time::{Duration, OffsetDateTime};
 
     fn attempt() -> AttemptRecord {
         AttemptRecord {
@@ -165,19 +157,20 @@ mod tests {
             epoch: Epoch(1),
             action: DeliveryAction::Install,
             begun_at: OffsetDateTime::UNIX_EPOCH,
+            leaf_ends_at: OffsetDateTime::UNIX_EPOCH + Duration::days(90),
             command_id: None,
             ended: None,
         }
     }
 
     #[test]
-    fn only_ended_attempts_expire() {
+    fn an_attempt_that_ended_expires_a_week_after_its_leaf() {
         let stack = StackName::parse("payments").unwrap();
         assert_eq!(key(&stack, &attempt()).sk, "ATTEMPT#i-0abc1234def567890#00000003#0002");
         assert!(typed(&attempt()).is_empty());
         let at = OffsetDateTime::UNIX_EPOCH;
         let end = AttemptEnd { installed: true, code: "installed".into(), detail: String::new(), at };
         let ended = AttemptRecord { ended: Some(end), ..attempt() };
-        assert_eq!(typed(&ended), [(EXPIRES, number(400 * 86_400))]);
+        assert_eq!(typed(&ended), [(EXPIRES, number(97 * 86_400))]);
     }
 }

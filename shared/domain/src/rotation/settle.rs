@@ -274,6 +274,7 @@ mod tests {
             epoch: Epoch(1),
             action: DeliveryAction::Install,
             begun_at: NOW,
+            leaf_ends_at: NOW,
             command_id: Some("c".into()),
             ended: None,
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use espalier_domain::acm::{AcmEvidence, AcmStatus};
-use espalier_domain::id::{AcmArn, Epoch, Generation, HostName, NodeId, Scope, StackName, TargetId};
+use espalier_domain::id::{AcmArn, Generation, HostName, NodeId, Scope, StackName, TargetId};
 use espalier_domain::plan::Plan;
 use espalier_domain::record::{
     AttemptRecord, AuthorityRecord, EmergencyRecord, GenerationRecord, Member, MembershipRecord, SightingRecord,
@@ -297,7 +297,9 @@ impl World {
             let known = NodeId::of(target).or_else(|| self.nodes.get(target).cloned());
             assert_eq!(known.as_ref(), Some(node), "{target}");
         }
-        for target in &item.targets {
+        let leaf = self.generations.iter().find(|record| record.generation == item.generation).unwrap();
+        for record in item.attempts(leaf, self.now) {
+            let target = &record.target;
             let key = (target.clone(), item.generation, item.attempt);
             if self.attempts.contains_key(&key) {
                 continue;
@@ -309,18 +311,8 @@ impl World {
                 a.target == *target && a.generation == item.generation && told
             });
             assert!(!reverted, "{target} reverted generation {}", item.generation);
-            let record = AttemptRecord {
-                target: target.clone(),
-                generation: item.generation,
-                attempt: item.attempt,
-                epoch: Epoch(1),
-                action: item.action,
-                begun_at: self.now,
-                command_id: None,
-                ended: None,
-            };
-            self.attempts.insert(key, record);
             ours.push(target.clone());
+            self.attempts.insert(key, record);
         }
         ours
     }

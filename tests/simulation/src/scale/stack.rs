@@ -17,8 +17,8 @@ use espalier_domain::work::{DeliverItem, DeliveryAction, PAGE, Pass, SeenTarget,
 use time::Duration;
 
 use super::{Event, World};
-use crate::model::{agreed, leaf};
-use crate::world::{START, authority};
+use crate::model::{agreed, known, leaf};
+use crate::world::START;
 
 /// How often everything is looked at without being asked (`SweepRate`).
 const SWEEP_MS: u64 = 900_000;
@@ -62,20 +62,8 @@ impl Stack {
             leaf(&policy, Generation(1), names(), START - Duration::hours(100)),
             leaf(&policy, Generation(2), names(), START),
         ];
-        let evidence = Evidence {
-            now: START,
-            generations,
-            targets: (0..targets).map(|index| target(number, index)).collect(),
-            authorities: vec![authority(1, START + Duration::days(1_000))],
-            acm: None,
-            through: None,
-            membership: None,
-            look_since: None,
-            emergency: None,
-            line: None,
-            epoch: None,
-            policy,
-        };
+        let targets = (0..targets).map(|index| target(number, index)).collect();
+        let evidence = known(START, policy, generations, targets);
         Self {
             evidence,
             commands: Vec::new(),
@@ -263,7 +251,8 @@ impl World {
         if tries == 0 {
             took += self.call("GetItem", 1) + self.call("TransactWriteItems", 1);
             let begun_at = self.clock.moment(0);
-            for attempt in item.attempts(begun_at) {
+            let leaf = self.stacks[number].evidence.newest().expect("a delivery has a leaf").clone();
+            for attempt in item.attempts(&leaf, begun_at) {
                 self.stacks[number].evidence.targets[Stack::index(&attempt.target)].attempts.push(attempt);
             }
         }
