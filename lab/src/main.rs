@@ -36,7 +36,7 @@ struct Cli {
     custody: String,
 
     /// What to show once the stack stands and serves, in one world: `recipe` (ACM renews, under client load; the default
-    /// without `--chaos`), `chaos` (the same under faults, see there), `repair` (what breaks is found and put right),
+    /// without `--chaos`), `rotate` (thirty targets, in waves, under client load), `chaos` (the same under faults, see there), `repair` (what breaks is found and put right),
     /// `canary-fails` (nobody else is touched until it is mended), `agent-dies` (in the middle of an installation), `outage`
     /// (what a rotation depends on is out, one thing after the other), `expired` (every target serves what has ended),
     /// `emergency` (in a freeze, somebody declares what is served unsafe, and it is replaced under client load),

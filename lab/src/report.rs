@@ -33,6 +33,9 @@ pub struct Report {
     pub phases: Vec<PhaseRecord>,
     /// Rotations under faults, a seed each.
     pub chaos: Vec<Storm>,
+    /// The rotation of a fleet, wave by wave (`--scenario rotate`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<Fleet>,
     /// Calls per operation, through every endpoint of the lab.
     pub api_calls: BTreeMap<String, u64>,
     /// Calls per operation of one look of `provision` at a stack where nothing is left to do.
@@ -67,6 +70,50 @@ pub struct Storm {
     pub generations: usize,
     /// Sweeps it took after the faults had ended.
     pub sweeps: u32,
+}
+
+/// The rotation of a fleet. All times are seconds after ACM's hint.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Fleet {
+    /// How many targets.
+    pub targets: usize,
+    /// How many were given the new leaf at a time.
+    pub waves: Vec<usize>,
+    /// When the first target was seen to serve it, by a handshake of the prober's.
+    pub first_s: f64,
+    /// When half of them were.
+    pub median_s: f64,
+    /// When all were.
+    pub last_s: f64,
+    /// Half of the deliveries took longer, from the intent in the ledger to the installer's word.
+    pub delivery_s: f64,
+    /// Half of the targets were seen later than this after the installer's word.
+    pub proof_s: f64,
+    /// Where the execution's time went, by what was waited for, in seconds.
+    pub spent: BTreeMap<String, f64>,
+}
+
+impl Fleet {
+    /// Of when targets were given it (`begun`), had it (`installed`), and were seen to serve it (`seen`), target by target.
+    pub fn of(told: &BTreeMap<String, [f64; 3]>, waves: Vec<usize>, spent: BTreeMap<String, f64>) -> Option<Self> {
+        let sorted = |of: fn(&[f64; 3]) -> f64| {
+            let mut all: Vec<f64> = told.values().map(of).collect();
+            all.sort_by(f64::total_cmp);
+            all
+        };
+        let middle = |all: Vec<f64>| all.get(all.len() / 2).copied();
+        let seen = sorted(|[_, _, seen]| *seen);
+        Some(Self {
+            targets: told.len(),
+            waves,
+            first_s: *seen.first()?,
+            last_s: *seen.last()?,
+            median_s: middle(seen)?,
+            delivery_s: middle(sorted(|[begun, installed, _]| installed - begun))?,
+            proof_s: middle(sorted(|[_, installed, seen]| seen - installed))?,
+            spent,
+        })
+    }
 }
 
 /// How certificates were rotated while clients were at work. Stable words.

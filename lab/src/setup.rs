@@ -1,6 +1,7 @@
 //! What a fresh machine lacks: the pinned Python tools, in the lab's own directory, and the function binaries.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -78,6 +79,7 @@ async fn install(venv: &Path, requirements: &str, phase: &Phase) -> Result<Tools
     let venv = std::path::absolute(venv)
         .map_err(|source| SetupError::Io { what: format!("finding {}", venv.display()), source })?;
     let tools = Tools { bin: venv.join("bin") };
+    let _turn = turn(&venv.with_added_extension("lock"), phase).await?;
     let stamp = venv.join("installed.txt");
     // Written last: a run that was interrupted leaves none.
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == requirements) {
@@ -96,6 +98,21 @@ async fn install(venv: &Path, requirements: &str, phase: &Phase) -> Result<Tools
     run("pip install", pip, phase).await?;
     write(&stamp, requirements)?;
     Ok(tools)
+}
+
+/// Waits until no other lab holds this lock, and holds it until it is dropped.
+async fn turn(lock: &Path, phase: &Phase) -> Result<File, SetupError> {
+    let failed = |source| SetupError::Io { what: format!("locking {}", lock.display()), source };
+    if let Some(directory) = lock.parent() {
+        std::fs::create_dir_all(directory).map_err(failed)?;
+    }
+    let file = File::create(lock).map_err(failed)?;
+    if file.try_lock().is_ok() {
+        return Ok(file);
+    }
+    phase.progress("waiting for another lab that does the same");
+    let held = tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await;
+    held.map_err(std::io::Error::other).flatten().map_err(failed)
 }
 
 async fn find_python() -> Result<String, SetupError> {
@@ -225,8 +242,10 @@ fn write(path: &Path, content: &str) -> Result<(), SetupError> {
         .map_err(|source| SetupError::Io { what: format!("writing {}", path.display()), source })
 }
 
-/// `sam build`: one release build per function, by cargo-lambda.
+/// `sam build`: one release build per function, by cargo-lambda. It takes each binary away from where the next build puts
+/// it, so that two at once would take each other's.
 pub async fn sam_build(sam: &Tools, workspace: &Path, build: &Path, phase: &Phase) -> Result<(), SetupError> {
+    let _turn = turn(&workspace.join("target/sam-build.lock"), phase).await?;
     let mut command = Command::new(sam.path("sam"));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut paths = vec![sam.bin().to_owned()];

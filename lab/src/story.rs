@@ -25,6 +25,7 @@ mod policy;
 mod repair;
 mod replace;
 mod requests;
+mod rotate;
 mod rotation;
 mod scale;
 mod scenario;
@@ -279,6 +280,7 @@ async fn chapters(
             // Told at the end, when everything else has left its traces.
             Scenario::Leaks => continue,
             Scenario::Input => input::told(tale, ui).await?,
+            Scenario::Rotate => rotate::told(tale, options, report, ui).await?,
             Scenario::Repair => repair::told(tale, options, report, ui).await?,
             Scenario::CommitConfirm => confirm::told(tale, options, report, ui).await?,
             Scenario::CanaryFails => canary::told(tale, options, report, ui).await?,
@@ -370,8 +372,8 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
     let phase = ui.phase("network");
     let network = deploy::network(&world, &workspace).await?;
     // The recipe has two instances; every server that was asked for gets one of its own.
-    for number in 2..options.servers.len() {
-        deploy::instance(&world, &network, &format!("{STACK}-{number}")).await?;
+    if let Some(more) = options.servers.len().checked_sub(2).filter(|more| *more > 0) {
+        deploy::instances(&world, &network, STACK, more).await?;
     }
     let outsider = stack::outsider_vpc(&world).await?;
     world.attach(PROBER, deploy::output(&network, "VpcId")?, &groups(&network, "ProberGroupId")?);

@@ -53,6 +53,7 @@ pub(super) async fn told(
             kept(tale, &arn, "AcmRevoked", trouble.revoke(&arn), options, report, ui.phase("revoked")).await
         }
         Scenario::Recipe
+        | Scenario::Rotate
         | Scenario::Leaks
         | Scenario::Input
         | Scenario::Repair

@@ -76,8 +76,13 @@ async fn complete(world: &World, network: &BTreeMap<String, String>) -> Result<(
     Ok(())
 }
 
-/// Runs one more instance like the recipe's, as its owner would: the same image, subnet, group and tag. Its id.
-pub async fn instance(world: &World, network: &BTreeMap<String, String>, name: &str) -> Result<String, StoryError> {
+/// Runs more instances like the recipe's, as their owner would: the same image, subnet, group and tag. Their ids.
+pub async fn instances(
+    world: &World,
+    network: &BTreeMap<String, String>,
+    name: &str,
+    count: usize,
+) -> Result<Vec<String>, StoryError> {
     let aws = world.aws();
     let described = aws.run(&["ec2", "describe-instances", "--output", "json"]).await?;
     let image = described["Reservations"][0]["Instances"][0]["ImageId"].as_str().unwrap_or_default();
@@ -85,12 +90,14 @@ pub async fn instance(world: &World, network: &BTreeMap<String, String>, name: &
     let subnet = subnets.split(',').next().unwrap_or(subnets);
     let tags =
         format!("ResourceType=instance,Tags=[{{Key=Name,Value={name}}},{{Key=espalier:stack,Value={}}}]", super::STACK);
-    let mut run = vec!["ec2", "run-instances", "--count", "1", "--instance-type", "t3.micro", "--subnet-id", subnet];
+    let count = count.to_string();
+    let mut run = vec!["ec2", "run-instances", "--count", &count, "--instance-type", "t3.micro", "--subnet-id", subnet];
     run.extend(["--image-id", image, "--security-group-ids", output(network, "TargetGroupId")?]);
     run.extend(["--tag-specifications", &tags, "--output", "json"]);
     let ran = aws.run(&run).await?;
-    let id = ran["Instances"][0]["InstanceId"].as_str();
-    id.map(str::to_owned).ok_or_else(|| StoryError::Unmet(format!("EC2 ran no instance: {ran}")))
+    let ids = ran["Instances"].as_array().into_iter().flatten().filter_map(|one| one["InstanceId"].as_str());
+    let ids: Vec<String> = ids.map(str::to_owned).collect();
+    if ids.is_empty() { Err(StoryError::Unmet(format!("EC2 ran no instance: {ran}"))) } else { Ok(ids) }
 }
 
 /// Deploys the project's own template with plain cargo builds; its outputs.

@@ -14,7 +14,7 @@ use crate::report::{Handshakes, LoadRow, Report, Swap, Way};
 use crate::ui::{Phase, Ui};
 
 /// How long a rotation may take in the lab.
-const LIMIT: Duration = Duration::from_secs(240);
+pub(super) const LIMIT: Duration = Duration::from_secs(240);
 
 /// The same event that provisions the stack starts its first rotation.
 pub(super) async fn first(tale: &mut Tale, phase: Phase) -> Result<(), StoryError> {

@@ -5,6 +5,8 @@
 pub enum Scenario {
     /// ACM announces renewals under client load.
     Recipe,
+    /// Thirty targets are given a new leaf in waves, under client load.
+    Rotate,
     /// At the end of the run a key is planted in every place that is searched, and found.
     Leaks,
     /// Mistakes, nonsense, strangers and dangerous wishes change nothing.
@@ -62,6 +64,7 @@ impl Scenario {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Recipe => "recipe",
+            Self::Rotate => "rotate",
             Self::Leaks => "leaks",
             Self::Input => "input",
             Self::Repair => "repair",
