@@ -16,7 +16,7 @@ use espalier_aws::SdkConfig;
 use espalier_aws::acm::Certificates;
 use espalier_aws::bus::{About, Bus, Event};
 use espalier_aws::lattice::Lattice;
-use espalier_aws::ledger::Ledger;
+use espalier_aws::ledger::{Ledger, Teller, Told};
 use espalier_aws::route53::Route53;
 use espalier_aws::specs::Specs;
 use espalier_aws_autoscaling::AutoScaling;
@@ -25,8 +25,9 @@ use espalier_domain::acm::request;
 use espalier_domain::failure::{Failure as _, chain};
 use espalier_domain::id::{StackName, spec_parameter};
 use espalier_domain::network::{diagnose, plan};
-use espalier_domain::plan::{BlockCode, Plan};
+use espalier_domain::plan::{BlockCode, Outcome, OutcomeKind, Plan};
 use espalier_domain::spec::{AllowedDomains, Drift, Manage, Select, Spec, State, parse};
+use espalier_domain::told::ToldRecord;
 use espalier_domain::work::WorkItem;
 use espalier_edge::metric::{self, Unit};
 use espalier_edge::{Direct, EdgeError, Env, Function, Hint, HintKind, Invocation, Mode, Trigger};
@@ -45,6 +46,24 @@ const RESERVE: Duration = Duration::from_secs(20);
 
 /// A rotation waits for the answer to its work item: whatever takes longer is left to the sweep, or the next item.
 const JOIN: Duration = Duration::from_secs(25);
+
+/// What had a stack looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Prompt {
+    /// Somebody asked, or put a spec: they want to hear what is in the way, also when it is the same again.
+    Person,
+    /// A schedule or an event.
+    Look,
+}
+
+/// What of a stack's blocks is news.
+#[derive(Debug, Default)]
+struct News {
+    /// They were told before.
+    repeated: bool,
+    /// What was told last, and what is to be noted; nothing where there is no block, or the ledger cannot be read.
+    told: Option<(Told, ToldRecord)>,
+}
 
 /// The function with its clients.
 #[derive(Debug, Clone)]
@@ -127,7 +146,7 @@ impl<C: Clock> Provision<C> {
                     Mode::Plan => self.plan_only(&stack, text).await?,
                     Mode::Diagnose => self.diagnose(&stack, text).await?,
                     Mode::Apply | Mode::Verify | Mode::Status | Mode::Check { .. } | Mode::Emergency(_) => {
-                        self.converge(&stack, text, limits).await
+                        self.converge(&stack, text, limits, Prompt::Person).await
                     }
                 };
                 Answer::one(one)
@@ -136,7 +155,7 @@ impl<C: Clock> Provision<C> {
             Trigger::Work(WorkItem::Membership(item)) => {
                 let text = self.specs.get(&item.stack).await?;
                 let limits = Limits { deadline: limits.deadline.min(self.clock.now() + JOIN), ..limits };
-                Answer::one(self.converge(&item.stack, text, limits).await)
+                Answer::one(self.converge(&item.stack, text, limits, Prompt::Look).await)
             }
             Trigger::Pass(_) | Trigger::Work(_) => Err(EdgeError::invalid(
                 "`provision` takes hints, direct requests and work items of the kind `membership`, and no passes",
@@ -149,7 +168,8 @@ impl<C: Clock> Provision<C> {
         match (hint.kind, &hint.stack) {
             (HintKind::Spec | HintKind::Own, Some(stack)) => {
                 let text = self.specs.get(stack).await?;
-                Answer::one(self.converge(stack, text, limits).await)
+                let prompt = if hint.kind == HintKind::Spec { Prompt::Person } else { Prompt::Look };
+                Answer::one(self.converge(stack, text, limits, prompt).await)
             }
             (HintKind::Sweep | HintKind::Spec | HintKind::Own | HintKind::Instance, _) => {
                 let selects = hint.scaling_group.as_deref().map(|group| move |spec: &Spec| selects(spec, group));
@@ -171,7 +191,7 @@ impl<C: Clock> Provision<C> {
         let answers = stream::iter(concerned)
             .map(|found| async move {
                 match StackName::parse(found.name.as_str()) {
-                    Ok(stack) => self.converge(&stack, Some(found.text), limits).await,
+                    Ok(stack) => self.converge(&stack, Some(found.text), limits, Prompt::Look).await,
                     Err(error) => StackAnswer::blocked(found.name, BlockCode::SpecInvalid, error.to_string()),
                 }
             })
@@ -182,7 +202,7 @@ impl<C: Clock> Provision<C> {
     }
 
     /// The whole loop for one stack, and the event about it.
-    async fn converge(&self, stack: &StackName, text: Option<String>, limits: Limits) -> StackAnswer {
+    async fn converge(&self, stack: &StackName, text: Option<String>, limits: Limits, prompt: Prompt) -> StackAnswer {
         let (about, answer, found) = match self.spec(stack, text) {
             Err(blocked) => (About { stack: stack.clone(), owner: None, notify: Vec::new() }, *blocked, Vec::new()),
             Ok(spec) if spec.manage == Manage::Nothing => return self.observe_only(&spec).await,
@@ -205,7 +225,7 @@ impl<C: Clock> Provision<C> {
                 (about, StackAnswer::of(stack, report, left), targets.into_iter().chain([drift]).collect())
             }
         };
-        self.tell(&about, &answer, found).await;
+        self.tell(&about, &answer, found, prompt).await;
         answer
     }
 
@@ -222,7 +242,7 @@ impl<C: Clock> Provision<C> {
     }
 
     /// Sends what happened. What was done stays done whether the bus hears of it or not.
-    async fn tell(&self, about: &About, answer: &StackAnswer, mut events: Vec<Event>) {
+    async fn tell(&self, about: &About, answer: &StackAnswer, mut events: Vec<Event>, prompt: Prompt) {
         events.retain(|event| !matches!(event, Event::StackDrifted { found, .. } if found.is_empty()));
         for event in &events {
             if let Event::StackDrifted { found, .. } = event {
@@ -232,11 +252,40 @@ impl<C: Clock> Provision<C> {
             }
         }
         events.extend(answer.events());
-        if events.is_empty() {
+        let news = self.news(&about.stack, &answer.outcome).await;
+        if prompt == Prompt::Look && news.repeated {
+            events.retain(|event| !matches!(event, Event::StackBlocked { .. }));
+        }
+        if !events.is_empty()
+            && let Err(error) = self.bus.put(about, &events).await
+        {
+            tracing::warn!(stack = %about.stack, error = chain(&error), "the event was not sent");
             return;
         }
-        if let Err(error) = self.bus.put(about, &events).await {
-            tracing::warn!(stack = %about.stack, error = chain(&error), "the event was not sent");
+        // Noted only now: what nobody heard is told again.
+        if let Some((told, record)) = news.told
+            && let Err(error) = self.ledger.note_told(Teller::Provision, &about.stack, &told, &record).await
+        {
+            tracing::warn!(stack = %about.stack, error = chain(&error), "it was not noted what was told");
+        }
+    }
+
+    /// Whether somebody was told of the outcome's blocks before, and what is to be noted of them.
+    async fn news(&self, stack: &StackName, outcome: &Outcome) -> News {
+        if outcome.outcome != OutcomeKind::Blocked {
+            return News::default();
+        }
+        let (now, blocks) = (self.clock.now(), &outcome.blocks);
+        match self.ledger.told(Teller::Provision, stack).await {
+            Ok(told) => {
+                let repeated = told.record().is_some_and(|former| former.is_repeated_by(blocks, None, now));
+                let record = ToldRecord::after(told.record(), blocks, None, now);
+                News { repeated, told: Some((told, record)) }
+            }
+            Err(error) => {
+                tracing::warn!(%stack, error = chain(&error), "it is not known what was told, so that it is told");
+                News::default()
+            }
         }
     }
 

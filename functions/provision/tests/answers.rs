@@ -74,7 +74,7 @@ async fn a_missing_spec_blocks_and_is_never_a_teardown() {
     let answer = ask(&wire, json!({ "stack": "payments" })).await.unwrap();
     assert_eq!(answer.outcome.outcome, OutcomeKind::Blocked);
     assert_eq!(answer.outcome.blocks[0].code, BlockCode::SpecMissing);
-    assert_eq!(wire.asked(), ["GetParameter", "PutEvents"], "nothing else was touched");
+    assert_eq!(wire.asked(), ["GetParameter", "GetItem", "PutEvents"], "nothing else was touched");
     let (detail_type, detail) = events(&wire).remove(0);
     assert_eq!((detail_type.as_str(), &detail["stack"]), ("Stack Blocked", &json!("payments")));
     assert_eq!(detail["blocks"][0]["code"], "SpecMissing");
@@ -90,7 +90,60 @@ async fn an_invalid_spec_blocks_with_every_mistake() {
     let block = &answer.outcome.blocks[0];
     assert_eq!(block.code, BlockCode::SpecInvalid);
     assert!(block.because.contains("/targets/port"), "{}", block.because);
-    assert_eq!(wire.asked(), ["GetParameter", "PutEvents"]);
+    assert_eq!(wire.asked(), ["GetParameter", "GetItem", "PutEvents"]);
+}
+
+/// An account with one spec that cannot be read, and a ledger that keeps what is written.
+async fn account_with_a_ledger() -> Wire {
+    let kept = std::sync::Mutex::new(None);
+    let spec = json!({ "Name": "/espalier-spec/bee", "Value": "{}" });
+    Wire::answering(move |seen: &Seen| match seen.what().as_str() {
+        "GetParametersByPath" => (200, json!({ "Parameters": [spec] }).to_string()),
+        "GetParameter" => (200, json!({ "Parameter": spec }).to_string()),
+        "GetItem" => match kept.lock().unwrap().clone() {
+            Some(item) => (200, json!({ "Item": item }).to_string()),
+            None => (200, "{}".to_owned()),
+        },
+        "PutItem" => {
+            *kept.lock().unwrap() = Some(seen.json()["Item"].clone());
+            (200, "{}".to_owned())
+        }
+        "PutEvents" => (200, json!({ "FailedEntryCount": 0, "Entries": [] }).to_string()),
+        _ => (403, json!({ "__type": "AccessDeniedException", "message": "not allowed" }).to_string()),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn sweeps_that_find_the_same_tell_it_once_and_whoever_asks_is_told() {
+    let wire = account_with_a_ledger().await;
+    let spec_changed = json!({ "source": "aws.ssm", "detail-type": "Parameter Store Change",
+        "detail": { "name": "/espalier-spec/bee", "operation": "Update" } });
+    let mut told = Vec::new();
+    for payload in
+        [json!({ "espalier": "sweep" }), json!({ "espalier": "sweep" }), spec_changed, json!({ "stack": "bee" })]
+    {
+        let answer = ask(&wire, payload).await.unwrap();
+        assert_eq!(answer.outcome.outcome, OutcomeKind::Blocked, "the answer is the same each time");
+        told.push(events(&wire).len());
+    }
+    assert_eq!(told, [1, 1, 2, 3]);
+    let noted = wire.seen().into_iter().find(|seen| seen.what() == "PutItem").unwrap().json()["Item"].clone();
+    assert_eq!((&noted["pk"]["S"], &noted["sk"]["S"]), (&json!("MEMBERS#bee"), &json!("TOLD")));
+}
+
+#[tokio::test]
+async fn what_the_bus_did_not_take_is_told_again() {
+    let wire = Wire::answering(|seen: &Seen| match seen.what().as_str() {
+        "GetParametersByPath" => {
+            (200, json!({ "Parameters": [{ "Name": "/espalier-spec/bee", "Value": "{}" }] }).to_string())
+        }
+        "GetItem" | "PutItem" => (200, "{}".to_owned()),
+        _ => (403, json!({ "__type": "AccessDeniedException", "message": "not allowed" }).to_string()),
+    })
+    .await;
+    ask(&wire, json!({ "espalier": "sweep" })).await.unwrap();
+    assert_eq!(wire.asked(), ["GetParametersByPath", "GetItem", "PutEvents"], "it is not noted as told");
 }
 
 #[tokio::test]

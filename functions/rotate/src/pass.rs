@@ -1,11 +1,14 @@
 //! One pass of the state machine: write down what came back, look, say what can be done now.
 
 use espalier_aws::evidence::{Hands, Look, Sources};
-use espalier_aws::ledger::{EpochSeen, Still};
+use espalier_aws::ledger::{EpochSeen, LedgerError, Still, Teller};
+use espalier_domain::failure::chain;
+use espalier_domain::id::StackName;
 use espalier_domain::plan::{Block, OutcomeKind};
 use espalier_domain::rotation::execution::held;
 use espalier_domain::rotation::pace;
 use espalier_domain::rotation::plan::plan;
+use espalier_domain::told::ToldRecord;
 use espalier_domain::work::{Pass, RotateOutcome, WorkResult};
 use espalier_edge::EdgeError;
 use time::OffsetDateTime;
@@ -19,7 +22,7 @@ pub(crate) async fn handle(sources: &Sources, pass: &Pass, now: OffsetDateTime) 
     let (evidence, epoch) = match sources.look(&pass.stack, None, Hands::Writing, now).await? {
         Look::Evidence(evidence, epoch) => (evidence, current(pass, epoch)?),
         Look::Nothing => return Ok(answer::nothing(&pass.stack)),
-        Look::Blocked(block) => return Ok(watch::told(answer::blocked(&pass.stack, block), &pass.stack, now)),
+        Look::Blocked(block) => return Ok(told(sources, answer::blocked(&pass.stack, block), &pass.stack, now).await),
     };
     let plan = held(plan(&evidence), blocks);
     let mut outcome = answer::to_plan(&pass.stack, plan, Reader::Machine { wave: pass.wave, failed });
@@ -37,9 +40,34 @@ pub(crate) async fn handle(sources: &Sources, pass: &Pass, now: OffsetDateTime) 
             }
         }
         // The execution ends here. What was blocked only when it was tried (a key that may not be used) no look would count.
-        OutcomeKind::Blocked => Ok(watch::told(outcome, &pass.stack, now)),
+        OutcomeKind::Blocked => Ok(told(sources, outcome, &pass.stack, now).await),
         OutcomeKind::Converged | OutcomeKind::Pending | OutcomeKind::Work => Ok(outcome),
     }
+}
+
+/// The answer with its blocks counted, and with whether somebody was told of them before: the state machine ends here, and
+/// tells them if not.
+async fn told(sources: &Sources, outcome: RotateOutcome, stack: &StackName, now: OffsetDateTime) -> RotateOutcome {
+    let repeated = is_told(sources, &outcome.blocks, stack, now).await.unwrap_or_else(|error| {
+        tracing::warn!(%stack, error = chain(&error), "it is not known what was told, so that it is told");
+        false
+    });
+    watch::told(RotateOutcome { repeated, ..outcome }, stack, now)
+}
+
+/// Noted before the state machine tells it, which is repeated when this pass is: so the execution is noted, too.
+async fn is_told(
+    sources: &Sources,
+    blocks: &[Block],
+    stack: &StackName,
+    now: OffsetDateTime,
+) -> Result<bool, LedgerError> {
+    let execution = sources.ledger.epoch(stack).await?.map(|epoch| epoch.record.execution);
+    let told = sources.ledger.told(Teller::Rotate, stack).await?;
+    let by = execution.as_deref();
+    let record = ToldRecord::after(told.record(), blocks, by, now);
+    sources.ledger.note_told(Teller::Rotate, stack, &told, &record).await?;
+    Ok(told.record().is_some_and(|former| former.is_repeated_by(blocks, by, now)))
 }
 
 /// The epoch, if it is still this execution's.

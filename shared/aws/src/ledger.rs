@@ -15,6 +15,7 @@
 //! | `STACK#<stack>` | `EPOCH` | [`EpochRecord`](espalier_domain::record::EpochRecord) |
 //! | `MEMBERS#<stack>` | `MEMBERSHIP` | [`MembershipRecord`](espalier_domain::record::MembershipRecord) |
 //! | `MEMBERS#<stack>` | `CERTIFICATE` | [`RequestedRecord`](espalier_domain::record::RequestedRecord) |
+//! | `STACK#<stack>`, `MEMBERS#<stack>` | `TOLD` | [`ToldRecord`](espalier_domain::told::ToldRecord), of `rotate` and of `provision` |
 //! | `LAPSING` | `<certificate ARN>#<end>` | [`LapsingRecord`](espalier_domain::record::LapsingRecord) |
 //! | `LINE` | `FETCHES` | [`LineRecord`](espalier_domain::rotation::pace::LineRecord) |
 //! | `AUTHORITIES` | `AUTHORITY#<id>` | [`AuthorityRecord`](espalier_domain::record::AuthorityRecord) |
@@ -32,6 +33,7 @@ mod lapsing;
 mod line;
 mod membership;
 mod sightings;
+mod told;
 
 use std::collections::HashMap;
 
@@ -49,6 +51,7 @@ use crate::error::{AwsError, during};
 
 pub use attempts::Begun;
 pub use epochs::{Claim, EpochSeen, Still};
+pub use told::{Teller, Told};
 
 /// What a function that only reads the ledger needs.
 pub const READ: &[&str] = &["dynamodb:GetItem", "dynamodb:Query"];

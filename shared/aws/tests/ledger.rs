@@ -6,10 +6,12 @@ mod wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use espalier_aws::ledger::{Begun, Claim, Ledger, Still};
+use espalier_aws::ledger::{Begun, Claim, Ledger, Still, Teller};
 use espalier_domain::id::{Caller, Epoch, Generation, Reason, Scope, StackName, TargetId};
+use espalier_domain::plan::{Block, BlockCode};
 use espalier_domain::record::{AttemptEnd, AttemptRecord, EmergencyRecord, GenerationRecord};
 use espalier_domain::rotation::pace::FETCH_RATE;
+use espalier_domain::told::ToldRecord;
 use espalier_domain::verdict::{Fault, Verdict};
 use espalier_domain::work::{DeliveryAction, SeenTarget};
 use serde_json::{Value, json};
@@ -375,4 +377,24 @@ async fn an_answer_that_got_lost_does_not_make_our_own_write_somebody_elses() {
     assert_eq!(appended.fingerprint, "aa");
     lose(false);
     assert_eq!(world.ledger.generations(&stack()).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_told_is_noted_by_each_teller_and_a_later_note_stands() {
+    let world = world().await;
+    let blocks = [Block { code: BlockCode::Foreign, because: "a service exists".into() }];
+    for teller in [Teller::Provision, Teller::Rotate] {
+        let nothing = world.ledger.told(teller, &stack()).await.unwrap();
+        assert_eq!(nothing.record(), None);
+        let first = ToldRecord::after(None, &blocks, None, at(0));
+        world.ledger.note_told(teller, &stack(), &nothing, &first).await.unwrap();
+        // Who looked before that notes nothing, and is told of no failure.
+        let late = ToldRecord::after(None, &[], None, at(1));
+        world.ledger.note_told(teller, &stack(), &nothing, &late).await.unwrap();
+        let told = world.ledger.told(teller, &stack()).await.unwrap();
+        assert_eq!(told.record(), Some(&first));
+        let again = ToldRecord::after(told.record(), &blocks, None, at(900));
+        world.ledger.note_told(teller, &stack(), &told, &again).await.unwrap();
+        assert_eq!(world.ledger.told(teller, &stack()).await.unwrap().record(), Some(&again));
+    }
 }

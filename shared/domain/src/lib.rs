@@ -15,5 +15,6 @@ pub mod spec;
 pub mod spoken;
 pub mod tag;
 pub mod token;
+pub mod told;
 pub mod verdict;
 pub mod work;

@@ -202,6 +202,9 @@ pub struct Outcome<W = serde_json::Value> {
     /// What is in the way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocks: Vec<Block>,
+    /// The same blocks were told before: the state machine tells nobody again. Only of `rotate`, to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repeated: bool,
     /// What is awaited at the end: what is on its way, and what failed last and is tried again, with the failure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<String>,
@@ -214,7 +217,7 @@ impl<W> Outcome<W> {
     /// Only the word, of this stack or of several; whoever has more to say adds it.
     pub fn bare(outcome: OutcomeKind, stack: Option<String>) -> Self {
         let (steps, blocks, waits, work) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { outcome, stack, retry_after_s: None, steps, blocks, waits, work }
+        Self { outcome, stack, retry_after_s: None, steps, blocks, repeated: false, waits, work }
     }
 }
 

@@ -308,13 +308,11 @@ impl<W: World, C: Clock, J: FnMut() -> f64 + Send> Run<'_, W, C, J> {
         }
         tracing::info!(outcome = ?kind, steps = self.steps.len(), failures = self.failures.len(), ?waits, "end of the run");
         let outcome = Outcome {
-            outcome: kind,
-            stack: None,
             retry_after_s,
             steps: self.steps,
             blocks: plan.blocks,
             waits: if kind == OutcomeKind::Converged { Vec::new() } else { waits },
-            work: Vec::new(),
+            ..Outcome::bare(kind, None)
         };
         Report { outcome, failures: self.failures }
     }
