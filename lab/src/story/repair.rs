@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::load::Clients;
+use super::look::forget;
 use super::rotation::unharmed;
 use super::watch::until;
 use super::world::Host;
-use super::{Options, PROBER, STACK, StoryError, Tale, judge};
+use super::{Options, PROBER, STACK, StoryError, Tale, deploy, judge};
 use crate::report::{Report, Way};
 use crate::ui::{Phase, Ui};
 
@@ -39,6 +40,11 @@ pub(super) async fn told(tale: &Tale, options: &Options, report: &mut Report, ui
     let phase = ui.phase("consent withdrawn");
     let proved = unnoticed(tale, options, report, withdrawn(tale, &phase)).await?;
     phase.done(&proved);
+    if options.custody == "kms" {
+        let phase = ui.phase("key disabled");
+        let proved = unnoticed(tale, options, report, disabled(tale, &phase)).await?;
+        phase.done(&proved);
+    }
     Ok(())
 }
 
@@ -147,6 +153,57 @@ async fn withdrawn(tale: &Tale, phase: &Phase) -> Result<&'static str, StoryErro
     renew(tale).await;
     settled(tale, phase).await?;
     Ok("refused as notOptedIn, nothing changed; installed once host.conf was back")
+}
+
+/// Somebody disables the authority's key: a person is told once, however often the schedule finds it so.
+async fn disabled(tale: &Tale, phase: &Phase) -> Result<&'static str, StoryError> {
+    forget(tale).await?;
+    hosts::sign(tale, "disable-key").await?;
+    renew(tale).await;
+    let told = halted_by(tale, "AuthorityUnusable", phase).await;
+    let again = match told {
+        Ok(()) => found_again(tale, phase).await,
+        Err(error) => Err(error),
+    };
+    hosts::sign(tale, "enable-key").await?;
+    again?;
+    settled(tale, phase).await?;
+    Ok("told once as AuthorityUnusable, and not again by three sweeps that found it so; enabled, a new leaf is served")
+}
+
+/// Waits for `Rotation Halted` with this code.
+async fn halted_by(tale: &Tale, code: &str, phase: &Phase) -> Result<(), StoryError> {
+    let halted = until(LIMIT, LOOK, async || {
+        phase.progress(&format!("waiting for `Rotation Halted` with {code}"));
+        let heard = tale.watch.hear().await?;
+        Ok::<_, StoryError>(heard.into_iter().find(|heard| heard.kind == "Rotation Halted"))
+    });
+    let halted = halted.await?.ok_or_else(|| StoryError::Unmet("the rotation did not halt".to_owned()))?;
+    let mut blocks = halted.detail["blocks"].as_array().into_iter().flatten();
+    if blocks.any(|block| block["code"] == code) {
+        return Ok(());
+    }
+    Err(StoryError::Unmet(format!("the rotation halted for something else than {code}: {}", halted.detail)))
+}
+
+/// Three sweeps, each with an execution that comes to the same end and says nothing.
+async fn found_again(tale: &Tale, phase: &Phase) -> Result<(), StoryError> {
+    let machine = deploy::output(&tale.plane, "RotationStateMachine")?;
+    for sweep in 1..=3 {
+        let known = tale.watch.executions(machine).await?.len();
+        tale.world.router.fire_schedules().await?;
+        let ended = until(LIMIT, LOOK, async || {
+            phase.progress(&format!("waiting for the end of sweep {sweep}"));
+            let is_over =
+                tale.watch.executions(machine).await?.len() > known && tale.watch.running(machine).await? == 0;
+            Ok::<_, StoryError>(is_over.then_some(()))
+        });
+        ended.await?.ok_or_else(|| StoryError::Unmet("a sweep started no execution".to_owned()))?;
+    }
+    match tale.watch.hear().await?.into_iter().find(|heard| heard.kind == "Rotation Halted") {
+        None => Ok(()),
+        Some(again) => Err(StoryError::Unmet(format!("a sweep told it again: {}", again.detail))),
+    }
 }
 
 pub(super) fn first(tale: &Tale) -> Result<&Host, StoryError> {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use crate::story::deploy;
 use crate::story::judge::DOMAIN;
 use crate::story::naive::{FILES, restart};
 use crate::story::world::Host;
@@ -146,4 +147,14 @@ pub(in crate::story) async fn run(mut command: tokio::process::Command, what: &s
         return Ok(());
     }
     Err(StoryError::Unmet(format!("{what}: {}", String::from_utf8_lossy(&output.stderr))))
+}
+
+/// Lets the authority sign leaves no more, or again: `disable-key`, `enable-key`.
+pub(super) async fn sign(tale: &Tale, verb: &str) -> Result<(), StoryError> {
+    let alias = format!("alias/{}-issuing", deploy::CONTROL_PLANE);
+    let key = tale.world.aws().run(&["kms", "describe-key", "--key-id", &alias, "--output", "json"]).await?;
+    // Neither call takes an alias.
+    let id = key["KeyMetadata"]["KeyId"].as_str().unwrap_or_default();
+    tale.world.aws().run(&["kms", verb, "--key-id", id]).await?;
+    Ok(())
 }
