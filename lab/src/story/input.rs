@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::{PROBER, STACK, StoryError, Tale, judge, look};
 use crate::aws::Endpoint;
+use crate::gateway::Passed;
 use crate::report::Served;
 use crate::ui::Ui;
 
@@ -74,26 +75,33 @@ impl Since {
         Self(tale.world.gateway.passed().len())
     }
 
-    /// Fails if anything was changed; saying so on the bus is no change.
+    /// Fails if anything was changed; saying so on the bus, and noting that it was said, is no change.
     fn nothing_changed(&self, tale: &Tale, what: &str) -> Result<(), StoryError> {
-        let changed: Vec<String> = self.calls(tale).into_iter().filter(|call| changes(call)).collect();
+        let changed = self.passed(tale).filter(|passed| changes(&passed.operation) && !notes(passed));
+        let changed: Vec<String> = changed.map(|passed| passed.operation).collect();
         if changed.is_empty() { Ok(()) } else { Err(StoryError::Unmet(format!("{what} led to {changed:?}"))) }
     }
 
     /// Fails if anything at all was called, of whichever service.
     fn nothing_called(&self, tale: &Tale, what: &str) -> Result<(), StoryError> {
-        let called = self.calls(tale);
+        let called: Vec<String> = self.passed(tale).map(|passed| passed.operation).collect();
         if called.is_empty() { Ok(()) } else { Err(StoryError::Unmet(format!("{what} led to {called:?}"))) }
     }
 
-    fn calls(&self, tale: &Tale) -> Vec<String> {
-        tale.world.gateway.passed().into_iter().skip(self.0).map(|passed| passed.operation).collect()
+    fn passed(&self, tale: &Tale) -> impl Iterator<Item = Passed> {
+        tale.world.gateway.passed().into_iter().skip(self.0)
     }
 }
 
 fn changes(call: &str) -> bool {
     let operation = call.split('.').nth(1).unwrap_or_default();
     call != SAYING && !LOOKING.iter().any(|looking| operation.starts_with(looking))
+}
+
+/// Whether a call writes down what a person was told, and nothing else.
+fn notes(passed: &Passed) -> bool {
+    let request: Value = serde_json::from_slice(&passed.request).unwrap_or_default();
+    passed.operation == "dynamodb.PutItem" && request["Item"]["sk"]["S"] == "TOLD"
 }
 
 /// Asks a function; its answer, or the error it answered with.
@@ -139,6 +147,20 @@ mod tests {
         for call in ["vpc_lattice.DeleteService", "sfn.StartExecution", "dynamodb.PutItem", "vpc_lattice.TagResource"] {
             assert!(changes(call), "{call}");
         }
+    }
+
+    #[test]
+    fn only_what_was_told_may_be_noted() {
+        let put = |operation: &str, sk: &str| Passed {
+            operation: operation.to_owned(),
+            method: "POST".to_owned(),
+            path: "/".to_owned(),
+            status: 200,
+            request: json!({"Item": {"sk": {"S": sk}}}).to_string().into(),
+            answer: "".into(),
+        };
+        assert!(notes(&put("dynamodb.PutItem", "TOLD")));
+        assert!(!notes(&put("dynamodb.PutItem", "EPOCH")) && !notes(&put("dynamodb.TransactWriteItems", "TOLD")));
     }
 
     #[test]

@@ -62,8 +62,8 @@ async fn rotate(tale: &Tale, options: &Options, report: &mut Report, phase: Phas
     let generations = tale.watch.generations(tale.ledger()?, STACK).await?;
     let newest = generations.last().map(|one| one.generation).unwrap_or_default();
     report.rotations += 1;
-    report.served = judge::served(&tale.world, PROBER, &tale.roots, &generations).await?;
-    if let Some(old) = report.served.iter().find(|one| one.generation != newest) {
+    let served = judge::served(&tale.world, PROBER, &tale.roots, &generations).await?;
+    if let Some(old) = served.iter().find(|one| one.generation != newest) {
         return Err(StoryError::Unmet(format!("{} still serves generation {}", old.target, old.generation)));
     }
     let calls = tale.world.gateway.passed();
