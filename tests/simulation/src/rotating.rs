@@ -170,6 +170,7 @@ impl World {
         }
         if !self.calm && self.dice.one_in(150) {
             self.tally.meet(Trouble::ExecutionDied);
+            self.well_since = self.now;
             self.executions[index].runs = false;
             return Ok(());
         }

@@ -275,6 +275,7 @@ impl World {
         self.ledger.forget(self.now);
         if !self.calm && self.dice.one_in(12) {
             self.tally.meet(Trouble::SweepMissed);
+            self.well_since = self.now;
             return Ok(());
         }
         self.join();

@@ -59,6 +59,15 @@ fn no_promise_is_broken_whatever_happens() {
     }
 }
 
+/// Lives in which a host that reverts every leaf kept the next one from those who failed clients or whose own ran out, or in
+/// which a canary out of reach did not count.
+#[test]
+fn what_once_came_to_grief_does_not_again() {
+    for seed in [7_824, 15_315, 21_365, 21_909, 26_810, 27_308, 27_637, 34_884] {
+        live(&Fleet::Drawn, seed, DAYS).unwrap_or_else(|grief| panic!("seed {seed}: {:?}", grief.broken));
+    }
+}
+
 /// One fleet for long: what adds up over the years would be seen here.
 #[test]
 fn a_fleet_lives_for_two_years() {

@@ -56,6 +56,11 @@ pub enum Due {
         /// One of those that serve it.
         target: TargetId,
     },
+    /// What a target shows fails clients, and the newest generation was reverted on another, so that it may not have it.
+    Failing {
+        /// The target.
+        target: TargetId,
+    },
 }
 
 impl Due {
@@ -86,6 +91,9 @@ impl Due {
             Self::Reverted { target } => format!("{leaf} was reverted on {target} and is never used again"),
             Self::Overdue { generation, not_after, target } => {
                 format!("{target} still serves generation {generation}, which ends at {}", minute(*not_after))
+            }
+            Self::Failing { target } => {
+                format!("what {target} shows fails clients, and {leaf} was reverted on another and is never used again")
             }
         }
     }
@@ -191,7 +199,8 @@ pub(crate) fn unmintable(evidence: &Evidence, due: &Due) -> Option<Block> {
         | Due::Acm { .. }
         | Due::Source
         | Due::AuthorityRetired { .. }
-        | Due::Reverted { .. } => {
+        | Due::Reverted { .. }
+        | Due::Failing { .. } => {
             return None;
         }
     };

@@ -3,10 +3,11 @@
 use time::OffsetDateTime;
 
 use crate::plan::Plan;
-use crate::record::GenerationRecord;
+use crate::record::{GenerationRecord, SightingRecord};
 use crate::rotation::calendar::{Gate, Why};
 use crate::rotation::due::{Due, minute};
 use crate::rotation::evidence::{Evidence, TargetEvidence};
+use crate::rotation::proof::failing_clients;
 use crate::rotation::rollout::awaiting;
 use crate::work::WorkItem;
 
@@ -51,7 +52,7 @@ impl Hold {
 /// declared unsafe; a stack without a leaf serves nobody anyway, and leaves of an authority that is gone are nobody's choice.
 pub(crate) fn may_mint_later(evidence: &Evidence, due: &Due) -> bool {
     match due {
-        Due::First | Due::Tainted(_) | Due::AuthorityRetired { .. } => false,
+        Due::First | Due::Tainted(_) | Due::AuthorityRetired { .. } | Due::Failing { .. } => false,
         Due::Names { .. }
         | Due::Acm { .. }
         | Due::Source
@@ -80,6 +81,13 @@ pub(crate) fn is_well(evidence: &Evidence, target: &TargetEvidence) -> bool {
     // Whoever awaits a confirmation may have gone back by now to a pair that ends sooner.
     let is_settled = awaiting(target, evidence.now).is_none();
     target.floor().is_some() && is_good && is_settled && !serves_to_the_end(evidence, target)
+}
+
+/// Whether what a target serves is no good, or no longer for long: it fails clients now, or the safety margin before the end of
+/// what it serves has begun.
+pub(crate) fn cannot_wait(evidence: &Evidence, target: &TargetEvidence) -> bool {
+    let fails = |sighting: &SightingRecord| failing_clients(sighting).next().is_some();
+    serves_to_the_end(evidence, target) || target.floor().is_some() && target.sighting.as_ref().is_some_and(fails)
 }
 
 /// The safety margin before the end of what it serves has begun.

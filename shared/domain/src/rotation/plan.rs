@@ -23,6 +23,7 @@ use crate::rotation::others;
 use crate::rotation::pace;
 use crate::rotation::phase::{self, Phase, is_short, phase};
 use crate::rotation::policy::{ARRIVAL_POLL_S, LOOK_AGAIN, REVERIFY};
+use crate::rotation::proof::failing_clients;
 use crate::rotation::rollout::{Rollout, renew_at};
 use crate::work::{
     AuthorityItem, DeliveryAction, ExportItem, MintItem, PAGE, Through, VerifyItem, VerifyTarget, WorkItem,
@@ -203,7 +204,8 @@ fn reverted(rollout: &Rollout<'_>, looks: &[Look<'_>], halted: bool) -> Option<D
     }
 }
 
-/// A halted rollout, or one whose generation was reverted, must not let what healthy targets serve run out.
+/// A halted rollout, or one whose generation was reverted, must not let what healthy targets serve run out, nor leave what fails
+/// clients as it is.
 fn overdue(rollout: &Rollout<'_>, looks: &[Look<'_>], halted: bool) -> Option<Due> {
     let newest = rollout.newest?;
     let quarantined = looks.iter().any(|look| rollout.newest_reverted_by(&look.target.target));
@@ -211,10 +213,11 @@ fn overdue(rollout: &Rollout<'_>, looks: &[Look<'_>], halted: bool) -> Option<Du
         return None;
     }
     // Nothing that is minted reaches whom nobody installs on.
-    looks.iter().filter(|look| !look.failed && look.target.node.is_some()).find_map(|look| {
+    let since = |at: OffsetDateTime| rollout.evidence.now >= at && newest.minted_at < at;
+    let policy = &rollout.evidence.policy;
+    let healthy = || looks.iter().filter(|look| !look.failed && look.target.node.is_some());
+    let behind = healthy().find_map(|look| {
         let served = rollout.evidence.generation(look.target.floor()?)?;
-        let policy = &rollout.evidence.policy;
-        let since = |at: OffsetDateTime| rollout.evidence.now >= at && newest.minted_at < at;
         // A newest one that was reverted is given to nobody who serves something else: the last chance is another one.
         let margin_at = served.not_after.saturating_sub(policy.safety_margin());
         let runs_out = served.generation < newest.generation
@@ -224,7 +227,18 @@ fn overdue(rollout: &Rollout<'_>, looks: &[Look<'_>], halted: bool) -> Option<Du
             not_after: served.not_after,
             target: look.target.target.clone(),
         })
-    })
+    });
+    // Once for as long as it lasts: it is given what is minted now before whoever reverts it again.
+    let failing = || {
+        let waits = |look: &&Look<'_>| quarantined && matches!(look.phase, Phase::Issued { .. });
+        let fails_since = |look: &Look<'_>| {
+            let sighting = look.target.sighting.as_ref().filter(|_| look.target.floor() < Some(newest.generation))?;
+            failing_clients(sighting).next().and(sighting.failing_since)
+        };
+        let lasts = |look: &&Look<'_>| fails_since(look).is_some_and(|at| since(at.saturating_add(LOOK_AGAIN.0)));
+        healthy().filter(waits).find(lasts).map(|look| Due::Failing { target: look.target.target.clone() })
+    };
+    behind.or_else(failing)
 }
 
 /// With `manage: nothing`, says what would have been done about targets.
@@ -267,6 +281,13 @@ fn verify(
             Phase::Current { stale: true, .. } => "it was last seen long ago",
             Phase::Stuck { .. } if stale_look(look, now) => "a person may have repaired it",
             Phase::Unconfirmed { .. } if stale_look(look, now) => "it may have gone back by itself",
+            // Nobody works on it for now: it is looked at as one that serves the newest is.
+            Phase::Issued { .. } if at_rest && look.target.floor().is_some() && is_asked_again(evidence, look) => {
+                "a fresh look was asked for"
+            }
+            Phase::Issued { .. } if at_rest && look.target.floor().is_some() && long_unseen(look, now) => {
+                "it waits for the next leaf, and was last seen long ago"
+            }
             Phase::Presenting { .. }
             | Phase::Unconfirmed { .. }
             | Phase::Drifted { .. }
@@ -306,7 +327,7 @@ fn verify(
                 stack: evidence.policy.stack.clone(),
                 server_name: evidence.policy.server_name.clone(),
                 trust: trust.clone(),
-                targets: page.iter().filter_map(|look| dial(evidence, newest, look.target)).collect(),
+                targets: page.iter().filter_map(|look| dial(evidence, newest, look)).collect(),
                 through: through.take().map(|(through, _)| through),
                 others: others.clone(),
             };
@@ -315,13 +336,21 @@ fn verify(
     }
 }
 
-fn dial(evidence: &Evidence, newest: Option<&GenerationRecord>, target: &TargetEvidence) -> Option<VerifyTarget> {
+/// What is expected there: the newest leaf, or while a target waits for that the one it was last proven to serve.
+fn dial(evidence: &Evidence, newest: Option<&GenerationRecord>, look: &Look<'_>) -> Option<VerifyTarget> {
+    let target = look.target;
+    let waits = matches!(look.phase, Phase::Issued { .. });
+    let expected = if waits { target.floor().and_then(|floor| evidence.generation(floor)) } else { newest };
     Some(VerifyTarget {
         target: target.target.clone(),
         address: SocketAddr::new(target.address()?, evidence.policy.target_port),
-        generation: newest.map_or(Generation::NONE, |newest| newest.generation),
-        fingerprint: newest.map(|newest| newest.fingerprint.clone()).unwrap_or_default(),
+        generation: expected.map_or(Generation::NONE, |record| record.generation),
+        fingerprint: expected.map(|record| record.fingerprint.clone()).unwrap_or_default(),
     })
+}
+
+fn long_unseen(look: &Look<'_>, now: OffsetDateTime) -> bool {
+    look.target.sighting.as_ref().is_some_and(|sighting| now - sighting.at > REVERIFY)
 }
 
 fn is_asked_again(evidence: &Evidence, look: &Look<'_>) -> bool {

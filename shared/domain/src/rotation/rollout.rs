@@ -47,6 +47,11 @@ impl<'a> Rollout<'a> {
         self.reverted.range(self.start..).any(|(_, targets)| targets.contains(target))
     }
 
+    /// Whether the newest generation replaces one that a target reverted.
+    pub(crate) fn is_replacement(&self) -> bool {
+        self.newest.is_some_and(|newest| self.reverted.range(self.start..newest.generation).next().is_some())
+    }
+
     /// Whether this target reverted the newest generation.
     pub(crate) fn newest_reverted_by(&self, target: &TargetId) -> bool {
         self.newest

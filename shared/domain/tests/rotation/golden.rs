@@ -154,27 +154,70 @@ fn a_reverted_generation_is_never_given_to_anybody_again() {
 
 #[test]
 fn a_broken_host_never_keeps_a_renewal_from_the_others_for_good() {
-    let mut world = World::new(3);
-    converge(&mut world);
-    world.note("ACM renews while i-00000002 is broken; budget 0");
-    world.host(2).ill = Ill::RevertsAll;
-    world.acm = Some(acm("0b:02", START + Duration::days(198)));
-    let step = Duration::minutes(30);
-    let end = START + Duration::hours(24 * 20);
-    while world.now < end {
-        world.run();
-        for (id, host) in &world.hosts {
-            let leaf = world.generations.iter().find(|record| Some(record.generation) == host.serves).unwrap();
-            assert!(*id == instance(2) || leaf.not_after > world.now, "{id} serves a leaf that ran out");
+    // The first is the canary whenever nothing is known against it.
+    for broken in [1, 2] {
+        let mut world = World::new(3);
+        converge(&mut world);
+        world.note("ACM renews while one host is broken; budget 0");
+        world.host(broken).ill = Ill::RevertsAll;
+        world.acm = Some(acm("0b:02", START + Duration::days(198)));
+        let days = 20;
+        while world.now < START + Duration::days(days) {
+            world.run();
+            for (id, host) in &world.hosts {
+                let leaf = world.generations.iter().find(|record| Some(record.generation) == host.serves).unwrap();
+                assert!(*id == instance(broken) || leaf.not_after > world.now, "{id} serves a leaf that ran out");
+            }
+            world.now += Duration::minutes(30);
         }
-        world.now += step;
+        assert!(i64::try_from(world.generations.len()).unwrap() < days * 10, "{} leaves", world.generations.len());
+        world.host(broken).ill = Ill::Well;
+        world.now += Duration::hours(6);
+        converge(&mut world);
     }
-    let days = 20;
+}
 
-    assert!(world.generations.len() < days * 10, "{} leaves in {days} days", world.generations.len());
-    world.host(2).ill = Ill::Well;
-    world.now += Duration::hours(6);
+#[test]
+fn whoever_fails_clients_is_put_right_before_the_host_that_reverts_them_all() {
+    let mut world = World::new(2);
     converge(&mut world);
+    world.host(1).ill = Ill::RevertsAll;
+    world.acm = Some(acm("0b:02", START + Duration::days(198)));
+    world.run();
+    assert!(world.generations.len() > 1, "what i-00000001 reverted was replaced");
+    world.note("somebody puts another certificate on i-00000002, while i-00000001 reverts whatever it is given");
+    world.host(2).serves = None;
+    world.look_since = Some(world.now);
+    let end = world.now + Duration::hours(1);
+    while world.now < end && world.hosts[&instance(2)].serves.is_none() {
+        world.run();
+        world.now += Duration::minutes(15);
+    }
+    assert!(world.hosts[&instance(2)].serves.is_some(), "{}", world.trace);
+}
+
+#[test]
+fn a_canary_that_is_out_of_reach_since_has_proven_it_all_the_same() {
+    let mut world = World::new(4);
+    world.policy.canary = 2;
+    converge(&mut world);
+    world.note("i-00000001 serves on without its agent; somebody puts another certificate on all others");
+    world.host(1).online = false;
+    for n in 2..=4 {
+        world.host(n).serves = None;
+    }
+    world.look_since = Some(world.now);
+    let given = loop {
+        let installs = world.look().steps.into_iter().find_map(|step| match step.action {
+            WorkItem::Deliver(item) => Some(item.targets.len()),
+            _ => None,
+        });
+        match installs {
+            Some(given) => break given,
+            None => assert!(world.pass(), "nobody is given anything: {}", world.trace),
+        }
+    };
+    assert_eq!(given, 1, "one of the two canaries has proven it");
 }
 
 #[test]

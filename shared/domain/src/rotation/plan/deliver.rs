@@ -8,14 +8,15 @@ use time::{Duration, OffsetDateTime};
 use super::{Look, seconds};
 use crate::id::{Generation, NodeId, TargetId};
 use crate::plan::Plan;
-use crate::record::GenerationRecord;
+use crate::record::{GenerationRecord, SightingRecord};
 use crate::rotation::evidence::{Evidence, TargetEvidence};
-use crate::rotation::hold::{Hold, is_well, may_install_later, serves_to_the_end};
+use crate::rotation::hold::{Hold, cannot_wait, is_well, may_install_later};
 use crate::rotation::membership;
 use crate::rotation::pace::{self, window_s};
 use crate::rotation::phase::Phase;
 use crate::rotation::policy::EMERGENCY_BAKE;
 use crate::rotation::rollout::Rollout;
+use crate::rotation::settle::{Weight, weigh};
 use crate::spec::Confirm;
 use crate::work::{DeliverItem, DeliveryAction, PAGE, WorkItem};
 
@@ -73,7 +74,7 @@ pub(super) fn deliver(
     let policy = &evidence.policy;
     // What others installed is no proof of ours.
     let ours = || looks.iter().filter(|look| look.target.node.is_some());
-    let proven = ours().filter(|look| matches!(look.phase, Phase::Current { .. })).count();
+    let proven = ours().filter(|look| serves(look, newest)).count();
     let canary = usize::try_from(policy.canary).unwrap_or(usize::MAX);
     let is_canary = !halted && proven < canary;
     let (stage, size) = if halted {
@@ -82,7 +83,7 @@ pub(super) fn deliver(
         (format!("canary, {proven} of {canary} proven"), canary - proven)
     } else {
         let wanted = ours().count();
-        if let Some(until) = bakes(rollout, looks, canary).filter(|until| *until > evidence.now) {
+        if let Some(until) = bakes(rollout, newest, looks, canary).filter(|until| *until > evidence.now) {
             candidates.retain(|candidate| !is_well(evidence, candidate.target));
             if candidates.is_empty() {
                 plan.wait("the canary, which is to serve it for a while first", seconds(until - evidence.now));
@@ -249,17 +250,29 @@ fn without_the_patient<'a>(
     urgent
 }
 
+/// Whether a target was seen to serve the newest generation. That it cannot be reached by Systems Manager any more, or that its
+/// owner takes it back, makes that no less of a proof.
+fn serves(look: &Look<'_>, newest: &GenerationRecord) -> bool {
+    let seen = |sighting: &SightingRecord| sighting.verdict.is_good() && sighting.generation == newest.generation;
+    look.target.sighting.as_ref().is_some_and(seen)
+}
+
 /// Until when the canary is to serve the newest generation before others follow.
-fn bakes(rollout: &Rollout<'_>, looks: &[Look<'_>], canary: usize) -> Option<OffsetDateTime> {
+fn bakes(
+    rollout: &Rollout<'_>,
+    newest: &GenerationRecord,
+    looks: &[Look<'_>],
+    canary: usize,
+) -> Option<OffsetDateTime> {
     let mut bake = Duration::minutes(i64::from(rollout.evidence.policy.bake_minutes));
     if looks.iter().any(|look| look.target.serves_tainted(rollout.evidence)) {
         bake = bake.min(EMERGENCY_BAKE);
     }
-    let current = looks.iter().filter(|look| matches!(look.phase, Phase::Current { .. }));
+    let proven = looks.iter().filter(|look| serves(look, newest));
     // Whom a person gave it has no delivery and proves nothing about ours.
     let installed =
         |look: &Look<'_>| rollout.tally(look.target).last.and_then(|last| last.ended.as_ref()).map(|end| end.at);
-    let mut since: Vec<OffsetDateTime> = current.filter_map(installed).collect();
+    let mut since: Vec<OffsetDateTime> = proven.filter_map(installed).collect();
     since.sort();
     let begun = since.get(canary.checked_sub(1)?)?;
     Some(begun.saturating_add(bake))
@@ -282,11 +295,11 @@ fn candidates<'a>(
             // A generation that was reverted is still taken back to where it was proven, never to a new target.
             Phase::Issued { .. } if quarantined && look.target.floor() < Some(newest.generation) => None,
             // What was proven there and is gone is put back: that is nothing new.
-            // And what healthy targets serve must not run out over somebody else's failure.
+            // And what healthy targets serve must not run out, nor go on failing clients, over somebody else's failure.
             Phase::Issued { again: false, .. }
                 if halted
                     && look.target.floor() < Some(newest.generation)
-                    && !serves_to_the_end(rollout.evidence, look.target) =>
+                    && !cannot_wait(rollout.evidence, look.target) =>
             {
                 None
             }
@@ -318,12 +331,19 @@ fn candidates<'a>(
 }
 
 /// Who goes first. In a replacement the target that reverted its predecessor, because only there is it put to the
-/// test; otherwise those whose latest delivery failed go last, so that a broken host is never the canary for others.
+/// test; but before it whoever cannot wait, or one host that reverts them all would let everybody else's leaf run out.
+/// Otherwise those whose latest delivery failed go last, so that a broken host is never the canary for others.
 fn precedence(rollout: &Rollout<'_>, target: &TargetEvidence) -> u8 {
     if rollout.reverted_by(&target.target) {
-        return 0;
+        return 1;
     }
     let latest = target.attempts.iter().max_by_key(|a| (a.generation, a.attempt));
-    let failed = latest.and_then(|attempt| attempt.ended.as_ref()).is_some_and(|end| !end.installed);
-    if failed { 2 } else { 1 }
+    let weight = latest.and_then(|attempt| attempt.ended.as_ref()).map(weigh);
+    let cannot_wait = rollout.is_replacement() && cannot_wait(rollout.evidence, target);
+    match weight {
+        // Whoever was not tried has shown nothing about its server.
+        None | Some(Weight::Installed | Weight::Missed | Weight::NotOptedIn) if cannot_wait => 0,
+        None | Some(Weight::Installed) => 2,
+        Some(Weight::Missed | Weight::NotOptedIn | Weight::Reverted | Weight::Failed) => 3,
+    }
 }
