@@ -44,6 +44,16 @@ pub struct Passed {
     pub answer: Bytes,
 }
 
+#[cfg(test)]
+impl Passed {
+    /// A call that was answered well.
+    pub(crate) fn well(operation: &str, request: impl Into<Bytes>, answer: &'static str) -> Self {
+        let (method, path) = ("POST".to_owned(), "/".to_owned());
+        let (request, answer) = (request.into(), answer.into());
+        Self { operation: operation.to_owned(), method, path, status: 200, request, answer }
+    }
+}
+
 /// The lab's front door.
 #[derive(Debug, Clone, Default)]
 pub struct Gateway {

@@ -151,14 +151,8 @@ mod tests {
 
     #[test]
     fn only_what_was_told_may_be_noted() {
-        let put = |operation: &str, sk: &str| Passed {
-            operation: operation.to_owned(),
-            method: "POST".to_owned(),
-            path: "/".to_owned(),
-            status: 200,
-            request: json!({"Item": {"sk": {"S": sk}}}).to_string().into(),
-            answer: "".into(),
-        };
+        let put =
+            |operation: &str, sk: &str| Passed::well(operation, json!({"Item": {"sk": {"S": sk}}}).to_string(), "");
         assert!(notes(&put("dynamodb.PutItem", "TOLD")));
         assert!(!notes(&put("dynamodb.PutItem", "EPOCH")) && !notes(&put("dynamodb.TransactWriteItems", "TOLD")));
     }

@@ -173,12 +173,7 @@ async fn disabled(tale: &Tale, phase: &Phase) -> Result<&'static str, StoryError
 
 /// Waits for `Rotation Halted` with this code.
 async fn halted_by(tale: &Tale, code: &str, phase: &Phase) -> Result<(), StoryError> {
-    let halted = until(LIMIT, LOOK, async || {
-        phase.progress(&format!("waiting for `Rotation Halted` with {code}"));
-        let heard = tale.watch.hear().await?;
-        Ok::<_, StoryError>(heard.into_iter().find(|heard| heard.kind == "Rotation Halted"))
-    });
-    let halted = halted.await?.ok_or_else(|| StoryError::Unmet("the rotation did not halt".to_owned()))?;
+    let halted = tale.wait_for(&["Rotation Halted"], LIMIT, phase).await?;
     let mut blocks = halted.detail["blocks"].as_array().into_iter().flatten();
     if blocks.any(|block| block["code"] == code) {
         return Ok(());

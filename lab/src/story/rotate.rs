@@ -14,7 +14,7 @@ use super::deploy::{self, PORT};
 use super::load::Clients;
 use super::look::{converged, forget};
 use super::repair::{renew, settled};
-use super::rotation::{LIMIT, unharmed};
+use super::rotation::{LIMIT, spent, unharmed};
 use super::{Options, PROBER, STACK, StoryError, Tale, judge, timeline};
 use crate::report::{Fleet, Report, Way};
 use crate::ui::{Phase, Ui};
@@ -133,11 +133,6 @@ async fn fleet(
     if told.len() != tale.world.hosts.len() {
         return Err(StoryError::Unmet(format!("the ledger knows of {} deliveries only", told.len())));
     }
-    let executions = tale.watch.executions(deploy::output(&tale.plane, "RotationStateMachine")?).await?;
-    let newest = executions.iter().max_by_key(|(name, ..)| timeline::epoch_and_attempt(name));
-    let spent = match newest {
-        Some((_, _, execution)) => timeline::by_state(&tale.watch.history(execution).await?),
-        None => BTreeMap::new(),
-    };
-    Fleet::of(&told, waves, spent).ok_or_else(|| StoryError::Unmet("the ledger knows of no delivery".to_owned()))
+    Fleet::of(&told, waves, spent(tale).await?)
+        .ok_or_else(|| StoryError::Unmet("the ledger knows of no delivery".to_owned()))
 }

@@ -1,6 +1,6 @@
 //! The chapters about certificates: the first ones, their proof end to end, and rotation because ACM renewed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -108,11 +108,7 @@ async fn on_renewal(
     if let Some(newest) = generations.last() {
         phase.note(&format!("generation {}: {}", newest.generation, newest.because));
     }
-    let executions = tale.watch.executions(deploy::output(&tale.plane, "RotationStateMachine")?).await?;
-    if let Some((_, _, newest)) = executions.iter().max_by_key(|(name, ..)| timeline::epoch_and_attempt(name)) {
-        let spent = timeline::by_state(&tale.watch.history(newest).await?);
-        phase.note(&format!("where the time went: {}", timeline::told(&spent)));
-    }
+    phase.note(&format!("where the time went: {}", timeline::told(&spent(tale).await?)));
     let attempted = account(tale, number, &seen, report)?;
     report.rotations = number;
     report.served = served;
@@ -120,6 +116,15 @@ async fn on_renewal(
         "ACM's renewal event to verified handshakes on every target in {seconds:.1} s; {attempted} handshakes meanwhile, 0 failed"
     ));
     Ok(())
+}
+
+/// Where the newest execution's time went, in seconds by what was waited for.
+pub(super) async fn spent(tale: &Tale) -> Result<BTreeMap<String, f64>, StoryError> {
+    let executions = tale.watch.executions(deploy::output(&tale.plane, "RotationStateMachine")?).await?;
+    match executions.iter().max_by_key(|(name, ..)| timeline::epoch_and_attempt(name)) {
+        Some((_, _, newest)) => Ok(timeline::by_state(&tale.watch.history(newest).await?)),
+        None => Ok(BTreeMap::new()),
+    }
 }
 
 /// Writes down what the clients saw; a handshake that failed fails the story.

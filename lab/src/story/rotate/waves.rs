@@ -65,9 +65,7 @@ mod tests {
     use serde_json::json;
 
     fn call(operation: &str, request: &Value) -> Passed {
-        let (method, path) = ("POST".to_owned(), "/".to_owned());
-        let (request, answer) = (request.to_string().into(), "".into());
-        Passed { operation: operation.to_owned(), method, path, status: 200, request, answer }
+        Passed::well(operation, request.to_string(), "")
     }
 
     fn send(action: &str, ids: &[&str]) -> Passed {

@@ -61,10 +61,8 @@ fn says(body: &[u8], text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn call(operation: &str, request: &str, answer: &str) -> Passed {
-        let (request, answer) = (request.to_owned().into(), answer.to_owned().into());
-        let (method, path) = ("POST".to_owned(), "/".to_owned());
-        Passed { operation: operation.to_owned(), method, path, status: 200, request, answer }
+    fn call(operation: &str, request: &'static str, answer: &'static str) -> Passed {
+        Passed::well(operation, request, answer)
     }
 
     #[test]
