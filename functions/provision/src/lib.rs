@@ -27,7 +27,7 @@ use espalier_domain::id::{StackName, spec_parameter};
 use espalier_domain::network::{diagnose, plan};
 use espalier_domain::plan::{BlockCode, Outcome, OutcomeKind, Plan};
 use espalier_domain::spec::{AllowedDomains, Drift, Manage, Select, Spec, State, parse};
-use espalier_domain::told::ToldRecord;
+use espalier_domain::told::{self, News};
 use espalier_domain::work::WorkItem;
 use espalier_edge::metric::{self, Unit};
 use espalier_edge::{Direct, EdgeError, Env, Function, Hint, HintKind, Invocation, Mode, Trigger};
@@ -54,15 +54,6 @@ enum Prompt {
     Person,
     /// A schedule or an event.
     Look,
-}
-
-/// What of a stack's blocks is news.
-#[derive(Debug, Default)]
-struct News {
-    /// They were told before.
-    repeated: bool,
-    /// What was told last, and what is to be noted; nothing where there is no block, or the ledger cannot be read.
-    told: Option<(Told, ToldRecord)>,
 }
 
 /// The function with its clients.
@@ -252,8 +243,8 @@ impl<C: Clock> Provision<C> {
             }
         }
         events.extend(answer.events());
-        let news = self.news(&about.stack, &answer.outcome).await;
-        if prompt == Prompt::Look && news.repeated {
+        let found = self.news(&about.stack, &answer.outcome).await;
+        if prompt == Prompt::Look && found.as_ref().is_some_and(|(_, news)| news.repeated) {
             events.retain(|event| !matches!(event, Event::StackBlocked { .. }));
         }
         if !events.is_empty()
@@ -263,28 +254,26 @@ impl<C: Clock> Provision<C> {
             return;
         }
         // Noted only now: what nobody heard is told again.
-        if let Some((told, record)) = news.told
-            && let Err(error) = self.ledger.note_told(Teller::Provision, &about.stack, &told, &record).await
+        if let Some((told, news)) = found
+            && let Err(error) = self.ledger.note_told(Teller::Provision, &about.stack, &told, &news.record).await
         {
             tracing::warn!(stack = %about.stack, error = chain(&error), "it was not noted what was told");
         }
     }
 
-    /// Whether somebody was told of the outcome's blocks before, and what is to be noted of them.
-    async fn news(&self, stack: &StackName, outcome: &Outcome) -> News {
+    /// What was told last, and what of the outcome's blocks is news; nothing where none is, or the ledger cannot be read.
+    async fn news(&self, stack: &StackName, outcome: &Outcome) -> Option<(Told, News)> {
         if outcome.outcome != OutcomeKind::Blocked {
-            return News::default();
+            return None;
         }
-        let (now, blocks) = (self.clock.now(), &outcome.blocks);
         match self.ledger.told(Teller::Provision, stack).await {
             Ok(told) => {
-                let repeated = told.record().is_some_and(|former| former.is_repeated_by(blocks, None, now));
-                let record = ToldRecord::after(told.record(), blocks, None, now);
-                News { repeated, told: Some((told, record)) }
+                let news = told::news(told.record(), &outcome.blocks, None, self.clock.now());
+                Some((told, news))
             }
             Err(error) => {
                 tracing::warn!(%stack, error = chain(&error), "it is not known what was told, so that it is told");
-                News::default()
+                None
             }
         }
     }

@@ -28,27 +28,27 @@ fn document(stack: &str) -> Value {
 
 /// An account that holds these specs, takes events, and lets nobody look at anything else.
 async fn account(specs: Vec<(&'static str, Value)>) -> Wire {
-    Wire::answering(move |seen: &Seen| {
-        let named = |(name, value): &(&str, Value)| {
-            json!({ "Name": format!("/espalier-spec/{name}"), "Value": value.to_string() })
-        };
-        match seen.what().as_str() {
-            "GetParameter" => {
-                let wanted = seen.json()["Name"].as_str().unwrap().to_owned();
-                match specs.iter().map(named).find(|parameter| parameter["Name"] == wanted) {
-                    Some(parameter) => (200, json!({ "Parameter": parameter }).to_string()),
-                    None => (400, json!({ "__type": "ParameterNotFound" }).to_string()),
-                }
+    Wire::answering(move |seen: &Seen| of_an_account(&specs, seen)).await
+}
+
+fn of_an_account(specs: &[(&str, Value)], seen: &Seen) -> (u16, String) {
+    let named =
+        |(name, value): &(&str, Value)| json!({ "Name": format!("/espalier-spec/{name}"), "Value": value.to_string() });
+    match seen.what().as_str() {
+        "GetParameter" => {
+            let wanted = seen.json()["Name"].as_str().unwrap().to_owned();
+            match specs.iter().map(named).find(|parameter| parameter["Name"] == wanted) {
+                Some(parameter) => (200, json!({ "Parameter": parameter }).to_string()),
+                None => (400, json!({ "__type": "ParameterNotFound" }).to_string()),
             }
-            "GetParametersByPath" => {
-                let all: Vec<Value> = specs.iter().map(named).collect();
-                (200, json!({ "Parameters": all }).to_string())
-            }
-            "PutEvents" => (200, json!({ "FailedEntryCount": 0, "Entries": [] }).to_string()),
-            _ => (403, json!({ "__type": "AccessDeniedException", "message": "not allowed" }).to_string()),
         }
-    })
-    .await
+        "GetParametersByPath" => {
+            let all: Vec<Value> = specs.iter().map(named).collect();
+            (200, json!({ "Parameters": all }).to_string())
+        }
+        "PutEvents" => (200, json!({ "FailedEntryCount": 0, "Entries": [] }).to_string()),
+        _ => (403, json!({ "__type": "AccessDeniedException", "message": "not allowed" }).to_string()),
+    }
 }
 
 async fn ask(wire: &Wire, payload: Value) -> Result<Answer, EdgeError> {
@@ -93,13 +93,10 @@ async fn an_invalid_spec_blocks_with_every_mistake() {
     assert_eq!(wire.asked(), ["GetParameter", "GetItem", "PutEvents"]);
 }
 
-/// An account with one spec that cannot be read, and a ledger that keeps what is written.
-async fn account_with_a_ledger() -> Wire {
+/// The same with a ledger that keeps what is written.
+async fn account_with_a_ledger(specs: Vec<(&'static str, Value)>) -> Wire {
     let kept = std::sync::Mutex::new(None);
-    let spec = json!({ "Name": "/espalier-spec/bee", "Value": "{}" });
     Wire::answering(move |seen: &Seen| match seen.what().as_str() {
-        "GetParametersByPath" => (200, json!({ "Parameters": [spec] }).to_string()),
-        "GetParameter" => (200, json!({ "Parameter": spec }).to_string()),
         "GetItem" => match kept.lock().unwrap().clone() {
             Some(item) => (200, json!({ "Item": item }).to_string()),
             None => (200, "{}".to_owned()),
@@ -108,15 +105,14 @@ async fn account_with_a_ledger() -> Wire {
             *kept.lock().unwrap() = Some(seen.json()["Item"].clone());
             (200, "{}".to_owned())
         }
-        "PutEvents" => (200, json!({ "FailedEntryCount": 0, "Entries": [] }).to_string()),
-        _ => (403, json!({ "__type": "AccessDeniedException", "message": "not allowed" }).to_string()),
+        _ => of_an_account(&specs, seen),
     })
     .await
 }
 
 #[tokio::test]
 async fn sweeps_that_find_the_same_tell_it_once_and_whoever_asks_is_told() {
-    let wire = account_with_a_ledger().await;
+    let wire = account_with_a_ledger(vec![("bee", json!({}))]).await;
     let spec_changed = json!({ "source": "aws.ssm", "detail-type": "Parameter Store Change",
         "detail": { "name": "/espalier-spec/bee", "operation": "Update" } });
     let mut told = Vec::new();
@@ -135,11 +131,9 @@ async fn sweeps_that_find_the_same_tell_it_once_and_whoever_asks_is_told() {
 #[tokio::test]
 async fn what_the_bus_did_not_take_is_told_again() {
     let wire = Wire::answering(|seen: &Seen| match seen.what().as_str() {
-        "GetParametersByPath" => {
-            (200, json!({ "Parameters": [{ "Name": "/espalier-spec/bee", "Value": "{}" }] }).to_string())
-        }
         "GetItem" | "PutItem" => (200, "{}".to_owned()),
-        _ => (403, json!({ "__type": "AccessDeniedException", "message": "not allowed" }).to_string()),
+        "PutEvents" => (403, json!({ "__type": "AccessDeniedException", "message": "not allowed" }).to_string()),
+        _ => of_an_account(&[("bee", json!({}))], seen),
     })
     .await;
     ask(&wire, json!({ "espalier": "sweep" })).await.unwrap();

@@ -106,7 +106,7 @@ pub(crate) async fn apply(
     let (evidence, epoch) = match sources.look(stack, None, Hands::Writing, now).await? {
         Look::Evidence(evidence, epoch) => (evidence, epoch),
         Look::Nothing => return Ok(answer::nothing(stack)),
-        Look::Blocked(block) => return Ok(watch::told(answer::blocked(stack, block), stack, now)),
+        Look::Blocked(block) => return Ok(watch::counted(answer::blocked(stack, block), stack, now)),
     };
     watch::slack(stack, &evidence, now);
     watch::served(stack, &evidence, now);

@@ -8,7 +8,7 @@ use espalier_domain::plan::{Block, OutcomeKind};
 use espalier_domain::rotation::execution::held;
 use espalier_domain::rotation::pace;
 use espalier_domain::rotation::plan::plan;
-use espalier_domain::told::ToldRecord;
+use espalier_domain::told;
 use espalier_domain::work::{Pass, RotateOutcome, WorkResult};
 use espalier_edge::EdgeError;
 use time::OffsetDateTime;
@@ -22,7 +22,9 @@ pub(crate) async fn handle(sources: &Sources, pass: &Pass, now: OffsetDateTime) 
     let (evidence, epoch) = match sources.look(&pass.stack, None, Hands::Writing, now).await? {
         Look::Evidence(evidence, epoch) => (evidence, current(pass, epoch)?),
         Look::Nothing => return Ok(answer::nothing(&pass.stack)),
-        Look::Blocked(block) => return Ok(told(sources, answer::blocked(&pass.stack, block), &pass.stack, now).await),
+        Look::Blocked(block) => {
+            return Ok(announced(sources, answer::blocked(&pass.stack, block), &pass.stack, now).await);
+        }
     };
     let plan = held(plan(&evidence), blocks);
     let mut outcome = answer::to_plan(&pass.stack, plan, Reader::Machine { wave: pass.wave, failed });
@@ -40,19 +42,19 @@ pub(crate) async fn handle(sources: &Sources, pass: &Pass, now: OffsetDateTime) 
             }
         }
         // The execution ends here. What was blocked only when it was tried (a key that may not be used) no look would count.
-        OutcomeKind::Blocked => Ok(told(sources, outcome, &pass.stack, now).await),
+        OutcomeKind::Blocked => Ok(announced(sources, outcome, &pass.stack, now).await),
         OutcomeKind::Converged | OutcomeKind::Pending | OutcomeKind::Work => Ok(outcome),
     }
 }
 
 /// The answer with its blocks counted, and with whether somebody was told of them before: the state machine ends here, and
 /// tells them if not.
-async fn told(sources: &Sources, outcome: RotateOutcome, stack: &StackName, now: OffsetDateTime) -> RotateOutcome {
+async fn announced(sources: &Sources, outcome: RotateOutcome, stack: &StackName, now: OffsetDateTime) -> RotateOutcome {
     let repeated = is_told(sources, &outcome.blocks, stack, now).await.unwrap_or_else(|error| {
         tracing::warn!(%stack, error = chain(&error), "it is not known what was told, so that it is told");
         false
     });
-    watch::told(RotateOutcome { repeated, ..outcome }, stack, now)
+    watch::counted(RotateOutcome { repeated, ..outcome }, stack, now)
 }
 
 /// Noted before the state machine tells it, which is repeated when this pass is: so the execution is noted, too.
@@ -64,10 +66,9 @@ async fn is_told(
 ) -> Result<bool, LedgerError> {
     let execution = sources.ledger.epoch(stack).await?.map(|epoch| epoch.record.execution);
     let told = sources.ledger.told(Teller::Rotate, stack).await?;
-    let by = execution.as_deref();
-    let record = ToldRecord::after(told.record(), blocks, by, now);
-    sources.ledger.note_told(Teller::Rotate, stack, &told, &record).await?;
-    Ok(told.record().is_some_and(|former| former.is_repeated_by(blocks, by, now)))
+    let news = told::news(told.record(), blocks, execution.as_deref(), now);
+    sources.ledger.note_told(Teller::Rotate, stack, &told, &news.record).await?;
+    Ok(news.repeated)
 }
 
 /// The epoch, if it is still this execution's.

@@ -47,7 +47,7 @@ pub(crate) fn blocks(stack: &StackName, blocks: &[Block], now: OffsetDateTime) {
 }
 
 /// The answer, with its blocks counted.
-pub(crate) fn told(outcome: RotateOutcome, stack: &StackName, now: OffsetDateTime) -> RotateOutcome {
+pub(crate) fn counted(outcome: RotateOutcome, stack: &StackName, now: OffsetDateTime) -> RotateOutcome {
     blocks(stack, &outcome.blocks, now);
     outcome
 }

@@ -258,7 +258,8 @@ impl Sources {
         Ok(Fleet { wanted, opted_in: opted, nodes })
     }
 
-    /// The certificate that is served, followed or compared with. ACM that does not answer is no reason to stop delivering what is minted.
+    /// The certificate that is served, followed or compared with. ACM that does not answer is no reason to stop delivering what
+    /// is minted.
     async fn acm(&self, policy: &Policy) -> Option<AcmEvidence> {
         let served = policy.source.as_ref().and_then(|source| source.certificate.as_ref());
         let watched = policy.others.as_ref().and_then(|others| others.certificate_arn.as_ref());

@@ -11,7 +11,7 @@ use espalier_domain::id::{Caller, Epoch, Generation, Reason, Scope, StackName, T
 use espalier_domain::plan::{Block, BlockCode};
 use espalier_domain::record::{AttemptEnd, AttemptRecord, EmergencyRecord, GenerationRecord};
 use espalier_domain::rotation::pace::FETCH_RATE;
-use espalier_domain::told::ToldRecord;
+use espalier_domain::told::news;
 use espalier_domain::verdict::{Fault, Verdict};
 use espalier_domain::work::{DeliveryAction, SeenTarget};
 use serde_json::{Value, json};
@@ -386,14 +386,14 @@ async fn what_was_told_is_noted_by_each_teller_and_a_later_note_stands() {
     for teller in [Teller::Provision, Teller::Rotate] {
         let nothing = world.ledger.told(teller, &stack()).await.unwrap();
         assert_eq!(nothing.record(), None);
-        let first = ToldRecord::after(None, &blocks, None, at(0));
+        let first = news(None, &blocks, None, at(0)).record;
         world.ledger.note_told(teller, &stack(), &nothing, &first).await.unwrap();
         // Who looked before that notes nothing, and is told of no failure.
-        let late = ToldRecord::after(None, &[], None, at(1));
+        let late = news(None, &[], None, at(1)).record;
         world.ledger.note_told(teller, &stack(), &nothing, &late).await.unwrap();
         let told = world.ledger.told(teller, &stack()).await.unwrap();
         assert_eq!(told.record(), Some(&first));
-        let again = ToldRecord::after(told.record(), &blocks, None, at(900));
+        let again = news(told.record(), &blocks, None, at(900)).record;
         world.ledger.note_told(teller, &stack(), &told, &again).await.unwrap();
         assert_eq!(world.ledger.told(teller, &stack()).await.unwrap().record(), Some(&again));
     }

@@ -29,23 +29,29 @@ pub struct ToldRecord {
     pub by: Option<String>,
 }
 
-impl ToldRecord {
-    /// What is remembered after these blocks were found, by the one who tells them if he tells them only now.
-    pub fn after(former: Option<&Self>, blocks: &[Block], by: Option<&str>, now: OffsetDateTime) -> Self {
-        let repeated = former.filter(|former| former.is_repeated_by(blocks, by, now));
-        Self {
-            blocks: blocks.to_vec(),
-            at: repeated.map_or(now, |former| former.at),
-            found_at: now,
-            by: repeated.map_or_else(|| by.map(str::to_owned), |former| former.by.clone()),
-        }
-    }
+/// What finding blocks comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// The very same were told before, and nothing about them is new.
+    pub repeated: bool,
+    /// What is to be remembered.
+    pub record: ToldRecord,
+}
 
-    /// Whether finding these blocks now tells nobody anything new.
-    pub fn is_repeated_by(&self, blocks: &[Block], by: Option<&str>, now: OffsetDateTime) -> bool {
-        let by_another = self.by.is_none() || self.by.as_deref() != by;
-        by_another && self.blocks == blocks && now - self.found_at < GONE && now - self.at < REMINDER
-    }
+/// What finding these blocks now comes to. `by` is who tells them and notes it before: the same one again may not have come to
+/// telling them.
+pub fn news(former: Option<&ToldRecord>, blocks: &[Block], by: Option<&str>, now: OffsetDateTime) -> News {
+    let former = former.filter(|former| {
+        let by_another = former.by.is_none() || former.by.as_deref() != by;
+        by_another && former.blocks == blocks && now - former.found_at < GONE && now - former.at < REMINDER
+    });
+    let record = ToldRecord {
+        blocks: blocks.to_vec(),
+        at: former.map_or(now, |former| former.at),
+        found_at: now,
+        by: former.map_or_else(|| by.map(str::to_owned), |former| former.by.clone()),
+    };
+    News { repeated: former.is_some(), record }
 }
 
 #[cfg(test)]
@@ -62,34 +68,37 @@ mod tests {
 
     #[test]
     fn what_lasts_is_told_once_a_day() {
-        let mut told = ToldRecord::after(None, &block("a"), None, NOON);
+        let mut told = news(None, &block("a"), None, NOON).record;
         let mut times = 0;
         for look in 1..=200_i32 {
-            let now = NOON + Duration::minutes(15) * look;
-            times += u32::from(!told.is_repeated_by(&block("a"), None, now));
-            told = ToldRecord::after(Some(&told), &block("a"), None, now);
+            let found = news(Some(&told), &block("a"), None, NOON + Duration::minutes(15) * look);
+            times += u32::from(!found.repeated);
+            told = found.record;
         }
         assert_eq!(times, 2, "fifty hours, and the first time was before");
     }
 
     #[test]
     fn what_is_new_or_has_come_back_is_told() {
-        let told = ToldRecord::after(None, &block("a"), None, NOON);
+        let first = news(None, &block("a"), None, NOON);
+        assert!(!first.repeated);
+        let repeated = |blocks: &[Block], now| news(Some(&first.record), blocks, None, now).repeated;
         let soon = NOON + Duration::minutes(15);
-        assert!(told.is_repeated_by(&block("a"), None, soon));
-        assert!(!told.is_repeated_by(&block("b"), None, soon), "something else");
-        assert!(!told.is_repeated_by(&block("a"), None, NOON + GONE), "it was gone");
-        assert!(!told.is_repeated_by(&[], None, soon), "nothing is not the same");
+        assert!(repeated(&block("a"), soon));
+        assert!(!repeated(&block("b"), soon), "something else");
+        assert!(!repeated(&block("a"), NOON + GONE), "it was gone");
+        assert!(!repeated(&[], soon), "nothing is not the same");
     }
 
     #[test]
     fn whoever_noted_it_before_telling_it_tells_it_again() {
         let (first, second) = (Some("payments-1-1"), Some("payments-1-2"));
-        let told = ToldRecord::after(None, &block("a"), first, NOON);
-        assert!(!told.is_repeated_by(&block("a"), first, NOON), "it may have died in between");
-        assert_eq!(ToldRecord::after(Some(&told), &block("a"), first, NOON), told);
+        let told = news(None, &block("a"), first, NOON).record;
+        let again = news(Some(&told), &block("a"), first, NOON);
+        assert_eq!(again, News { repeated: false, record: told.clone() }, "it may have died in between");
         let soon = NOON + Duration::minutes(15);
-        let next = ToldRecord::after(Some(&told), &block("a"), second, soon);
-        assert_eq!(next, ToldRecord { found_at: soon, ..told }, "who told it, and when, stays");
+        let next = news(Some(&told), &block("a"), second, soon);
+        let record = ToldRecord { found_at: soon, ..told };
+        assert_eq!(next, News { repeated: true, record }, "who told it, and when, stays");
     }
 }

@@ -212,8 +212,8 @@ impl World {
         let all: Vec<_> = served.collect();
         let declared = all.iter().any(|leaf| self.is_unsafe(leaf.generation));
         let urgent = all.iter().map(|leaf| leaf.not_after).min().is_some_and(|ends| evidence.now >= ends - margin);
-        let fails = |target: &&TargetEvidence| target.sighting.as_ref().is_some_and(|seen| !seen.verdict.is_good());
-        let failing = evidence.targets.iter().filter(|target| target.wanted).any(|target| fails(&target));
+        let fails = |target: &TargetEvidence| target.sighting.as_ref().is_some_and(|seen| !seen.verdict.is_good());
+        let failing = evidence.targets.iter().any(|target| target.wanted && fails(target));
         let needed = urgent || retired || declared || failing;
         hold(needed, CALENDAR, || format!("a leaf is minted: {plan:?}"))
     }

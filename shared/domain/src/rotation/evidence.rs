@@ -11,7 +11,7 @@ use crate::record::{
     SightingRecord, ThroughRecord,
 };
 use crate::rotation::pace::LineRecord;
-use crate::rotation::policy::Policy;
+use crate::rotation::policy::{Policy, REVERIFY};
 
 /// How many authorities of exported certificates are trusted at once: ACM changes them rarely.
 const ANCHORS: usize = 4;
@@ -87,6 +87,11 @@ impl Evidence {
         let wanted = self.policy.others.as_ref()?.certificate_arn.as_ref()?;
         let acm = self.acm.as_ref().filter(|acm| acm.certificate == *wanted && acm.status == AcmStatus::Issued)?;
         acm.serial.as_deref().map(plain_serial)
+    }
+
+    /// Whether what was seen then is to be seen again: it was long ago, or somebody asked since.
+    pub(crate) fn is_stale(&self, seen_at: OffsetDateTime) -> bool {
+        self.now - seen_at > REVERIFY || self.is_asked_again(seen_at)
     }
 
     /// Whether somebody asked for a fresh look after this was seen.

@@ -3,11 +3,11 @@
 use time::OffsetDateTime;
 
 use crate::plan::Plan;
-use crate::record::{GenerationRecord, SightingRecord};
+use crate::record::GenerationRecord;
 use crate::rotation::calendar::{Gate, Why};
 use crate::rotation::due::{Due, minute};
 use crate::rotation::evidence::{Evidence, TargetEvidence};
-use crate::rotation::proof::failing_clients;
+use crate::rotation::proof::fails_clients;
 use crate::rotation::rollout::awaiting;
 use crate::work::WorkItem;
 
@@ -86,8 +86,8 @@ pub(crate) fn is_well(evidence: &Evidence, target: &TargetEvidence) -> bool {
 /// Whether what a target serves is no good, or no longer for long: it fails clients now, or the safety margin before the end of
 /// what it serves has begun.
 pub(crate) fn cannot_wait(evidence: &Evidence, target: &TargetEvidence) -> bool {
-    let fails = |sighting: &SightingRecord| failing_clients(sighting).next().is_some();
-    serves_to_the_end(evidence, target) || target.floor().is_some() && target.sighting.as_ref().is_some_and(fails)
+    serves_to_the_end(evidence, target)
+        || target.floor().is_some() && target.sighting.as_ref().is_some_and(fails_clients)
 }
 
 /// The safety margin before the end of what it serves has begun.

@@ -154,8 +154,7 @@ pub fn phase(rollout: &Rollout<'_>, target: &TargetEvidence) -> Phase {
         && settled_at.is_none_or(|at| sighting.at >= at)
     {
         let launched_at = rollout.evidence.member(&target.target).and_then(|member| member.launched_at);
-        let stale = now - sighting.at > REVERIFY
-            || rollout.evidence.is_asked_again(sighting.at)
+        let stale = rollout.evidence.is_stale(sighting.at)
             || !is_about(sighting, rollout.evidence.policy.target_port, launched_at);
         // What was proven once and cannot be looked at any more is not known to be so.
         let unknown = if stale { blocked(rollout, target) } else { None };
@@ -204,7 +203,7 @@ fn observed(rollout: &Rollout<'_>, target: &TargetEvidence) -> Phase {
     };
     let former = others::former(rollout.evidence, sighting);
     let was_newest = former.is_some() && sighting.verdict.is_good();
-    let stale = now - sighting.at > REVERIFY || rollout.evidence.is_asked_again(sighting.at) || was_newest;
+    let stale = rollout.evidence.is_stale(sighting.at) || was_newest;
     let ends_at = sighting.verdict.not_after;
     let is_ending = ends_at.is_some_and(|end| now >= end.saturating_sub(policy.safety_margin()));
     // Ours are renewed by us.

@@ -23,7 +23,7 @@ use crate::rotation::others;
 use crate::rotation::pace;
 use crate::rotation::phase::{self, Phase, is_short, phase};
 use crate::rotation::policy::{ARRIVAL_POLL_S, LOOK_AGAIN, REVERIFY};
-use crate::rotation::proof::failing_clients;
+use crate::rotation::proof::fails_clients;
 use crate::rotation::rollout::{Rollout, renew_at};
 use crate::work::{
     AuthorityItem, DeliveryAction, ExportItem, MintItem, PAGE, Through, VerifyItem, VerifyTarget, WorkItem,
@@ -129,7 +129,7 @@ fn mint(
     // ACM has one certificate at a time: a further copy of it helps a host that failed, and makes nothing end later.
     let is_ours = evidence.policy.source.is_none();
     let reverted = || (is_ours || due::is_exportable(acm)).then(|| reverted(rollout, looks, halted)).flatten();
-    let overdue = || is_ours.then(|| overdue(rollout, looks, halted)).flatten();
+    let overdue = || is_ours.then(|| overdue(rollout, looks, halted).or_else(|| failing(rollout, looks))).flatten();
     let Some(due) = due::due(evidence, acm).or_else(reverted).or_else(overdue) else { return false };
     if let Some(block) = due::unmintable(evidence, &due) {
         plan.blocks.push(block);
@@ -204,41 +204,56 @@ fn reverted(rollout: &Rollout<'_>, looks: &[Look<'_>], halted: bool) -> Option<D
     }
 }
 
-/// A halted rollout, or one whose generation was reverted, must not let what healthy targets serve run out, nor leave what fails
-/// clients as it is.
+/// A halted rollout, or one whose generation was reverted, must not let what healthy targets serve run out.
 fn overdue(rollout: &Rollout<'_>, looks: &[Look<'_>], halted: bool) -> Option<Due> {
     let newest = rollout.newest?;
-    let quarantined = looks.iter().any(|look| rollout.newest_reverted_by(&look.target.target));
+    let quarantined = is_quarantined(rollout, looks);
     if !halted && !quarantined {
         return None;
     }
-    // Nothing that is minted reaches whom nobody installs on.
-    let since = |at: OffsetDateTime| rollout.evidence.now >= at && newest.minted_at < at;
-    let policy = &rollout.evidence.policy;
-    let healthy = || looks.iter().filter(|look| !look.failed && look.target.node.is_some());
-    let behind = healthy().find_map(|look| {
+    healthy(looks).find_map(|look| {
         let served = rollout.evidence.generation(look.target.floor()?)?;
+        let policy = &rollout.evidence.policy;
         // A newest one that was reverted is given to nobody who serves something else: the last chance is another one.
         let margin_at = served.not_after.saturating_sub(policy.safety_margin());
         let runs_out = served.generation < newest.generation
-            && (since(renew_at(policy, served)) || quarantined && since(margin_at));
+            && (is_due_since(rollout, newest, renew_at(policy, served))
+                || quarantined && is_due_since(rollout, newest, margin_at));
         runs_out.then(|| Due::Overdue {
             generation: served.generation,
             not_after: served.not_after,
             target: look.target.target.clone(),
         })
-    });
-    // Once for as long as it lasts: it is given what is minted now before whoever reverts it again.
-    let failing = || {
-        let waits = |look: &&Look<'_>| quarantined && matches!(look.phase, Phase::Issued { .. });
-        let fails_since = |look: &Look<'_>| {
-            let sighting = look.target.sighting.as_ref().filter(|_| look.target.floor() < Some(newest.generation))?;
-            failing_clients(sighting).next().and(sighting.failing_since)
-        };
-        let lasts = |look: &&Look<'_>| fails_since(look).is_some_and(|at| since(at.saturating_add(LOOK_AGAIN.0)));
-        healthy().filter(waits).find(lasts).map(|look| Due::Failing { target: look.target.target.clone() })
+    })
+}
+
+/// Nor may it leave what fails clients as it is. Once for as long as that lasts: whoever fails them is given what is minted now
+/// before whoever reverts it again.
+fn failing(rollout: &Rollout<'_>, looks: &[Look<'_>]) -> Option<Due> {
+    let newest = rollout.newest.filter(|_| is_quarantined(rollout, looks))?;
+    let waits =
+        |look: &&Look<'_>| matches!(look.phase, Phase::Issued { .. }) && look.target.floor() < Some(newest.generation);
+    let lasts = |look: &&Look<'_>| {
+        let failing = look.target.sighting.as_ref().filter(|sighting| fails_clients(sighting));
+        let since = failing.and_then(|sighting| sighting.failing_since);
+        since.is_some_and(|since| is_due_since(rollout, newest, since.saturating_add(LOOK_AGAIN.0)))
     };
-    behind.or_else(failing)
+    let found = healthy(looks).filter(waits).find(lasts);
+    found.map(|look| Due::Failing { target: look.target.target.clone() })
+}
+
+fn is_quarantined(rollout: &Rollout<'_>, looks: &[Look<'_>]) -> bool {
+    looks.iter().any(|look| rollout.newest_reverted_by(&look.target.target))
+}
+
+/// Those who have not failed in this rollout. Nothing that is minted reaches whom nobody installs on.
+fn healthy<'l, 'a>(looks: &'l [Look<'a>]) -> impl Iterator<Item = &'l Look<'a>> {
+    looks.iter().filter(|look| !look.failed && look.target.node.is_some())
+}
+
+/// Whether that moment has come, and the newest generation was made before it.
+fn is_due_since(rollout: &Rollout<'_>, newest: &GenerationRecord, at: OffsetDateTime) -> bool {
+    rollout.evidence.now >= at && newest.minted_at < at
 }
 
 /// With `manage: nothing`, says what would have been done about targets.
@@ -269,6 +284,10 @@ fn verify(
     at_rest: bool,
 ) {
     let now = evidence.now;
+    // Nobody works for now on who waits for the next leaf: it is looked at as one that serves the newest is.
+    let rests = |look: &Look<'_>| at_rest && look.target.floor().is_some();
+    let is_stale =
+        |look: &Look<'_>| look.target.sighting.as_ref().is_some_and(|sighting| evidence.is_stale(sighting.at));
     let mut tours: BTreeMap<&'static str, Vec<&Look<'_>>> = BTreeMap::new();
     for look in looks.iter().filter(|look| look.target.address().is_some()) {
         let reason = match &look.phase {
@@ -281,11 +300,8 @@ fn verify(
             Phase::Current { stale: true, .. } => "it was last seen long ago",
             Phase::Stuck { .. } if stale_look(look, now) => "a person may have repaired it",
             Phase::Unconfirmed { .. } if stale_look(look, now) => "it may have gone back by itself",
-            // Nobody works on it for now: it is looked at as one that serves the newest is.
-            Phase::Issued { .. } if at_rest && look.target.floor().is_some() && is_asked_again(evidence, look) => {
-                "a fresh look was asked for"
-            }
-            Phase::Issued { .. } if at_rest && look.target.floor().is_some() && long_unseen(look, now) => {
+            Phase::Issued { .. } if rests(look) && is_asked_again(evidence, look) => "a fresh look was asked for",
+            Phase::Issued { .. } if rests(look) && is_stale(look) => {
                 "it waits for the next leaf, and was last seen long ago"
             }
             Phase::Presenting { .. }
@@ -347,10 +363,6 @@ fn dial(evidence: &Evidence, newest: Option<&GenerationRecord>, look: &Look<'_>)
         generation: expected.map_or(Generation::NONE, |record| record.generation),
         fingerprint: expected.map(|record| record.fingerprint.clone()).unwrap_or_default(),
     })
-}
-
-fn long_unseen(look: &Look<'_>, now: OffsetDateTime) -> bool {
-    look.target.sighting.as_ref().is_some_and(|sighting| now - sighting.at > REVERIFY)
 }
 
 fn is_asked_again(evidence: &Evidence, look: &Look<'_>) -> bool {

@@ -65,6 +65,11 @@ pub(crate) fn failing_clients(sighting: &SightingRecord) -> impl Iterator<Item =
     sighting.verdict.faults.iter().copied().filter(|fault| fault.fails_clients())
 }
 
+/// Whether clients do not accept what was seen.
+pub(crate) fn fails_clients(sighting: &SightingRecord) -> bool {
+    failing_clients(sighting).next().is_some()
+}
+
 /// The patience of a rotation with a target that was proven: one that does not answer may be rebooting; one that shows
 /// a wrong certificate will not stop by itself.
 fn grace(faults: &[Fault]) -> Duration {

@@ -10,7 +10,7 @@ use crate::id::{Generation, TargetId};
 use crate::record::GenerationRecord;
 use crate::rotation::evidence::{Evidence, TargetEvidence};
 use crate::rotation::policy::{ATTEMPTS, COMMAND_DEADLINE, STUCK_RETRY};
-use crate::rotation::proof::failing_clients;
+use crate::rotation::proof::fails_clients;
 use crate::rotation::rollout::{backoff, renew_at};
 
 /// How far ahead is told.
@@ -108,7 +108,7 @@ fn one(evidence: &Evidence, assumed: &Assumed, last_wave: usize, target: &Target
 
 /// Of whom somebody else installs on, nobody knows when they will: what is left is theirs.
 fn observed(evidence: &Evidence, target: &TargetEvidence) -> Slack {
-    let seen = target.sighting.as_ref().filter(|sighting| failing_clients(sighting).next().is_none());
+    let seen = target.sighting.as_ref().filter(|sighting| !fails_clients(sighting));
     let breaks_at = seen.and_then(|sighting| sighting.verdict.not_after);
     Slack {
         target: target.target.clone(),

@@ -13,7 +13,7 @@ use crate::rotation::emergency;
 use crate::rotation::evidence::{Evidence, TargetEvidence};
 use crate::rotation::others;
 use crate::rotation::phase::{Phase, phase};
-use crate::rotation::proof::failing_clients;
+use crate::rotation::proof::fails_clients;
 use crate::rotation::rollout::Rollout;
 use crate::rotation::slack::{Assumed, slack};
 use crate::spoken::{ago, span};
@@ -156,8 +156,7 @@ impl Served {
             return None;
         }
         let ends_at = seen.iter().filter_map(|sighting| sighting.verdict.not_after).min();
-        let (failing, served): (Vec<_>, Vec<_>) =
-            seen.into_iter().partition(|sighting| failing_clients(sighting).next().is_some());
+        let (failing, served): (Vec<_>, Vec<_>) = seen.into_iter().partition(|sighting| fails_clients(sighting));
         let count = |some: usize| u32::try_from(some).unwrap_or(u32::MAX);
         Some(Self {
             days_to_expiry: ends_at

@@ -197,6 +197,27 @@ fn whoever_fails_clients_is_put_right_before_the_host_that_reverts_them_all() {
 }
 
 #[test]
+fn whoever_fails_clients_goes_before_the_host_that_reverts_them_all() {
+    let mut world = World::new(2);
+    converge(&mut world);
+    world.host(1).ill = Ill::RevertsAll;
+    world.acm = Some(acm("0b:02", START + Duration::days(198)));
+    world.run();
+    world.note("i-00000002 shows another certificate, and its owner does not let Espalier repair it for half a day");
+    (world.host(2).serves, world.host(2).ill) = (None, Ill::NotInHostConf);
+    world.look_since = Some(world.now);
+    let (agrees, end) = (world.now + Duration::hours(12), world.now + Duration::hours(30));
+    while world.now < end && world.hosts[&instance(2)].serves.is_none() {
+        if world.now >= agrees {
+            world.host(2).ill = Ill::Well;
+        }
+        world.run();
+        world.now += Duration::minutes(15);
+    }
+    assert!(world.hosts[&instance(2)].serves.is_some(), "{}", world.trace);
+}
+
+#[test]
 fn a_canary_that_is_out_of_reach_since_has_proven_it_all_the_same() {
     let mut world = World::new(4);
     world.policy.canary = 2;

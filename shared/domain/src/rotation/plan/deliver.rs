@@ -74,7 +74,7 @@ pub(super) fn deliver(
     let policy = &evidence.policy;
     // What others installed is no proof of ours.
     let ours = || looks.iter().filter(|look| look.target.node.is_some());
-    let proven = ours().filter(|look| serves(look, newest)).count();
+    let proven = ours().filter(|look| has_proven(look, newest)).count();
     let canary = usize::try_from(policy.canary).unwrap_or(usize::MAX);
     let is_canary = !halted && proven < canary;
     let (stage, size) = if halted {
@@ -252,7 +252,7 @@ fn without_the_patient<'a>(
 
 /// Whether a target was seen to serve the newest generation. That it cannot be reached by Systems Manager any more, or that its
 /// owner takes it back, makes that no less of a proof.
-fn serves(look: &Look<'_>, newest: &GenerationRecord) -> bool {
+fn has_proven(look: &Look<'_>, newest: &GenerationRecord) -> bool {
     let seen = |sighting: &SightingRecord| sighting.verdict.is_good() && sighting.generation == newest.generation;
     look.target.sighting.as_ref().is_some_and(seen)
 }
@@ -268,7 +268,7 @@ fn bakes(
     if looks.iter().any(|look| look.target.serves_tainted(rollout.evidence)) {
         bake = bake.min(EMERGENCY_BAKE);
     }
-    let proven = looks.iter().filter(|look| serves(look, newest));
+    let proven = looks.iter().filter(|look| has_proven(look, newest));
     // Whom a person gave it has no delivery and proves nothing about ours.
     let installed =
         |look: &Look<'_>| rollout.tally(look.target).last.and_then(|last| last.ended.as_ref()).map(|end| end.at);
