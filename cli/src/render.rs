@@ -96,10 +96,11 @@ fn progress(rotation: &Progress, status: &Status, now: OffsetDateTime) -> String
     match rotation.ended_at {
         Some(at) => format!("rotation {} ended {}", rotation.epoch, ago(at, now)),
         None => format!(
-            "rotation {} in progress since {}: {done} of {}",
+            "rotation {} in progress since {}: {done} of {}{}",
             rotation.epoch,
             span(now - rotation.begun_at),
-            count(status.targets.len(), "target")
+            count(status.targets.len(), "target"),
+            rotation.advance.as_ref().map(|advance| format!(" ({})", advance.told())).unwrap_or_default()
         ),
     }
 }

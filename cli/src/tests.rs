@@ -68,7 +68,10 @@ fn status() -> Value {
                 "through": 3, "at": "2026-11-21T11:57:00Z", "caller": "arn:aws:sts::123456789012:assumed-role/ops/jane",
                 "reason": "the key was in a public repository", "request": "8f5c", "epoch": 9
             },
-            "rotation": { "epoch": 9, "begunAt": "2026-11-21T11:57:30Z" },
+            "rotation": {
+                "epoch": 9, "begunAt": "2026-11-21T11:57:30Z",
+                "advance": { "stage": "canary", "proven": 0, "underWay": 1, "failed": 1, "waiting": 1 }
+            },
             "through": { "at": "2026-11-21T11:59:15Z", "samples": 6, "good": 5, "faults": ["TimedOut"] },
             "targets": [
                 {

@@ -202,7 +202,10 @@ fn progress(rotation: &Progress, now: OffsetDateTime) -> Markup {
         "rotation " (rotation.epoch)
         @match rotation.ended_at {
             Some(at) => { " ended " (ago(at, now)) }
-            None => { " since " (span(now - rotation.begun_at)) }
+            None => {
+                " since " (span(now - rotation.begun_at))
+                @if let Some(advance) = &rotation.advance { ": " (advance.told()) }
+            }
         }
     }
 }

@@ -52,7 +52,7 @@ fn rotating() -> Stack {
         "ledger",
         &json!({
             "status": {
-                "leaf": leaf(9), "rotation": { "epoch": 9, "begunAt": "2026-11-21T11:58:30Z" },
+                "leaf": leaf(9), "rotation": { "epoch": 9, "begunAt": "2026-11-21T11:58:30Z", "advance": advance() },
                 "targets": [
                     { "target": "i-0bbbbbbbbbbbbbbb1", "phase": "current", "generation": 9, "endsAt": "2026-11-25T12:00:00Z", "slackS": 200_000 },
                     { "target": "i-0bbbbbbbbbbbbbbb2", "phase": "delivering", "generation": 8, "endsAt": "2026-11-22T12:00:00Z", "slackS": 20_000 }
@@ -60,6 +60,10 @@ fn rotating() -> Stack {
             }
         }),
     )
+}
+
+fn advance() -> Value {
+    json!({ "stage": "waves", "proven": 1, "underWay": 1, "failed": 0, "waiting": 0 })
 }
 
 /// What a server said comes with everything that HTML would obey.

@@ -185,6 +185,12 @@ impl TargetEvidence {
         self.sighting.as_ref().and_then(|sighting| sighting.floor)
     }
 
+    /// Whether it was seen to serve the newest generation. That it cannot be reached by Systems Manager any more, or that its owner
+    /// takes it back, makes that no less of a proof.
+    pub(crate) fn has_proven(&self, newest: Generation) -> bool {
+        self.sighting.as_ref().is_some_and(|seen| seen.verdict.is_good() && seen.generation == newest)
+    }
+
     /// Whether what was last proven here was declared unsafe since.
     pub(crate) fn serves_tainted(&self, evidence: &Evidence) -> bool {
         self.floor().is_some_and(|floor| evidence.is_tainted(floor))

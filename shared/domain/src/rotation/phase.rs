@@ -5,7 +5,7 @@ use time::{Duration, OffsetDateTime};
 use crate::id::Generation;
 use crate::record::SightingRecord;
 use crate::rotation::due::minute;
-use crate::rotation::evidence::TargetEvidence;
+use crate::rotation::evidence::{Evidence, TargetEvidence};
 use crate::rotation::others;
 use crate::rotation::policy::{ARRIVAL, BACKOFF_CAP, LOOK_AGAIN, PROOF_GRACE, REVERIFY};
 use crate::rotation::proof::{failing_clients, is_about};
@@ -103,6 +103,17 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Whether it is being worked on, and shows soon how that went. Between two attempts that is as open as during one.
+    pub(crate) const fn is_undecided(&self) -> bool {
+        matches!(
+            self,
+            Self::Delivering { .. }
+                | Self::Presenting { .. }
+                | Self::Unconfirmed { .. }
+                | Self::Pausing { short: true, .. }
+        )
+    }
+
     /// The phase's name, without what it carries. Stable.
     pub const fn word(&self) -> &'static str {
         match self {
@@ -123,6 +134,14 @@ impl Phase {
             Self::Current { .. } => "current",
         }
     }
+}
+
+/// Whether a target has used up its attempts in this rollout and does not serve the newest generation. Where others install, what
+/// was once delivered is nobody's failure.
+pub(crate) fn has_failed(evidence: &Evidence, tally: &Tally<'_>, phase: &Phase) -> bool {
+    evidence.policy.others.is_none()
+        && tally.is_failed()
+        && !matches!(phase, Phase::Current { .. } | Phase::Observed { .. })
 }
 
 /// Where the target stands in this rollout.

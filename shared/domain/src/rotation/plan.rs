@@ -21,7 +21,7 @@ use crate::rotation::hold::{Hold, may_mint_later};
 use crate::rotation::membership;
 use crate::rotation::others;
 use crate::rotation::pace;
-use crate::rotation::phase::{self, Phase, is_short, phase};
+use crate::rotation::phase::{self, Phase, has_failed, is_short, phase};
 use crate::rotation::policy::{ARRIVAL_POLL_S, LOOK_AGAIN, REVERIFY};
 use crate::rotation::proof::fails_clients;
 use crate::rotation::rollout::{Rollout, renew_at};
@@ -42,12 +42,7 @@ pub fn plan(evidence: &Evidence) -> Plan<WorkItem> {
         .map(|target| {
             let tally = rollout.tally(target);
             let phase = phase(&rollout, target);
-            // Where others install, what was once delivered is nobody's failure.
-            let is_delivered_to = evidence.policy.others.is_none();
-            let failed = is_delivered_to
-                && tally.is_failed()
-                && !matches!(phase, Phase::Current { .. } | Phase::Observed { .. });
-            Look { target, phase, failed, retry_at: tally.retry_at() }
+            Look { target, failed: has_failed(evidence, &tally, &phase), phase, retry_at: tally.retry_at() }
         })
         .collect();
     let acm = due::of_acm(evidence);
@@ -58,7 +53,7 @@ pub fn plan(evidence: &Evidence) -> Plan<WorkItem> {
     }
     let failed = looks.iter().filter(|look| look.failed).count();
     membership::tell(evidence, &mut plan);
-    let halted = failed > usize::try_from(evidence.policy.failure_budget).unwrap_or(usize::MAX);
+    let halted = evidence.policy.halts_at(failed);
     let hold = Hold::of(evidence);
     let minting = mint(&mut plan, &rollout, &looks, acm.as_ref(), halted, hold.as_ref());
     if let Some(acm) = acm {
@@ -108,7 +103,7 @@ pub fn is_anybody_arriving(evidence: &Evidence) -> bool {
 struct Look<'a> {
     target: &'a TargetEvidence,
     phase: Phase,
-    /// It has used up its attempts in this rollout and does not serve the newest generation.
+    /// [`has_failed`].
     failed: bool,
     retry_at: Option<OffsetDateTime>,
 }

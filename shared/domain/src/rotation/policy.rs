@@ -112,6 +112,16 @@ pub struct FollowPolicy {
 }
 
 impl Policy {
+    /// Whether nothing new is started when so many targets have failed.
+    pub(crate) fn halts_at(&self, failed: usize) -> bool {
+        failed > usize::try_from(self.failure_budget).unwrap_or(usize::MAX)
+    }
+
+    /// How many targets have to be proven before the first wave.
+    pub(crate) fn canary(&self) -> usize {
+        usize::try_from(self.canary).unwrap_or(usize::MAX)
+    }
+
     /// What a spec asks for, where only these domains may be certified.
     pub fn from_spec(spec: &Spec, allowed: &AllowedDomains) -> Self {
         Self {

@@ -12,7 +12,7 @@ use crate::record::{EmergencyRecord, EpochRecord, GenerationRecord, SightingReco
 use crate::rotation::emergency;
 use crate::rotation::evidence::{Evidence, TargetEvidence};
 use crate::rotation::others;
-use crate::rotation::phase::{Phase, phase};
+use crate::rotation::phase::{Phase, has_failed, phase};
 use crate::rotation::proof::fails_clients;
 use crate::rotation::rollout::Rollout;
 use crate::rotation::slack::{Assumed, slack};
@@ -74,6 +74,37 @@ pub struct Progress {
     /// When it converged; absent while it has not.
     #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<OffsetDateTime>,
+    /// How far it has come; absent when it has ended, and while there is no leaf to give to anybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advance: Option<Advance>,
+}
+
+/// How far the newest leaf has come among the targets that it is installed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Advance {
+    /// Who is given it now.
+    pub stage: Stage,
+    /// Targets that were seen to serve it.
+    pub proven: u32,
+    /// Targets that are being worked on, in the wave under way.
+    pub under_way: u32,
+    /// Targets that have used up their attempts.
+    pub failed: u32,
+    /// All others, which wait for a later wave or for something else.
+    pub waiting: u32,
+}
+
+/// Who is given the newest leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Stage {
+    /// The canary, and nobody else before it is proven.
+    Canary,
+    /// One wave after the other.
+    Waves,
+    /// Nobody: more have failed than the budget allows.
+    Halted,
 }
 
 /// Where one target stands.
@@ -111,6 +142,25 @@ impl Status {
     /// How many targets serve the newest generation, proven.
     pub fn current(&self) -> usize {
         self.targets.iter().filter(|target| target.phase == "current").count()
+    }
+}
+
+impl Advance {
+    /// For a terminal as for a page; who is not there is not mentioned.
+    pub fn told(&self) -> String {
+        let stage = match self.stage {
+            Stage::Canary => "canary",
+            Stage::Waves => "waves",
+            Stage::Halted => "halted",
+        };
+        let numbers = [
+            (self.proven, "proven"),
+            (self.under_way, "under way"),
+            (self.failed, "failed"),
+            (self.waiting, "waiting"),
+        ];
+        let numbers = numbers.iter().filter(|(number, _)| *number > 0).map(|(number, of)| format!("{number} {of}"));
+        format!("{stage}, {}", numbers.collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -179,7 +229,7 @@ pub fn status(evidence: &Evidence, assumed: &Assumed) -> Status {
     Status {
         leaf: evidence.newest().map(leaf),
         others: others::told(evidence),
-        rotation: evidence.epoch.as_ref().map(progress),
+        rotation: evidence.epoch.as_ref().map(|epoch| progress(&rollout, epoch)),
         emergency: evidence
             .emergency
             .clone()
@@ -238,6 +288,34 @@ fn leaf(record: &GenerationRecord) -> Leaf {
     }
 }
 
-fn progress(record: &EpochRecord) -> Progress {
-    Progress { epoch: record.epoch, begun_at: record.begun_at, ended_at: record.ended_at }
+fn progress(rollout: &Rollout<'_>, record: &EpochRecord) -> Progress {
+    let advance = if record.ended_at.is_none() { advance(rollout) } else { None };
+    Progress { epoch: record.epoch, begun_at: record.begun_at, ended_at: record.ended_at, advance }
+}
+
+fn advance(rollout: &Rollout<'_>) -> Option<Advance> {
+    let (evidence, newest) = (rollout.evidence, rollout.newest?.generation);
+    let wanted: Vec<&TargetEvidence> = evidence.wanted().into_iter().filter(|target| target.node.is_some()).collect();
+    let (mut proven, mut under_way, mut failed) = (0_usize, 0_usize, 0_usize);
+    for target in &wanted {
+        let phase = phase(rollout, target);
+        if phase.is_undecided() {
+            under_way += 1;
+        } else if target.has_proven(newest) {
+            proven += 1;
+        } else if has_failed(evidence, &rollout.tally(target), &phase) {
+            failed += 1;
+        }
+    }
+    let seen = wanted.iter().filter(|target| target.has_proven(newest)).count();
+    let stage = if evidence.policy.halts_at(failed) {
+        Stage::Halted
+    } else if seen < evidence.policy.canary() {
+        Stage::Canary
+    } else {
+        Stage::Waves
+    };
+    let count = |some: usize| u32::try_from(some).unwrap_or(u32::MAX);
+    let waiting = count(wanted.len() - proven - under_way - failed);
+    Some(Advance { stage, proven: count(proven), under_way: count(under_way), failed: count(failed), waiting })
 }

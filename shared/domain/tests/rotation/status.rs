@@ -1,12 +1,16 @@
 //! What a person is told about a stack.
 
+use espalier_domain::id::Epoch;
 use espalier_domain::plan::BlockCode;
+use espalier_domain::record::EpochRecord;
+use espalier_domain::rotation::evidence::Evidence;
+use espalier_domain::rotation::policy::Wave;
 use espalier_domain::rotation::slack::Assumed;
 use espalier_domain::rotation::status::{Status, status};
 use espalier_domain::work::WorkItem;
 use time::Duration;
 
-use crate::world::{World, instance};
+use crate::world::{Ill, World, instance};
 
 fn told(world: &World) -> Status {
     status(&world.evidence(), &Assumed::default())
@@ -18,6 +22,52 @@ fn before_anything_is_issued_there_is_only_who_is_due() {
     assert!(status.leaf.is_none() && status.through.is_none());
     assert_eq!(status.targets.iter().map(|one| one.phase.as_str()).collect::<Vec<_>>(), ["due", "due"]);
     assert!(status.targets.iter().all(|one| one.slack_s.is_none() && one.seen_at.is_none()));
+}
+
+/// What is told of a rotation in progress, each time it changes, while the world runs to its end.
+fn advances(world: &mut World) -> Vec<String> {
+    let epoch = EpochRecord {
+        epoch: Epoch(1),
+        begun_at: world.now,
+        attempt: 1,
+        ended_at: None,
+        execution: "payments-1-1".into(),
+    };
+    let mut told: Vec<String> = Vec::new();
+    for _ in 0..200 {
+        world.collect();
+        let evidence = Evidence { epoch: Some(epoch.clone()), ..world.evidence() };
+        let rotation = status(&evidence, &Assumed::default()).rotation.unwrap();
+        told.extend(rotation.advance.map(|advance| advance.told()));
+        told.dedup();
+        if !world.pass() {
+            return told;
+        }
+    }
+    panic!("no end: {told:?}");
+}
+
+#[test]
+fn a_rotation_in_progress_is_told_with_its_waves() {
+    let mut world = World::new(4);
+    world.policy.wave = Wave::Targets(2);
+    assert_eq!(
+        advances(&mut world),
+        [
+            "canary, 4 waiting",
+            "canary, 1 under way, 3 waiting",
+            "waves, 1 proven, 3 waiting",
+            "waves, 1 proven, 2 under way, 1 waiting",
+            "waves, 3 proven, 1 waiting",
+            "waves, 3 proven, 1 under way",
+            "waves, 4 proven"
+        ]
+    );
+    assert_eq!(told(&world).rotation, None, "no rotation was begun in this world");
+    let mut world = World::new(3);
+    world.host(1).ill = Ill::RevertsAll;
+    let told = advances(&mut world);
+    assert_eq!(told.last().map(String::as_str), Some("halted, 1 failed, 2 waiting"), "{told:?}");
 }
 
 #[test]

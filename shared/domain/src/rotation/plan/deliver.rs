@@ -8,7 +8,7 @@ use time::{Duration, OffsetDateTime};
 use super::{Look, seconds};
 use crate::id::{Generation, NodeId, TargetId};
 use crate::plan::Plan;
-use crate::record::{GenerationRecord, SightingRecord};
+use crate::record::GenerationRecord;
 use crate::rotation::evidence::{Evidence, TargetEvidence};
 use crate::rotation::hold::{Hold, cannot_wait, is_well, may_install_later};
 use crate::rotation::membership;
@@ -44,19 +44,7 @@ pub(super) fn deliver(
     halted: bool,
     hold: Option<&Hold>,
 ) -> bool {
-    // A target between two attempts is as undecided as one that is being worked on.
-    let undecided: Vec<&Look<'_>> = looks
-        .iter()
-        .filter(|look| {
-            matches!(
-                look.phase,
-                Phase::Delivering { .. }
-                    | Phase::Presenting { .. }
-                    | Phase::Unconfirmed { .. }
-                    | Phase::Pausing { short: true, .. }
-            )
-        })
-        .collect();
+    let undecided: Vec<&Look<'_>> = looks.iter().filter(|look| look.phase.is_undecided()).collect();
     if rollout.evidence.policy.observes {
         return !undecided.is_empty();
     }
@@ -74,8 +62,8 @@ pub(super) fn deliver(
     let policy = &evidence.policy;
     // What others installed is no proof of ours.
     let ours = || looks.iter().filter(|look| look.target.node.is_some());
-    let proven = ours().filter(|look| has_proven(look, newest)).count();
-    let canary = usize::try_from(policy.canary).unwrap_or(usize::MAX);
+    let proven = ours().filter(|look| look.target.has_proven(newest.generation)).count();
+    let canary = policy.canary();
     let is_canary = !halted && proven < canary;
     let (stage, size) = if halted {
         ("one at a time, the rollout is halted".to_owned(), 1)
@@ -250,13 +238,6 @@ fn without_the_patient<'a>(
     urgent
 }
 
-/// Whether a target was seen to serve the newest generation. That it cannot be reached by Systems Manager any more, or that its
-/// owner takes it back, makes that no less of a proof.
-fn has_proven(look: &Look<'_>, newest: &GenerationRecord) -> bool {
-    let seen = |sighting: &SightingRecord| sighting.verdict.is_good() && sighting.generation == newest.generation;
-    look.target.sighting.as_ref().is_some_and(seen)
-}
-
 /// Until when the canary is to serve the newest generation before others follow.
 fn bakes(
     rollout: &Rollout<'_>,
@@ -268,7 +249,7 @@ fn bakes(
     if looks.iter().any(|look| look.target.serves_tainted(rollout.evidence)) {
         bake = bake.min(EMERGENCY_BAKE);
     }
-    let proven = looks.iter().filter(|look| has_proven(look, newest));
+    let proven = looks.iter().filter(|look| look.target.has_proven(newest.generation));
     // Whom a person gave it has no delivery and proves nothing about ours.
     let installed =
         |look: &Look<'_>| rollout.tally(look.target).last.and_then(|last| last.ended.as_ref()).map(|end| end.at);
