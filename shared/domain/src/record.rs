@@ -168,6 +168,14 @@ pub struct AttemptEnd {
     pub at: OffsetDateTime,
 }
 
+impl AttemptEnd {
+    /// Whether a look at that moment shows what came of it. In the very moment in which a delivery failed, a host may still have
+    /// shown what it has gone back from.
+    pub(crate) fn is_before(&self, seen_at: OffsetDateTime) -> bool {
+        if self.installed { seen_at >= self.at } else { seen_at > self.at }
+    }
+}
+
 /// What was last seen on the wire at a target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -2,7 +2,8 @@
 //! a horizon, with the production planner in each state.
 //!
 //! A pass may be made in any state, also while work of an earlier one is still in flight: that is a delay, and it is a
-//! second rotation at the same time. From each state at the horizon a run without faults has to come to rest.
+//! second rotation at the same time. A host that waits for its confirmation goes back by itself at any time after its deadline.
+//! From each state at the horizon a run without faults has to come to rest.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -13,20 +14,23 @@ use espalier_domain::record::{AttemptRecord, GenerationRecord, SightingRecord};
 use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
 use espalier_domain::rotation::plan::plan;
 use espalier_domain::rotation::policy::{Policy, Wave};
-use espalier_domain::rotation::settle::{CommandSeen, settle};
+use espalier_domain::rotation::settle::{CommandSeen, InstallerCode, settle};
 use espalier_domain::rotation::sighting;
 use espalier_domain::spec::Confirm;
 use espalier_domain::verdict::{Fault, Verdict};
-use espalier_domain::work::{DeliverItem, SeenTarget, VerifyItem, WorkItem};
+use espalier_domain::work::{DeliverItem, DeliveryAction, SeenTarget, VerifyItem, WorkItem};
 use time::{Duration, OffsetDateTime};
 
 use crate::dice::Dice;
+use crate::host::{Host, Ill, Pair};
 use crate::ledger::Key;
-use crate::oracle::{Broken, CANARY, CONVERGES, NEVER_BACKWARDS, ONCE, QUARANTINE};
+use crate::oracle::{Broken, CANARY, CONFIRMED, CONVERGES, NEVER_BACKWARDS, NEVER_WORSE, ONCE, QUARANTINE, hold};
 use crate::world::{START, authority, policy};
 
 /// One step of time.
 const TICK: Duration = Duration::seconds(20);
+/// How long a host waits for its confirmation: within the horizon, so that it also waits in vain.
+const CONFIRM_S: u32 = 20;
 
 /// What is to be explored.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +41,8 @@ pub struct Bounds {
     pub ticks: u32,
     /// How many faults may occur in one history.
     pub faults: u32,
+    /// Which targets go back by themselves unless they are told that the new leaf was seen.
+    pub confirm: Confirm,
 }
 
 /// What was explored.
@@ -48,19 +54,31 @@ pub struct Explored {
     pub transitions: usize,
     /// States at the horizon, from each of which a run without faults came to rest.
     pub ends: usize,
+    /// States in which a host has gone back by itself.
+    pub gone_back: usize,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-struct Host {
-    serves: Generation,
-    installing: Option<(Key, bool)>,
+/// A host and the installer that runs on it.
+#[derive(Debug, Clone)]
+struct Target {
+    host: Host,
+    run: Option<Run>,
+}
+
+#[derive(Debug, Clone)]
+struct Run {
+    key: Key,
+    action: DeliveryAction,
+    confirm: Option<Duration>,
+    /// The ledger knows the command, and so learns what it came to.
+    noted: bool,
 }
 
 #[derive(Debug, Clone)]
 struct State {
     now: OffsetDateTime,
     generations: Vec<GenerationRecord>,
-    hosts: BTreeMap<TargetId, Host>,
+    hosts: BTreeMap<TargetId, Target>,
     attempts: BTreeMap<Key, AttemptRecord>,
     sightings: BTreeMap<TargetId, SightingRecord>,
     flight: Vec<WorkItem>,
@@ -83,13 +101,14 @@ enum How {
 /// # Errors
 /// A promise that is broken in some state.
 pub fn explore(bounds: Bounds) -> Result<Explored, Broken> {
-    let policy = agreed();
+    let policy = Policy { confirm: bounds.confirm, confirm_s: CONFIRM_S, ..agreed() };
     let (mut seen, mut queue, mut found) = (HashSet::new(), VecDeque::new(), Explored::default());
     let first = State::first(&policy, bounds);
     seen.insert(first.key());
     queue.push_back(first);
     while let Some(state) = queue.pop_front() {
         found.states += 1;
+        found.gone_back += usize::from(state.hosts.values().any(|target| target.host.unconfirmed.is_some()));
         state.examine(&policy)?;
         let next = state.successors(&policy, bounds)?;
         if state.now >= START + TICK * bounds.ticks {
@@ -162,6 +181,37 @@ pub(crate) fn leaf(
     }
 }
 
+impl Target {
+    fn serves(&self) -> Generation {
+        match self.host.serves {
+            Some(Pair::Ours(generation)) => generation,
+            Some(Pair::Foreign(_)) | None => Generation::NONE,
+        }
+    }
+}
+
+/// What an installer does to its host and says; ill, the server takes nothing new.
+fn install(host: &mut Host, run: &Run, now: OffsetDateTime, well: bool) -> InstallerCode {
+    let generation = run.key.1;
+    let is_new = host.floor < Some(generation);
+    let until = run.confirm.filter(|_| is_new).map(|confirm| now + confirm);
+    let always = (OffsetDateTime::UNIX_EPOCH, now + Duration::DAY);
+    match host.refuses(generation, always, true, now) {
+        Some(InstallerCode::Unchanged) => {
+            host.keep(generation, until);
+            if until.is_some() { InstallerCode::Armed } else { InstallerCode::Unchanged }
+        }
+        Some(code) => code,
+        None => {
+            host.swap(generation);
+            host.ill = if well { Ill::Well } else { Ill::Reverts };
+            let code = host.reload(generation, true, until);
+            host.ill = Ill::Well;
+            code
+        }
+    }
+}
+
 fn verdict(serves: Generation, wanted: Generation) -> Verdict {
     let faults = if serves == wanted { Vec::new() } else { vec![Fault::OtherCertificate] };
     Verdict { fingerprint: None, serial: None, not_after: None, faults }
@@ -170,7 +220,12 @@ fn verdict(serves: Generation, wanted: Generation) -> Verdict {
 impl State {
     fn first(policy: &Policy, bounds: Bounds) -> Self {
         let ids = (1..=bounds.hosts).map(|n| TargetId::parse(format!("i-{n:08x}")).expect("an instance id"));
-        let hosts = ids.map(|id| (id, Host { serves: Generation::FIRST, installing: None }));
+        let hosts = ids.map(|id| {
+            let mut host = Host::new(id.clone(), START);
+            (host.disk, host.floor) = (Some(Generation::FIRST), Some(Generation::FIRST));
+            host.serves = Some(Pair::Ours(Generation::FIRST));
+            (id, Target { host, run: None })
+        });
         let old = leaf(policy, Generation::FIRST, vec!["old.example.com".into()], START - Duration::HOUR);
         let mut state = Self {
             now: START,
@@ -215,6 +270,7 @@ impl State {
         let mut next = Vec::new();
         let mut passed = self.clone();
         for step in self.plan(policy).steps {
+            self.examine_confirmation(&step.action)?;
             if !passed.flight.contains(&step.action) {
                 passed.flight.push(step.action);
             }
@@ -225,12 +281,18 @@ impl State {
                 next.extend(self.work(policy, index, how)?);
             }
         }
-        for id in self.hosts.keys().filter(|id| self.hosts[*id].installing.is_some()) {
-            next.push(self.finish(policy, id, true));
-            if self.faults > 0 {
-                let mut bad = self.finish(policy, id, false);
-                bad.faults -= 1;
-                next.push(bad);
+        for (id, target) in &self.hosts {
+            if let Some(run) = &target.run {
+                next.push(self.finish(policy, id, true));
+                if self.faults > 0 && run.action == DeliveryAction::Install {
+                    let mut bad = self.finish(policy, id, false);
+                    bad.faults -= 1;
+                    next.push(bad);
+                }
+            } else if target.host.deadline.is_some_and(|at| at <= self.now) {
+                let mut after = self.clone();
+                after.expire(id)?;
+                next.push(after);
             }
         }
         if self.now < START + TICK * bounds.ticks {
@@ -278,9 +340,7 @@ impl State {
                 record.generation == item.generation && record.ended.as_ref().is_some_and(|end| end.code == "reverted")
             });
             let back = self.sightings.get(target).is_some_and(|seen| seen.floor == Some(item.generation));
-            if reverted && !back {
-                return Err(Broken::new(QUARANTINE, format!("{item:?}")));
-            }
+            hold(!reverted || back, QUARANTINE, || format!("{item:?}"))?;
         }
         let leaf = self.generations.iter().find(|record| record.generation == item.generation);
         let begun = leaf.map(|leaf| item.attempts(leaf, self.now)).unwrap_or_default();
@@ -290,11 +350,16 @@ impl State {
             self.attempts.insert(key(target), AttemptRecord { command_id, ..record });
             if how != How::Begun {
                 *self.sent.entry(key(target)).or_default() += 1;
-                let busy = self.hosts.get(target).is_some_and(|host| host.installing.is_some());
+                let busy = self.hosts.get(target).is_some_and(|target| target.run.is_some());
                 if busy {
-                    self.answer(&key(target), "busy", None);
+                    self.answer(&key(target), InstallerCode::Busy, None);
                 } else if let Some(host) = self.hosts.get_mut(target) {
-                    host.installing = Some((key(target), how == How::Well || how == How::Twice));
+                    host.run = Some(Run {
+                        key: key(target),
+                        action: item.action,
+                        confirm: (item.confirm_s > 0).then(|| Duration::seconds(i64::from(item.confirm_s))),
+                        noted: how == How::Well || how == How::Twice,
+                    });
                 }
             }
         }
@@ -304,31 +369,38 @@ impl State {
     /// An installer ends; well, or by going back.
     fn finish(&self, policy: &Policy, id: &TargetId, well: bool) -> Self {
         let mut after = self.clone();
-        let Some(host) = after.hosts.get_mut(id) else { return after };
-        let Some((key, noted)) = host.installing.take() else { return after };
-        let code = match (host.serves.cmp(&key.1), well) {
-            (std::cmp::Ordering::Greater, _) => "belowFloor",
-            (std::cmp::Ordering::Equal, _) => "unchanged",
-            (std::cmp::Ordering::Less, false) => "reverted",
-            (std::cmp::Ordering::Less, true) => {
-                host.serves = key.1;
-                "installed"
-            }
+        let Some(target) = after.hosts.get_mut(id) else { return after };
+        let Some(run) = target.run.take() else { return after };
+        let code = match run.action {
+            DeliveryAction::Confirm => target.host.confirm(run.key.1),
+            DeliveryAction::Install | DeliveryAction::Prepare => install(&mut target.host, &run, self.now, well),
         };
-        if noted {
-            after.answer(&key, code, Some(policy));
+        if run.noted {
+            after.answer(&run.key, code, Some(policy));
         }
         after
     }
 
-    fn answer(&mut self, key: &Key, code: &str, policy: Option<&Policy>) {
+    /// A host's deadline passes: it goes back to what was confirmed there.
+    fn expire(&mut self, id: &TargetId) -> Result<(), Broken> {
+        let Some(target) = self.hosts.get_mut(id) else { return Ok(()) };
+        target.host.go_back();
+        let (disk, floor) = (target.host.disk, target.host.floor);
+        hold(disk.is_some() && disk <= floor, NEVER_WORSE, || format!("{id} went back to {disk:?}, at {floor:?}"))
+    }
+
+    fn answer(&mut self, key: &Key, code: InstallerCode, policy: Option<&Policy>) {
         let expected = self.generations.iter().find(|leaf| leaf.generation == key.1).cloned();
         let (stack, now) = (policy.map_or_else(|| agreed().stack, |policy| policy.stack.clone()), self.now);
-        let good = code == "installed" || code == "unchanged";
+        let good = matches!(
+            code,
+            InstallerCode::Installed | InstallerCode::Unchanged | InstallerCode::Armed | InstallerCode::Confirmed
+        );
         let fingerprint = expected.as_ref().map_or("", |leaf| leaf.fingerprint.as_str());
         let output = format!(
             "{{\"espalier\":1,\"code\":\"{code}\",\"stack\":\"{stack}\",\"generation\":{},\"fingerprint\":\"{fingerprint}\"}}",
-            key.1
+            key.1,
+            code = code.as_str()
         );
         let status = if good { "Success" } else { "Failed" }.to_owned();
         let seen = CommandSeen { status_details: status.clone(), status, output };
@@ -346,17 +418,28 @@ impl State {
     }
 
     fn see(&mut self, id: &TargetId, wanted: Generation) {
-        let Some(host) = self.hosts.get(id) else { return };
+        let Some(target) = self.hosts.get(id) else { return };
         let seen = SeenTarget {
             target: id.clone(),
             generation: wanted,
             at: self.now,
             port: Some(8443),
-            verdict: verdict(host.serves, wanted),
+            verdict: verdict(target.serves(), wanted),
             handshake_ms: 1.0,
         };
         let record = sighting::after(self.sightings.get(id), &seen);
         self.sightings.insert(id.clone(), record);
+    }
+
+    /// As it is planned: until it arrives, the host may have gone back, and says so then.
+    fn examine_confirmation(&self, item: &WorkItem) -> Result<(), Broken> {
+        let WorkItem::Deliver(item) = item else { return Ok(()) };
+        let shown = |target: &TargetId| {
+            let seen = self.sightings.get(target);
+            seen.is_some_and(|seen| seen.verdict.is_good() && seen.generation == item.generation)
+        };
+        let kept = item.action != DeliveryAction::Confirm || item.targets.iter().all(shown);
+        hold(kept, CONFIRMED, || format!("{item:?}: {:?}", self.sightings))
     }
 
     /// What holds in every state.
@@ -372,8 +455,14 @@ impl State {
         if newest > Generation::FIRST && floors < canary && given.len() > canary {
             return Err(Broken::new(CANARY, format!("{given:?} before {canary} proven: {self:?}")));
         }
-        let served = self.sightings.iter().find(|(id, seen)| seen.floor > self.hosts.get(*id).map(|host| host.serves));
-        match served {
+        // Who was told nothing in time has gone back by itself, and may.
+        let back = |(id, seen): &(&TargetId, &SightingRecord)| {
+            let target = self.hosts.get(*id);
+            let told =
+                target.is_none_or(|target| target.host.unconfirmed.is_none() || target.host.unconfirmed < seen.floor);
+            told && seen.floor > target.map(Target::serves)
+        };
+        match self.sightings.iter().find(back) {
             Some((id, seen)) => Err(Broken::new(NEVER_BACKWARDS, format!("{id} was at {:?}", seen.floor))),
             None => Ok(()),
         }
@@ -386,7 +475,7 @@ impl State {
             let plan = state.plan(policy);
             if plan.is_converged() && state.flight.is_empty() {
                 let newest = state.newest();
-                let all = state.hosts.values().all(|host| host.serves == newest);
+                let all = state.hosts.values().all(|it| it.serves() == newest && it.host.deadline.is_none());
                 return if all { Ok(()) } else { Err(Broken::new(CONVERGES, format!("{state:?}"))) };
             }
             let pause = if plan.steps.is_empty() { plan.retry_after_s().unwrap_or(3600) } else { 2 };
@@ -396,6 +485,9 @@ impl State {
             }
             for id in state.hosts.keys().cloned().collect::<Vec<_>>() {
                 state = state.finish(policy, &id, true);
+                if state.hosts[&id].host.deadline.is_some_and(|at| at <= state.now) {
+                    state.expire(&id)?;
+                }
             }
             state.now += Duration::seconds(i64::from(pause));
         }

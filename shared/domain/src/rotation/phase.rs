@@ -167,10 +167,13 @@ pub fn phase(rollout: &Rollout<'_>, target: &TargetEvidence) -> Phase {
     }
     let tally = rollout.tally(target);
     let seen = target.sighting.as_ref().filter(|sighting| sighting.generation == newest.generation);
-    let settled_at = tally.last.and_then(|attempt| attempt.ended.as_ref()).map(|end| end.at);
+    // Not that of the last delivery: a command that was never sent takes nothing back of what the host said before.
+    let deliveries = target.attempts.iter().filter(|attempt| attempt.generation == newest.generation);
+    let told = deliveries.filter_map(|one| Some((one.attempt, one.ended.as_ref()?)));
+    let last_end = told.max_by_key(|(attempt, _)| *attempt).map(|(_, end)| end);
     if let Some(sighting) = seen
         && sighting.verdict.is_good()
-        && settled_at.is_none_or(|at| sighting.at >= at)
+        && last_end.is_none_or(|end| end.is_before(sighting.at))
     {
         let launched_at = rollout.evidence.member(&target.target).and_then(|member| member.launched_at);
         let stale = rollout.evidence.is_stale(sighting.at)

@@ -83,6 +83,24 @@ fn a_host_that_went_back_by_itself_is_heard_blamed_for_nothing_and_given_it_agai
 }
 
 /// The wire may say it first.
+/// Found by the model: the sighting of before it went back counted again, because the last delivery had come to nothing.
+#[test]
+fn a_command_that_was_never_sent_takes_back_nothing_of_what_the_host_said() {
+    let mut world = renewed(2, Confirm::Canary);
+    until(&mut world, DeliveryAction::Confirm);
+    world.host(1).serves = Some(Generation(1));
+    let again = until(&mut world, DeliveryAction::Install);
+    assert!(world.attempts.values().any(|attempt| attempt.ended.as_ref().is_some_and(|end| end.code == "unconfirmed")));
+    world.begin(&again);
+    world.note("distribute died before it sent anything");
+    world.now += Duration::minutes(30);
+    let evidence = world.evidence();
+    let canary = evidence.targets.iter().find(|target| target.target == instance(1)).unwrap();
+    let found = phase(&Rollout::of(&evidence), canary);
+    assert!(matches!(found, Phase::Issued { .. }), "{found:?}");
+    converge(&mut world);
+}
+
 #[test]
 fn a_host_that_is_seen_to_have_gone_back_is_given_it_again() {
     let mut world = renewed(2, Confirm::Canary);
