@@ -246,6 +246,11 @@ impl Acm {
         self.certificates.lock().ok()?.get(arn).map(Certificate::serial)
     }
 
+    /// When it ends.
+    pub fn not_after(&self, arn: &str) -> Option<OffsetDateTime> {
+        self.certificates.lock().ok()?.get(arn).map(|certificate| certificate.not_after)
+    }
+
     /// Where it comes from.
     pub fn kind(&self, arn: &str) -> Option<Kind> {
         self.certificates.lock().ok()?.get(arn).map(|certificate| certificate.kind)

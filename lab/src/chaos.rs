@@ -45,6 +45,8 @@ pub enum CallFault {
     Unavailable,
     /// Answered `ThrottlingException`, without effect.
     Throttle,
+    /// Answered `AccessDeniedException`, without effect: a policy is in the way.
+    Deny,
     /// The connection is closed, without effect.
     Refuse,
     /// The call has its effect, then the connection is closed.
@@ -169,7 +171,7 @@ fn call(dice: &mut Dice) -> Fault {
     // The SDK tries three times: four in a row reach the product.
     let run = match what {
         CallFault::Unavailable | CallFault::Throttle | CallFault::Refuse | CallFault::LoseAnswer => dice.below(4),
-        CallFault::Delay(_) | CallFault::Twice | CallFault::KillBefore | CallFault::KillAfter => 0,
+        CallFault::Delay(_) | CallFault::Deny | CallFault::Twice | CallFault::KillBefore | CallFault::KillAfter => 0,
     };
     Fault::Call { operation, first, last: first.saturating_add(narrow(run)), what }
 }

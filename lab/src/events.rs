@@ -127,11 +127,11 @@ impl EventRouter {
         }
     }
 
-    /// Fires every deployed rule that has a schedule, now. Returns how many targets were called.
+    /// Fires every deployed rule that has a schedule and is not disabled, now. Returns how many targets were called.
     pub async fn fire_schedules(&self) -> Result<usize, CallError> {
         let mut called = 0;
         for rule in self.list_rules().await? {
-            if !text(&rule["ScheduleExpression"]).is_empty() {
+            if !text(&rule["ScheduleExpression"]).is_empty() && rule["State"] != "DISABLED" {
                 let resources = vec![text(&rule["Arn"])];
                 let (source, detail_type) = ("aws.events".to_owned(), "Scheduled Event".to_owned());
                 let envelope = self.envelope(ACCOUNT, &Event { source, detail_type, resources, detail: json!({}) });

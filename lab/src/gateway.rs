@@ -146,6 +146,7 @@ async fn suffer(route: &Route, peer: SocketAddr, request: Request) -> Result<Res
         }
         CallFault::Unavailable => Ok(refusal(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable")),
         CallFault::Throttle => Ok(refusal(StatusCode::BAD_REQUEST, "ThrottlingException")),
+        CallFault::Deny => Ok(refusal(StatusCode::BAD_REQUEST, "AccessDeniedException")),
         CallFault::Refuse => Ok(cut()),
         CallFault::LoseAnswer => forward(route, call).await.map(|_lost| cut()),
         CallFault::Twice => {

@@ -4,6 +4,7 @@
 //! by the SDK's own endpoint variables. Our stand-ins refuse what AWS refuses; every refusal names its documentation.
 
 pub mod acm;
+pub mod alarms;
 pub mod autoscaling;
 pub mod aws;
 pub mod chaos;

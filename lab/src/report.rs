@@ -36,6 +36,8 @@ pub struct Report {
     /// The rotation of a fleet, wave by wave (`--scenario rotate`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fleet: Option<Fleet>,
+    /// Each time an alarm was raised (`--scenario alarms`).
+    pub alarms: Vec<Raised>,
     /// Calls per operation, through every endpoint of the lab.
     pub api_calls: BTreeMap<String, u64>,
     /// Calls per operation of one look of `provision` at a stack where nothing is left to do.
@@ -70,6 +72,23 @@ pub struct Storm {
     pub generations: usize,
     /// Sweeps it took after the faults had ended.
     pub sweeps: u32,
+}
+
+/// An alarm that was raised. All times are of the alarms' clock (`lab/README.md`), in minutes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Raised {
+    /// The alarm's name in the template.
+    pub alarm: String,
+    /// What caused it.
+    pub cause: String,
+    /// From the cause to the alarm.
+    pub after_min: i64,
+    /// From the alarm to its end, if it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lasted_min: Option<i64>,
+    /// From the alarm to its call, if it called anybody by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub called_min: Option<i64>,
 }
 
 /// The rotation of a fleet. All times are seconds after ACM's hint.
@@ -242,6 +261,7 @@ impl Report {
         out += &rule;
         let _ = writeln!(out, "  {:<width$}  {total:>8.1}", "all");
         self.load_table(&mut out);
+        self.alarm_table(&mut out);
         self.served_table(&mut out);
         self.figures(&mut out);
         out
@@ -295,6 +315,19 @@ impl Report {
                 "  {} reloads; handshakes begun within 100 ms of one: least {least}, median {median}, most {most}",
                 counts.len()
             );
+        }
+    }
+
+    fn alarm_table(&self, out: &mut String) {
+        if self.alarms.is_empty() {
+            return;
+        }
+        let (alarm, after, lasted, calls) = ("alarm", "after", "lasted", "called");
+        let _ = writeln!(out, "\n  {alarm:<20}{after:>9}{lasted:>10}{calls:>10}  cause (minutes of the alarms' clock)");
+        for one in &self.alarms {
+            let minutes = |minutes: Option<i64>| minutes.map_or_else(|| "-".to_owned(), |minutes| minutes.to_string());
+            let (lasted, called) = (minutes(one.lasted_min), minutes(one.called_min));
+            let _ = writeln!(out, "  {:<20}{:>9}{lasted:>10}{called:>10}  {}", one.alarm, one.after_min, one.cause);
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod acm;
 mod agent;
+mod alarms;
 mod canary;
 mod chaos;
 pub mod cli;
@@ -232,6 +233,8 @@ struct Tale {
     outsider: String,
     /// The followed ACM certificate.
     certificate: String,
+    /// The one that the control plane has an alarm for.
+    watched: String,
     /// The spec as it was put.
     spec: Value,
     /// The spec's certificate from before it came out of ACM, while it does.
@@ -287,6 +290,7 @@ async fn chapters(
             Scenario::AgentDies => agent::told(tale, options, report, ui).await?,
             Scenario::Outage => outage::told(tale, options, report, ui).await?,
             Scenario::Expired => expired::told(tale, ui).await?,
+            Scenario::Alarms => alarms::told(tale, options, report, ui).await?,
             Scenario::OthersInstall => others::told(tale, ui).await?,
             Scenario::Emergency => emergency::told(tale, options, report, ui).await?,
             Scenario::Policy => policy::told(tale, ui).await?,
@@ -382,7 +386,9 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
     phase.done("examples/recipe-network.yaml deployed: two VPCs, groups, instances, private zone");
 
     let phase = ui.phase("control plane");
-    let parameters = deploy::parameters(&network, &options.custody)?;
+    let now = OffsetDateTime::now_utc();
+    let (certificate, watched) = (world.acm.issue(judge::DOMAIN, now), world.acm.issue("watched.example.com", now));
+    let parameters = deploy::parameters(&network, &options.custody, &watched)?;
     let plane = match &sam {
         Some(sam) => deploy::control_plane_by_sam(&world, &workspace, sam, &parameters, &phase).await?,
         None => deploy::control_plane(&world, &workspace, &binaries, &parameters).await?,
@@ -390,14 +396,7 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
     let watch = Watch::new(&world.ministack);
     watch.subscribe().await?;
     watch.read_along(deploy::output(&plane, "NotificationTopic")?).await?;
-    if let Ok(mut said) = world.handed_over.lock() {
-        said.push(
-            "the state machine's definition, as JSON: MiniStack keeps YAML as it comes and cannot run it".to_owned(),
-        );
-    }
-    for handed in world.handed_over.lock().map(|said| said.clone()).unwrap_or_default() {
-        phase.note(&format!("handed over: {handed}"));
-    }
+    tell_handed_over(&world, &phase);
     phase.done("template.yaml deployed through CloudFormation, unchanged");
 
     let phase = ui.phase("hosts");
@@ -408,7 +407,6 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
         world.hosts.len()
     ));
 
-    let certificate = world.acm.issue(judge::DOMAIN, OffsetDateTime::now_utc());
     let spec = deploy::spec(&world, &workspace, &network, &certificate)?;
     let command = std::path::absolute(binaries.join(setup::COMMAND)).map_err(StoryError::io("finding the command"))?;
     Ok(Tale {
@@ -419,10 +417,23 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
         command,
         outsider,
         certificate,
+        watched,
         spec,
         former_certificate: None,
         roots: String::new(),
     })
+}
+
+/// What of the template somebody else than the emulator serves.
+fn tell_handed_over(world: &World, phase: &Phase) {
+    if let Ok(mut said) = world.handed_over.lock() {
+        said.push(
+            "the state machine's definition, as JSON: MiniStack keeps YAML as it comes and cannot run it".to_owned(),
+        );
+    }
+    for handed in world.handed_over.lock().map(|said| said.clone()).unwrap_or_default() {
+        phase.note(&format!("handed over: {handed}"));
+    }
 }
 
 fn groups(network: &BTreeMap<String, String>, name: &str) -> Result<Vec<String>, StoryError> {
@@ -454,8 +465,12 @@ impl Tale {
 
     /// Puts the spec as its writer would: with the AWS CLI.
     async fn put_spec(&self, overwrite: bool) -> Result<(), StoryError> {
+        self.put(&self.spec, overwrite).await
+    }
+
+    async fn put(&self, spec: &Value, overwrite: bool) -> Result<(), StoryError> {
         let file = self.world.run.join("stack.json");
-        std::fs::write(&file, self.spec.to_string()).map_err(StoryError::io("writing the spec"))?;
+        std::fs::write(&file, spec.to_string()).map_err(StoryError::io("writing the spec"))?;
         let (name, value) = (format!("/espalier-spec/{STACK}"), format!("file://{}", file.display()));
         let mut put =
             vec!["ssm", "put-parameter", "--name", &name, "--type", "String", "--tier", "Intelligent-Tiering"];

@@ -62,6 +62,7 @@ pub(super) async fn told(
         | Scenario::AgentDies
         | Scenario::Outage
         | Scenario::Expired
+        | Scenario::Alarms
         | Scenario::Emergency
         | Scenario::OthersInstall
         | Scenario::Policy

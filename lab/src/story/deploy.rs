@@ -169,13 +169,14 @@ pub async fn control_plane_by_sam(
 }
 
 /// The template's parameters that have no default, or not the one that this world needs.
-pub fn parameters(network: &BTreeMap<String, String>, custody: &str) -> Result<Vec<String>, StoryError> {
+pub fn parameters(network: &BTreeMap<String, String>, custody: &str, watched: &str) -> Result<Vec<String>, StoryError> {
     Ok(vec![
         "AllowedDomains=example.com".to_owned(),
         format!("ProberSubnetIds={}", output(network, "SubnetIds")?),
         format!("ProberSecurityGroupIds={}", output(network, "ProberGroupId")?),
         format!("CustodyOfAuthority={custody}"),
         "LedgerDeletionProtection=false".to_owned(),
+        format!("WatchedCertificateArn={watched}"),
         format!("CertificateAccountIds={OTHER_ACCOUNT}"),
         format!("CertificateExternalId={EXTERNAL_ID}"),
         format!("Architecture={}", if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }),

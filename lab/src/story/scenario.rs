@@ -23,6 +23,8 @@ pub enum Scenario {
     Outage,
     /// Every target serves a certificate that has ended.
     Expired,
+    /// Each alarm of the template is raised by what causes it, and ends when that is over.
+    Alarms,
     /// Somebody else installs what the targets serve: it is judged and told, and nothing is touched.
     OthersInstall,
     /// Everything is frozen, and somebody declares what is served unsafe: it is replaced under client load.
@@ -73,6 +75,7 @@ impl Scenario {
             Self::AgentDies => "agent-dies",
             Self::Outage => "outage",
             Self::Expired => "expired",
+            Self::Alarms => "alarms",
             Self::OthersInstall => "others-install",
             Self::Emergency => "emergency",
             Self::Policy => "policy",

@@ -79,7 +79,8 @@ pub struct World {
     pub handed_over: Arc<Mutex<Vec<String>>>,
     /// The hosts.
     pub hosts: Vec<Host>,
-    _proxy: CloudFormationProxy,
+    /// What stands before CloudFormation.
+    pub proxy: CloudFormationProxy,
     children: Vec<Child>,
 }
 
@@ -161,7 +162,7 @@ impl World {
             ssm,
             handed_over,
             hosts: Vec::new(),
-            _proxy: proxy,
+            proxy,
             children: Vec::new(),
         };
         world.emulators(moto_port, ministack_port).await?;
