@@ -36,7 +36,7 @@ COUNTED = {
     "MB of memory of a function": number("template.yaml", r"^    MemorySize: (\d+)$"),
     "alarms": len(counted("template.yaml", r"^    Type: AWS::CloudWatch::Alarm\n(?!    Condition)")),
     "composite alarms": len(counted("template.yaml", r"^    Type: AWS::CloudWatch::CompositeAlarm$")),
-    "KMS keys": len(counted("template.yaml", r"^    Type: AWS::KMS::Key$")),
+    "KMS keys": len(counted("template.yaml", r"^    Type: AWS::KMS::Key$\n(?!    Condition: SecondKeys)")),
     "hours between proofs of a target": number("shared/domain/src/rotation/policy.rs", r"const REVERIFY: Duration = Duration::hours\((\d+)\)"),
     "seconds between looks at a command": number("shared/domain/src/rotation/pace.rs", r"const COMMAND_POLL_S: u32 = (\d+)"),
     "targets in one item of work": number("shared/domain/src/work.rs", r"const PAGE: usize = (\d+)"),

@@ -20,6 +20,12 @@ pub(crate) struct Answer {
     /// With mode `diagnose`.
     #[serde(default)]
     pub(crate) findings: Vec<Finding>,
+    /// Of `authority`: every authority, the newest last.
+    #[serde(default)]
+    pub(crate) authorities: Vec<Standing>,
+    /// Of `authority`: SHA-256 of the bundle that clients find.
+    #[serde(default)]
+    pub(crate) bundle: Option<String>,
     /// With mode `diagnose`: what no API shows.
     #[serde(default)]
     pub(crate) notes: Vec<String>,
@@ -37,6 +43,18 @@ impl Answer {
 pub(crate) struct Forecast {
     #[serde(default)]
     pub(crate) min_slack_s: Option<i64>,
+}
+
+/// Where an authority stands.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Standing {
+    pub(crate) authority: String,
+    pub(crate) phase: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub(crate) not_after: time::OffsetDateTime,
+    #[serde(default)]
+    pub(crate) missing: Vec<String>,
 }
 
 /// Something that is wrong.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use espalier_domain::id::{Generation, Reason, StackName};
+use espalier_domain::id::{Generation, Reason, StackName, VerifierName};
 use espalier_domain::spec::AllowedDomains;
 
 /// Asks and tells an Espalier control plane, with your own AWS credentials.
@@ -93,11 +93,56 @@ pub(crate) enum Command {
         #[arg(long)]
         min_slack: u32,
     },
+    /// Show where each authority stands, and have the next one take over; what changes anything is recorded with who asks
+    Authority {
+        #[command(subcommand)]
+        word: AuthorityWord,
+    },
     /// Compare a running stack with known pitfalls; change nothing
     Diagnose {
         /// The stack
         #[arg(value_parser = stack)]
         stack: StackName,
+    },
+}
+
+/// What is asked about authorities.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuthorityWord {
+    /// Show each authority, who has not acknowledged the next one, and what would be done; change nothing
+    Status,
+    /// Make the next authority now; it signs nothing before it is activated
+    Prepare,
+    /// Say that a registered verifier has the bundle and accepts what is below the next root
+    Acknowledge {
+        /// The verifier, as TrustVerifiers names it
+        #[arg(value_parser = verifier)]
+        verifier: VerifierName,
+        /// The authority
+        #[arg(long)]
+        authority: String,
+        /// SHA-256 of the bundle that the verifier has
+        #[arg(long)]
+        bundle: String,
+        /// How long that holds, in days
+        #[arg(long, default_value_t = 30)]
+        days: u32,
+    },
+    /// Have an authority sign from now on, whoever has not acknowledged it: in an emergency, or back to the former one
+    Activate {
+        /// The authority
+        authority: String,
+        /// Why, on one line
+        #[arg(long, value_parser = reason)]
+        reason: Reason,
+    },
+    /// Take an authority's root out of the bundle now, for good; nothing checks that no target serves a leaf of it
+    Retire {
+        /// The authority
+        authority: String,
+        /// Why, on one line
+        #[arg(long, value_parser = reason)]
+        reason: Reason,
     },
 }
 
@@ -111,6 +156,10 @@ fn control_plane(text: &str) -> Result<String, &'static str> {
 
 fn stack(text: &str) -> Result<StackName, String> {
     StackName::parse(text).map_err(|error| error.to_string())
+}
+
+fn verifier(text: &str) -> Result<VerifierName, String> {
+    VerifierName::parse(text).map_err(|error| error.to_string())
 }
 
 fn reason(text: &str) -> Result<Reason, String> {

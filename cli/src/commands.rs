@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::answer::Answer;
-use crate::arguments::{Arguments, Command};
+use crate::arguments::{Arguments, AuthorityWord, Command};
 use crate::control_plane::{AskError, ControlPlane};
 use crate::render;
 
@@ -119,8 +119,30 @@ pub(crate) fn asked(
             }
             one_with(plane, "rotate", stack, "emergency", &more, as_json, |answer| render::outcome(&answer.outcome))
         }
+        Command::Authority { word } => authority(plane, word, as_json),
         Command::Diagnose { stack } => one(plane, "provision", stack, "diagnose", as_json, render::diagnosis),
     }
+}
+
+/// Where the authorities stand, or a person's word about them.
+fn authority(plane: &ControlPlane<'_>, word: &AuthorityWord, as_json: bool) -> Result<Told, CommandError> {
+    let request = match word {
+        AuthorityWord::Status => json!({ "mode": "status" }),
+        AuthorityWord::Prepare => json!({ "mode": "prepare", "caller": plane.caller()? }),
+        AuthorityWord::Acknowledge { verifier, authority, bundle, days } => json!({
+            "mode": "acknowledge", "authority": authority, "verifier": verifier, "bundle": bundle, "days": days,
+            "caller": plane.caller()?
+        }),
+        AuthorityWord::Activate { authority, reason } => {
+            json!({ "mode": "activate", "authority": authority, "reason": reason, "caller": plane.caller()? })
+        }
+        AuthorityWord::Retire { authority, reason } => {
+            json!({ "mode": "retire", "authority": authority, "reason": reason, "caller": plane.caller()? })
+        }
+    };
+    let (raw, answer) = ask(plane, "authority", &request)?;
+    let text = if as_json { pretty(&raw) } else { render::authorities(&answer) };
+    Ok(Told { text, ending: Ending::of(answer.outcome.outcome) })
 }
 
 /// Every mistake of every file, with its place and remedy.

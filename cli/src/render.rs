@@ -52,6 +52,23 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
     text
 }
 
+/// Where the authorities stand, with what was done or would be.
+pub(crate) fn authorities(answer: &Answer) -> String {
+    let mut text = outcome(&answer.outcome);
+    for wait in &answer.outcome.waits {
+        text.push_str(&format!("  ... {wait}\n"));
+    }
+    for one in &answer.authorities {
+        let missing =
+            if one.missing.is_empty() { String::new() } else { format!(", not by {}", one.missing.join(", ")) };
+        text.push_str(&format!("{}  {}{missing}, ends on {}\n", one.authority, one.phase, one.not_after.date()));
+    }
+    if let Some(bundle) = &answer.bundle {
+        text.push_str(&format!("/espalier-trust/bundle has SHA-256 {bundle}\n"));
+    }
+    text
+}
+
 /// A stack at a glance.
 pub(crate) fn status(stack: &StackName, answer: &Answer, now: OffsetDateTime) -> String {
     let Some(status) = &answer.status else { return format!("{stack}: {}", outcome(&answer.outcome)) };

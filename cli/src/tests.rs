@@ -162,6 +162,42 @@ fn an_emergency_says_who_asks_and_why() {
 }
 
 #[test]
+fn what_is_said_of_an_authority_says_who_says_it() {
+    let arn = "arn:aws:sts::123456789012:assumed-role/ops/jane";
+    let answer = json!({
+        "outcome": "blocked", "blocks": [{ "code": "Unacknowledged", "because": "authority b is not activated" }],
+        "waits": ["clients that nobody registered"], "bundle": "5a01", "authorities": [
+            { "authority": "a", "phase": "active", "notAfter": "2031-11-21T12:00:00Z" },
+            { "authority": "b", "phase": "prepared", "notAfter": "2036-11-21T12:00:00Z", "missing": ["batch"] }
+        ]
+    });
+    let who = format!(r#"case "$*" in sts*) echo '"{arn}"'; exit 0 ;; esac"#);
+    for (line, asked) in [
+        ("authority status", json!({ "mode": "status" })),
+        ("authority prepare", json!({ "mode": "prepare", "caller": arn })),
+        (
+            "authority acknowledge batch --authority b --bundle 5a01",
+            json!({ "mode": "acknowledge", "authority": "b", "verifier": "batch", "bundle": "5a01", "days": 30, "caller": arn }),
+        ),
+        (
+            "authority activate b --reason lost",
+            json!({ "mode": "activate", "authority": "b", "reason": "lost", "caller": arn }),
+        ),
+        (
+            "authority retire a --reason lost",
+            json!({ "mode": "retire", "authority": "a", "reason": "lost", "caller": arn }),
+        ),
+    ] {
+        let aws = Aws::new(&format!("{who}\nprintf '%s' '{answer}' >\"$last\"\necho '{{}}'"));
+        let told = aws.run(line).unwrap();
+        assert_eq!(told.ending, Ending::Attention, "{line}");
+        expectorate::assert_contents("src/golden/authority.txt", &told.text);
+        assert!(aws.read("calls").contains("--function-name espalier-authority "), "{line}");
+        assert_eq!(serde_json::from_str::<Value>(&aws.read("asked")).unwrap(), asked, "{line}");
+    }
+}
+
+#[test]
 fn without_a_name_every_stack_that_has_a_spec_is_asked_about() {
     let answer = json!({ "outcome": "converged", "forecast": { "min_slack_s": 200_000 } });
     let list = r#"case "$*" in ssm*) echo '["/espalier-spec/zebra", "/espalier-spec/payments", "/espalier-spec/No_Stack"]'; exit 0 ;; esac"#;
@@ -216,6 +252,9 @@ fn a_command_line_that_makes_no_sense_is_refused() {
         "check payments --min-slack -1",
         "validate spec.json",
         "status payments --control-plane a;b",
+        "authority",
+        "authority acknowledge Batch --authority b --bundle 5a01",
+        "authority activate b",
         "emergency payments",
         "emergency payments --reason",
         "emergency payments --reason leaked --generation 0",

@@ -31,6 +31,7 @@ mod rotation;
 mod scale;
 mod scenario;
 mod stack;
+mod succession;
 mod teardown;
 pub mod timeline;
 pub mod watch;
@@ -291,6 +292,7 @@ async fn chapters(
             Scenario::Outage => outage::told(tale, options, report, ui).await?,
             Scenario::Expired => expired::told(tale, ui).await?,
             Scenario::Alarms => alarms::told(tale, options, report, ui).await?,
+            Scenario::CaRotation => succession::told(tale, options, report, ui).await?,
             Scenario::OthersInstall => others::told(tale, ui).await?,
             Scenario::Emergency => emergency::told(tale, options, report, ui).await?,
             Scenario::Policy => policy::told(tale, ui).await?,

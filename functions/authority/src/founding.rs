@@ -1,4 +1,6 @@
-//! The founding: two certificates, noted once, published, and only then in the ledger where `mint` looks.
+//! The making of an authority: two certificates, noted once, published, and only then in the ledger where `mint` looks.
+//! The first one is founded when the first leaf is due; each further one is prepared, and signs nothing before it is
+//! activated.
 //!
 //! It may die after any step and be asked again: what was noted is taken up, and what was signed and not noted was never
 //! seen by anybody. Of several that found at once, one is noted, and all publish that one.
@@ -7,6 +9,7 @@ use espalier_aws::kms::{Kms, KmsError};
 use espalier_aws::ledger::Ledger;
 use espalier_aws::parameters::Parameters;
 use espalier_aws::secrets::{Created, Secrets};
+use espalier_domain::authority as life;
 use espalier_domain::failure::{Failure as _, chain};
 use espalier_domain::id::HostName;
 use espalier_domain::plan::{Block, BlockCode};
@@ -21,11 +24,18 @@ use time::OffsetDateTime;
 
 const DESCRIPTION: &str = "Espalier: the issuing key and certificates of the private authority for service targets.";
 
+/// The two keys of one authority, by ARN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeyPair {
+    pub(crate) root: String,
+    pub(crate) issuing: String,
+}
+
 /// Where the keys are kept.
 #[derive(Debug)]
 pub(crate) enum Custody {
-    /// Both in KMS, by ARN.
-    Kms { kms: Kms, root: String, issuing: String },
+    /// In KMS, each authority's its own.
+    Kms { kms: Kms, pairs: Vec<KeyPair> },
     /// The issuing key in a secret of this name; the root's is thrown away.
     SecretsManager { secrets: Secrets, name: String },
 }
@@ -34,16 +44,26 @@ impl Custody {
     /// Whether it keeps the key of this authority.
     fn keeps(&self, record: &AuthorityRecord) -> bool {
         match self {
-            Self::Kms { issuing, .. } => record.issuing_key.as_ref() == Some(issuing),
+            Self::Kms { pairs, .. } => pairs.iter().any(|pair| record.issuing_key.as_ref() == Some(&pair.issuing)),
             Self::SecretsManager { .. } => record.issuing_key.is_none(),
+        }
+    }
+
+    /// The keys in KMS that no authority was made of yet.
+    fn unused(&self, known: &[AuthorityRecord]) -> Option<&KeyPair> {
+        let is_used = |pair: &&KeyPair| known.iter().any(|record| record.issuing_key.as_ref() == Some(&pair.issuing));
+        match self {
+            Self::Kms { pairs, .. } => pairs.iter().find(|pair| !is_used(pair)),
+            Self::SecretsManager { .. } => None,
         }
     }
 }
 
-/// Why there is no authority now.
-enum Stop {
+/// Why no authority is made now.
+#[derive(Debug)]
+pub(crate) enum Stop {
     /// A person has to see to it.
-    Blocked(String),
+    Blocked(Block),
     /// Something failed.
     Failed(EdgeError),
 }
@@ -69,32 +89,57 @@ impl Founder {
         match self.founded(item, now).await {
             Ok(authority) => Ok(WorkResult::Founded { authority }),
             Err(Stop::Failed(error)) => Err(error),
-            Err(Stop::Blocked(because)) => {
-                let block = Block { code: BlockCode::AuthorityUnusable, because };
+            Err(Stop::Blocked(block)) => {
                 tracing::warn!(%block, "no authority is made");
                 Ok(WorkResult::Blocked { block })
             }
         }
     }
 
-    async fn founded(&self, item: &AuthorityItem, now: OffsetDateTime) -> Result<String, Stop> {
-        let known = self.ledger.authorities().await?;
-        if let Some(there) = wanted(&known, item, &self.custody)? {
-            return Ok(there);
+    /// Whether there are keys of which no authority was made yet. A secret holds one key: it has to be gone.
+    pub(crate) async fn has_keys(&self, known: &[AuthorityRecord]) -> Result<bool, EdgeError> {
+        match &self.custody {
+            Custody::Kms { .. } => Ok(self.custody.unused(known).is_some()),
+            Custody::SecretsManager { secrets, name } => Ok(secrets.get(name).await?.is_none()),
         }
+    }
+
+    /// Makes the next authority, beside those that are known. It signs nothing yet.
+    pub(crate) async fn prepare(
+        &self,
+        known: &[AuthorityRecord],
+        now: OffsetDateTime,
+    ) -> Result<AuthorityRecord, Stop> {
         let record = match &self.custody {
-            Custody::Kms { kms, root, issuing } => match self.ledger.founded(issuing).await? {
-                Some(noted) => noted,
-                None => {
-                    let made = self.signed(kms, root, issuing, now).await?;
-                    self.ledger.found(issuing, &made).await?
-                }
+            Custody::Kms { kms, .. } => match self.custody.unused(known) {
+                Some(pair) => self.noted(kms, pair, now).await?,
+                None => return Err(blocked("every key has its authority".to_owned())),
             },
             Custody::SecretsManager { secrets, name } => self.kept(secrets, name, now).await?,
         };
-        self.publish(&record).await?;
-        tracing::info!(authority = record.authority, because = item.because, "authority founded");
-        Ok(record.authority)
+        self.publish(record, known, now).await
+    }
+
+    async fn founded(&self, item: &AuthorityItem, now: OffsetDateTime) -> Result<String, Stop> {
+        let known = self.ledger.authorities().await?;
+        if known.is_empty() {
+            let record = self.prepare(&known, now).await?;
+            tracing::info!(authority = record.authority, because = item.because, "authority founded");
+            return Ok(record.authority);
+        }
+        match known.iter().find(|record| self.custody.keeps(record)) {
+            Some(ours) => Ok(ours.authority.clone()),
+            None => Err(blocked(elsewhere(&known))),
+        }
+    }
+
+    /// What was noted of these keys; signed and noted now if nothing was.
+    async fn noted(&self, kms: &Kms, pair: &KeyPair, now: OffsetDateTime) -> Result<AuthorityRecord, Stop> {
+        if let Some(noted) = self.ledger.founded(&pair.issuing).await? {
+            return Ok(noted);
+        }
+        let made = self.signed(kms, &pair.root, &pair.issuing, now).await?;
+        Ok(self.ledger.found(&pair.issuing, &made).await?)
     }
 
     /// Two certificates, both signed by the root's key in KMS.
@@ -128,10 +173,20 @@ impl Founder {
     }
 
     /// Trust before leaf: the root is where clients and probers find it before anything below it exists. The ledger's
-    /// record comes last, so that having it means that both are there.
-    async fn publish(&self, record: &AuthorityRecord) -> Result<(), EdgeError> {
-        self.parameters.publish_trust(&record.authority, &record.root_pem).await?;
-        Ok(self.ledger.append_authority(record).await?)
+    /// record comes last, so that having it means that both are there, and since when.
+    async fn publish(
+        &self,
+        made: AuthorityRecord,
+        known: &[AuthorityRecord],
+        now: OffsetDateTime,
+    ) -> Result<AuthorityRecord, Stop> {
+        self.parameters.publish_trust(&made.authority, &made.root_pem).await?;
+        let record = AuthorityRecord { published_at: Some(now), ..made };
+        let mut all = known.to_vec();
+        all.push(record.clone());
+        self.parameters.publish_bundle(&life::bundle(&all, &self.ledger.turns().await?)).await?;
+        self.ledger.append_authority(&record).await?;
+        Ok(record)
     }
 
     fn domains(&self) -> Vec<&str> {
@@ -139,25 +194,18 @@ impl Founder {
     }
 }
 
-/// The authority that is there already; nothing when one is to be made.
-fn wanted(known: &[AuthorityRecord], item: &AuthorityItem, custody: &Custody) -> Result<Option<String>, Stop> {
-    let names = || known.iter().map(|record| record.authority.as_str()).collect::<Vec<_>>().join(", ");
-    let ours = known.iter().find(|record| custody.keeps(record));
-    match (&item.beside, ours, custody) {
-        (None, Some(ours), _) => Ok(Some(ours.authority.clone())),
-        (None, None, _) if known.is_empty() => Ok(None),
-        (None, None, _) => Err(Stop::Blocked(format!(
-            "clients trust {}, whose key is kept elsewhere than this deployment says. Set the parameter CustodyOfAuthority \
-             back, or have another authority made beside it on purpose (docs/certificates.md, custody)",
-            names()
-        ))),
-        (Some(other), _, _) if !known.iter().any(|record| record.authority == *other) => Err(Stop::Failed(
-            EdgeError::invalid(format!("field `beside`: there is no authority {other:?}; there are: {}", names())),
-        )),
-        // One key has one authority, but a secret that was lost may be made anew.
-        (Some(_), Some(ours), Custody::Kms { .. }) => Ok(Some(ours.authority.clone())),
-        (Some(_), Some(_), Custody::SecretsManager { .. }) | (Some(_), None, _) => Ok(None),
-    }
+/// The ones there are have keys that this deployment does not.
+fn elsewhere(known: &[AuthorityRecord]) -> String {
+    let names: Vec<&str> = known.iter().map(|record| record.authority.as_str()).collect();
+    format!(
+        "clients trust {}, whose key is kept elsewhere than this deployment says. Set the parameter CustodyOfAuthority back, \
+         or have the next authority prepared and activated (docs/certificates.md, a new authority)",
+        names.join(", ")
+    )
+}
+
+fn blocked(because: String) -> Stop {
+    Stop::Blocked(Block { code: BlockCode::AuthorityUnusable, because })
 }
 
 fn serials() -> Result<[Serial; 2], EdgeError> {
@@ -167,14 +215,14 @@ fn serials() -> Result<[Serial; 2], EdgeError> {
 
 /// A key in KMS that did not do what it was asked.
 fn of_key(error: KmsError) -> Stop {
-    if error.needs_a_person() { Stop::Blocked(chain(&error)) } else { Stop::Failed(error.into()) }
+    if error.needs_a_person() { blocked(chain(&error)) } else { Stop::Failed(error.into()) }
 }
 
 fn unsigned(error: &AuthorityError) -> Stop {
     let text = chain(error);
     match error {
         AuthorityError::Issue(issue) => match (issue, KmsError::of(issue)) {
-            (_, Some(key)) if key.needs_a_person() => Stop::Blocked(text),
+            (_, Some(key)) if key.needs_a_person() => blocked(text),
             (_, Some(key)) => Stop::Failed(EdgeError { word: key.word(), text }),
             (IssueError::Profile(_) | IssueError::Refused(_), None) => EdgeError::refused(text).into(),
             (

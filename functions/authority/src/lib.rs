@@ -1,90 +1,133 @@
-//! `authority`: makes the authority that leaves are minted from, once; the only function that uses the root's key.
+//! `authority`: makes the authorities that leaves are minted from and carries each through its life; the only function that
+//! uses a root's key.
 //!
-//! It signs two certificates in its life and no leaf, reaches no target, and reads no spec.
+//! It signs two certificates for each and no leaf, reaches no target, and reads no spec.
 
+mod asked;
 mod founding;
+mod life;
 
 use espalier_aws::SdkConfig;
 use espalier_aws::kms::Kms;
 use espalier_aws::ledger::Ledger;
 use espalier_aws::parameters::Parameters;
 use espalier_aws::secrets::Secrets;
+use espalier_domain::authority::Rules;
+use espalier_domain::id::{NotAnId, VerifierName};
 use espalier_domain::spec::AllowedDomains;
 use espalier_domain::work::{WorkItem, WorkResult};
 use espalier_edge::{EdgeError, Env, Function, Invocation};
-use time::OffsetDateTime;
+use serde::Serialize;
+use time::{Duration, OffsetDateTime};
 
-use founding::{Custody, Founder};
+pub use asked::Asked;
+use founding::{Custody, Founder, KeyPair};
+use life::Life;
+pub use life::Told;
 
 /// The function with its clients.
 #[derive(Debug)]
-pub struct Authority(Founder);
+pub struct Authority(Life);
+
+/// What it answers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// To the state machine.
+    Work(WorkResult),
+    /// To the schedule and to a person.
+    Told(Box<Told>),
+}
 
 impl Function for Authority {
     const NAME: &'static str = "authority";
-    type Request = WorkItem;
-    type Answer = WorkResult;
+    type Request = Asked;
+    type Answer = Answer;
 
     async fn start(env: &Env) -> Result<Self, EdgeError> {
         let table = env.required("ESPALIER_LEDGER_TABLE")?;
         let allowed = env.parsed("ESPALIER_ALLOWED_DOMAINS", AllowedDomains::parse)?;
-        let (root, issuing) = (env.optional("ESPALIER_ROOT_KEY_ARN"), env.optional("ESPALIER_ISSUING_KEY_ARN"));
-        let keeps = match (root, issuing, env.optional("ESPALIER_AUTHORITY_SECRET")) {
-            (Some(root), Some(issuing), None) => Keeps::Keys { root, issuing },
-            (None, None, Some(secret)) => Keeps::Secret(secret),
-            (Some(_) | None, Some(_) | None, Some(_) | None) => {
-                let text = "either ESPALIER_ROOT_KEY_ARN and ESPALIER_ISSUING_KEY_ARN or ESPALIER_AUTHORITY_SECRET say \
-                            where the keys are kept, and not both";
+        let hours: u32 = env.parsed("ESPALIER_TRUST_WAIT_HOURS", str::parse)?;
+        let verifiers = verifiers(env.optional("ESPALIER_TRUST_VERIFIERS")).map_err(|error| {
+            EdgeError::invalid(format!("the environment variable ESPALIER_TRUST_VERIFIERS is wrong: {error}"))
+        })?;
+        let rules = Rules { verifiers, wait: Duration::hours(i64::from(hours)) };
+        let pairs = [
+            (env.optional("ESPALIER_ROOT_KEY_ARN"), env.optional("ESPALIER_ISSUING_KEY_ARN")),
+            (env.optional("ESPALIER_SECOND_ROOT_KEY_ARN"), env.optional("ESPALIER_SECOND_ISSUING_KEY_ARN")),
+        ];
+        let is_half = pairs.iter().any(|(root, issuing)| root.is_some() != issuing.is_some());
+        let pairs: Vec<(&str, &str)> = pairs.into_iter().filter_map(|(root, issuing)| root.zip(issuing)).collect();
+        let keeps = match (pairs.is_empty(), env.optional("ESPALIER_AUTHORITY_SECRET")) {
+            (false, None) if !is_half => Keeps::Keys(&pairs),
+            (true, Some(secret)) if !is_half => Keeps::Secret(secret),
+            (true | false, Some(_) | None) => {
+                let text = "either ESPALIER_ROOT_KEY_ARN with ESPALIER_ISSUING_KEY_ARN, the same of the second keys, or both, \
+                            or ESPALIER_AUTHORITY_SECRET say where the keys are kept, and not both";
                 return Err(EdgeError::invalid(text));
             }
         };
-        Ok(Self::new(&espalier_aws::sdk().await, allowed, table, keeps))
+        Ok(Self::new(&espalier_aws::sdk().await, allowed, table, keeps, rules))
     }
 
-    async fn handle(&self, request: WorkItem, _: &Invocation) -> Result<WorkResult, EdgeError> {
-        self.answer(request, espalier_edge::now()).await
+    async fn handle(&self, request: Asked, invocation: &Invocation) -> Result<Answer, EdgeError> {
+        self.answer(request, invocation, espalier_edge::now()).await
     }
+}
+
+/// The names, separated by commas.
+fn verifiers(names: Option<&str>) -> Result<Vec<VerifierName>, NotAnId> {
+    names.into_iter().flat_map(|names| names.split(',')).map(VerifierName::parse).collect()
 }
 
 /// Where the keys are kept.
 #[derive(Debug, Clone, Copy)]
 pub enum Keeps<'a> {
-    /// In AWS KMS, under these ARNs.
-    Keys {
-        /// The root's.
-        root: &'a str,
-        /// The one that signs leaves.
-        issuing: &'a str,
-    },
+    /// In AWS KMS, under these ARNs: the root's and the one that signs leaves, one pair for each authority.
+    Keys(&'a [(&'a str, &'a str)]),
     /// The issuing key in Secrets Manager, in the secret of this name; the root's is thrown away.
     Secret(&'a str),
 }
 
 impl Authority {
     /// Builds the clients; `table` is the ledger's.
-    pub fn new(sdk: &SdkConfig, allowed: AllowedDomains, table: &str, keeps: Keeps<'_>) -> Self {
+    pub fn new(sdk: &SdkConfig, allowed: AllowedDomains, table: &str, keeps: Keeps<'_>, rules: Rules) -> Self {
+        let pair =
+            |(root, issuing): &(&str, &str)| KeyPair { root: (*root).to_owned(), issuing: (*issuing).to_owned() };
         let custody = match keeps {
-            Keeps::Keys { root, issuing } => {
-                Custody::Kms { kms: Kms::new(sdk), root: root.to_owned(), issuing: issuing.to_owned() }
-            }
+            Keeps::Keys(pairs) => Custody::Kms { kms: Kms::new(sdk), pairs: pairs.iter().map(pair).collect() },
             Keeps::Secret(name) => Custody::SecretsManager { secrets: Secrets::new(sdk), name: name.to_owned() },
         };
-        Self(Founder { allowed, ledger: Ledger::new(sdk, table), parameters: Parameters::new(sdk), custody })
+        let (ledger, parameters) = (Ledger::new(sdk, table), Parameters::new(sdk));
+        Self(Life { founder: Founder { allowed, ledger, parameters, custody }, rules })
     }
 
-    /// Answers a work item.
+    /// Answers a request.
     ///
     /// # Errors
-    /// `Invalid` for an item that is not for this function; else the word of what failed.
-    pub async fn answer(&self, request: WorkItem, now: OffsetDateTime) -> Result<WorkResult, EdgeError> {
-        match request {
-            // Boxed: the compiler lays futures out to a depth of its own.
-            WorkItem::Authority(item) => Box::pin(self.0.found(&item, now)).await,
-            WorkItem::Mint(_)
-            | WorkItem::Export(_)
-            | WorkItem::Deliver(_)
-            | WorkItem::Verify(_)
-            | WorkItem::Membership(_) => Err(EdgeError::invalid("authority takes `authority` items only")),
-        }
+    /// `Invalid` for a work item that is not for this function; else the word of what failed.
+    pub async fn answer(
+        &self,
+        request: Asked,
+        invocation: &Invocation,
+        now: OffsetDateTime,
+    ) -> Result<Answer, EdgeError> {
+        // Boxed: the compiler lays futures out to a depth of its own.
+        let told = match request {
+            Asked::Look => Box::pin(self.0.apply(now)).await?,
+            Asked::Status => Box::pin(self.0.status(now)).await?,
+            Asked::Said { word, caller } => Box::pin(self.0.said(&word, &caller, invocation, now)).await?,
+            Asked::Work(WorkItem::Authority(item)) => {
+                return Box::pin(self.0.founder.found(&item, now)).await.map(Answer::Work);
+            }
+            Asked::Work(
+                WorkItem::Mint(_)
+                | WorkItem::Export(_)
+                | WorkItem::Deliver(_)
+                | WorkItem::Verify(_)
+                | WorkItem::Membership(_),
+            ) => return Err(EdgeError::invalid("authority takes `authority` items only")),
+        };
+        Ok(Answer::Told(Box::new(told)))
     }
 }

@@ -3,6 +3,7 @@
 use espalier_aws::kms::{Kms, KmsSigner};
 use espalier_aws::ledger::Ledger;
 use espalier_aws::secrets::Secrets;
+use espalier_domain::authority;
 use espalier_domain::failure::chain;
 use espalier_domain::plan::{Block, BlockCode};
 use espalier_domain::record::AuthorityRecord;
@@ -35,11 +36,11 @@ pub(crate) fn unusable(because: impl Into<String>) -> Stop {
 /// Where the issuing key is kept.
 #[derive(Debug)]
 pub(crate) enum Custody {
-    /// In KMS: it signs there.
+    /// In KMS, each authority's its own: it signs there.
     Kms {
         kms: Kms,
         /// By ARN.
-        key: String,
+        keys: Vec<String>,
     },
     /// In a secret: it is read, signs here, and is wiped.
     SecretsManager { secrets: Secrets, name: String },
@@ -75,25 +76,29 @@ pub(crate) struct Authorities {
 }
 
 impl Authorities {
-    /// The authority that signs now. Only one that is in the ledger signs: its root was published before.
+    /// The authority that is active. Only one that is in the ledger signs: its root was published before.
     pub(crate) async fn issuing(&self) -> Result<Authority<IssuingKey>, Stop> {
         let known = self.ledger.authorities().await?;
         if known.is_empty() {
             return Err(EdgeError::conflict("there is no authority yet; `authority` makes it").into());
         }
+        let turns = self.ledger.turns().await?;
+        let Some(active) = authority::active(&known, &turns) else {
+            return Err(unusable("the authority that was activated is not in the ledger: restore it"));
+        };
         match &self.custody {
-            Custody::Kms { kms, key } => {
-                let Some(record) = known.iter().find(|record| record.issuing_key.as_ref() == Some(key)) else {
-                    return Err(unusable(elsewhere(&known, &format!("key {key}"))));
+            Custody::Kms { kms, keys } => {
+                let Some(key) = active.issuing_key.as_ref().filter(|key| keys.contains(key)) else {
+                    return Err(unusable(elsewhere(active, &format!("keys {}", keys.join(", ")))));
                 };
-                let authority = Authority::of(record, |public| IssuingKey::Kms(kms.signer(key, public)));
+                let authority = Authority::of(active, |public| IssuingKey::Kms(kms.signer(key, public)));
                 authority.map_err(|error| broken(&error))
             }
             Custody::SecretsManager { secrets, name } => {
-                let Some(secret) = secrets.get(name).await? else { return Err(unusable(elsewhere(&known, &of(name)))) };
+                let Some(secret) = secrets.get(name).await? else { return Err(unusable(elsewhere(active, &of(name)))) };
                 let authority = Authority::from_secret(&secret).map_err(|error| broken(&error))?;
-                if !known.iter().any(|record| record.authority == authority.id()) {
-                    return Err(unusable(elsewhere(&known, &of(name))));
+                if active.authority != authority.id() {
+                    return Err(unusable(elsewhere(active, &of(name))));
                 }
                 Ok(authority.signing_with(IssuingKey::Memory))
             }
@@ -105,17 +110,17 @@ fn of(secret: &str) -> String {
     format!("secret {secret}")
 }
 
-/// There are authorities, whose roots clients trust, and none is of the key that this deployment signs with.
-fn elsewhere(known: &[AuthorityRecord], ours: &str) -> String {
-    let held = |record: &AuthorityRecord| match &record.issuing_key {
-        Some(key) => format!("{} (key {key})", record.authority),
-        None => format!("{} (in Secrets Manager)", record.authority),
+/// The authority that clients are served by is of no key that this deployment signs with.
+fn elsewhere(active: &AuthorityRecord, ours: &str) -> String {
+    let id = &active.authority;
+    let held = match &active.issuing_key {
+        Some(key) => format!("its key is {key}"),
+        None => "its key is in Secrets Manager".to_owned(),
     };
-    let known: Vec<String> = known.iter().map(held).collect();
     format!(
-        "no authority is of the {ours}; clients trust {}. Set the parameters CustodyOfAuthority and AuthoritySecretName \
-         back, restore the secret, or have another authority made on purpose (docs/certificates.md, custody)",
-        known.join(", ")
+        "authority {id} is active, {held}, and this deployment signs with the {ours}. Set the parameters CustodyOfAuthority, \
+         KeysOfAuthority and AuthoritySecretName back, restore the secret, or have the next authority prepared and activated \
+         (docs/certificates.md, a new authority)"
     )
 }
 

@@ -33,12 +33,15 @@ impl Function for Mint {
         let table = env.required("ESPALIER_LEDGER_TABLE")?;
         let allowed = env.parsed("ESPALIER_ALLOWED_DOMAINS", AllowedDomains::parse)?;
         let leaf_key = env.required("ESPALIER_LEAF_KEY_ID")?;
-        let keeps = match (env.optional("ESPALIER_ISSUING_KEY_ARN"), env.optional("ESPALIER_AUTHORITY_SECRET")) {
-            (Some(key), None) => Keeps::Key(key),
-            (None, Some(secret)) => Keeps::Secret(secret),
-            (Some(_), Some(_)) | (None, None) => {
-                let text = "one of the environment variables ESPALIER_ISSUING_KEY_ARN and ESPALIER_AUTHORITY_SECRET \
-                            says where the issuing key is kept, and only one";
+        let (first, second) =
+            (env.optional("ESPALIER_ISSUING_KEY_ARN"), env.optional("ESPALIER_SECOND_ISSUING_KEY_ARN"));
+        let keys: Vec<&str> = first.into_iter().chain(second).collect();
+        let keeps = match (keys.is_empty(), env.optional("ESPALIER_AUTHORITY_SECRET")) {
+            (false, None) => Keeps::Keys(&keys),
+            (true, Some(secret)) => Keeps::Secret(secret),
+            (false, Some(_)) | (true, None) => {
+                let text = "either ESPALIER_ISSUING_KEY_ARN, ESPALIER_SECOND_ISSUING_KEY_ARN or both, or \
+                            ESPALIER_AUTHORITY_SECRET say where the issuing keys are kept, and not both";
                 return Err(EdgeError::invalid(text));
             }
         };
@@ -53,8 +56,8 @@ impl Function for Mint {
 /// Where the issuing key is kept.
 #[derive(Debug, Clone, Copy)]
 pub enum Keeps<'a> {
-    /// In AWS KMS, under this ARN.
-    Key(&'a str),
+    /// In AWS KMS, under these ARNs: each authority has one of its own.
+    Keys(&'a [&'a str]),
     /// In Secrets Manager, in the secret of this name.
     Secret(&'a str),
 }
@@ -64,7 +67,9 @@ impl Mint {
     pub fn new(sdk: &SdkConfig, allowed: AllowedDomains, table: &str, leaf_key: &str, keeps: Keeps<'_>) -> Self {
         let ledger = Ledger::new(sdk, table);
         let custody = match keeps {
-            Keeps::Key(key) => Custody::Kms { kms: Kms::new(sdk), key: key.to_owned() },
+            Keeps::Keys(keys) => {
+                Custody::Kms { kms: Kms::new(sdk), keys: keys.iter().map(|key| (*key).to_owned()).collect() }
+            }
             Keeps::Secret(name) => Custody::SecretsManager { secrets: Secrets::new(sdk), name: name.to_owned() },
         };
         let authorities = Authorities { ledger: ledger.clone(), custody };

@@ -64,6 +64,7 @@ pub(super) async fn told(
         | Scenario::Expired
         | Scenario::Alarms
         | Scenario::Emergency
+        | Scenario::CaRotation
         | Scenario::OthersInstall
         | Scenario::Policy
         | Scenario::AcmRequest

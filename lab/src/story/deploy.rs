@@ -175,6 +175,9 @@ pub fn parameters(network: &BTreeMap<String, String>, custody: &str, watched: &s
         format!("ProberSubnetIds={}", output(network, "SubnetIds")?),
         format!("ProberSecurityGroupIds={}", output(network, "ProberGroupId")?),
         format!("CustodyOfAuthority={custody}"),
+        // The next authority's keys are there, too, and one client has to be asked before it signs.
+        "KeysOfAuthority=both".to_owned(),
+        format!("TrustVerifiers={}", super::succession::SLOW),
         "LedgerDeletionProtection=false".to_owned(),
         format!("WatchedCertificateArn={watched}"),
         format!("CertificateAccountIds={OTHER_ACCOUNT}"),

@@ -73,8 +73,8 @@ async fn everybody_ends(tale: &Tale) -> Result<(), StoryError> {
         return Err(StoryError::Unmet("a client takes a certificate that has ended".to_owned()));
     }
     let at = |at: OffsetDateTime| at.format(&Rfc3339).map_err(StoryError::boxed("writing a time"));
-    let authority =
-        json!({"authority": AUTHORITY, "rootPem": ended.leaf, "issuingPem": ended.leaf, "notAfter": at(ended.until)?});
+    let authority = json!({"authority": AUTHORITY, "rootPem": ended.leaf, "issuingPem": ended.leaf, "notAfter": at(ended.until)?,
+        "publishedAt": at(OffsetDateTime::now_utc())?});
     tale.watch.write(table, "AUTHORITIES", &format!("AUTHORITY#{AUTHORITY}"), &authority).await?;
     let last = tale.watch.generations(table, STACK).await?.pop();
     let number = last.map(|last| last.generation).unwrap_or_default();

@@ -25,6 +25,8 @@ pub enum Scenario {
     Expired,
     /// Each alarm of the template is raised by what causes it, and ends when that is over.
     Alarms,
+    /// A new authority takes over under client load, when the slowest client has its root; the former one retires by itself.
+    CaRotation,
     /// Somebody else installs what the targets serve: it is judged and told, and nothing is touched.
     OthersInstall,
     /// Everything is frozen, and somebody declares what is served unsafe: it is replaced under client load.
@@ -76,6 +78,7 @@ impl Scenario {
             Self::Outage => "outage",
             Self::Expired => "expired",
             Self::Alarms => "alarms",
+            Self::CaRotation => "ca-rotation",
             Self::OthersInstall => "others-install",
             Self::Emergency => "emergency",
             Self::Policy => "policy",

@@ -165,10 +165,15 @@ impl Watch {
 
     /// Every record of the ledger under `prefix` of a stack, in the order of their keys.
     pub async fn records(&self, table: &str, stack: &str, prefix: &str) -> Result<Vec<Value>, CallError> {
+        self.partition(table, &format!("STACK#{stack}"), prefix).await
+    }
+
+    /// The same of any partition.
+    pub async fn partition(&self, table: &str, pk: &str, prefix: &str) -> Result<Vec<Value>, CallError> {
         let mut query = json!({
             "TableName": table,
             "KeyConditionExpression": "pk = :pk",
-            "ExpressionAttributeValues": {":pk": {"S": format!("STACK#{stack}")}},
+            "ExpressionAttributeValues": {":pk": {"S": pk}},
         });
         // A key condition takes no empty prefix.
         if !prefix.is_empty() {

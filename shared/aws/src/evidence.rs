@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aws_config::SdkConfig;
 use espalier_domain::acm::{AcmEvidence, request};
+use espalier_domain::authority;
 use espalier_domain::failure::{Failure, Word, chain};
 use espalier_domain::id::{NodeId, Scope, StackName, TargetId};
 use espalier_domain::plan::{Block, BlockCode};
@@ -149,6 +150,7 @@ impl Sources {
                 self.ledger.attempts(stack),
                 self.ledger.sightings(stack),
                 self.ledger.authorities(),
+                self.ledger.turns(),
                 self.ledger.through(stack),
                 self.ledger.look_since(stack),
                 self.ledger.emergency(stack),
@@ -170,8 +172,18 @@ impl Sources {
             Ok((policy, acm))
         };
         let (facts, (policy, acm)) = tokio::try_join!(ledger, source)?;
-        let (generations, mut attempts, sightings, authorities, through, look_since, emergency, membership, line) =
-            facts;
+        let (
+            generations,
+            mut attempts,
+            sightings,
+            authorities,
+            turns,
+            through,
+            look_since,
+            emergency,
+            membership,
+            line,
+        ) = facts;
         let fleet = self.fleet(spec, membership.as_ref()).await?;
         self.settle(spec, &generations, &mut attempts, hands, now).await?;
         let generations = generations.into_iter().filter(|record| record.scope == Scope::shared()).collect();
@@ -180,7 +192,8 @@ impl Sources {
             policy,
             generations,
             targets: targets(fleet, attempts, sightings),
-            authorities,
+            authorities: authority::trusted(authorities, &turns),
+            turns,
             acm,
             through,
             membership,

@@ -20,6 +20,8 @@
 //! | `LINE` | `FETCHES` | [`LineRecord`](espalier_domain::rotation::pace::LineRecord) |
 //! | `AUTHORITIES` | `AUTHORITY#<id>` | [`AuthorityRecord`](espalier_domain::record::AuthorityRecord) |
 //! | `AUTHORITIES` | `FOUNDED#<issuing key>` | the same, before it is published: of a key in AWS KMS |
+//! | `AUTHORITIES` | `TURN#<%08d>` | [`TurnRecord`](espalier_domain::record::TurnRecord) |
+//! | `AUTHORITIES` | `ACKNOWLEDGED#<id>#<verifier>#<%012d>` | [`AcknowledgementRecord`](espalier_domain::record::AcknowledgementRecord) |
 //!
 //! A lost answer does not lie: the SDK repeats a call whose answer got lost, and the repetition then fails on the
 //! condition that the first one fulfilled. So a refused condition is never taken at its word; the stored record is read
@@ -34,6 +36,7 @@ mod line;
 mod membership;
 mod sightings;
 mod told;
+mod turns;
 
 use std::collections::HashMap;
 

@@ -43,6 +43,12 @@ const STANDARD_BYTES_MAX: usize = 4096;
 /// What the publisher of trust needs on `/espalier-trust/*`.
 pub const TRUST_WRITE: &[&str] = &["ssm:PutParameter"];
 
+/// What whoever compares the bundle with what it should be needs on it.
+pub const TRUST_READ: &[&str] = &["ssm:GetParameter"];
+
+/// The roots of all authorities that are not retired, concatenated PEM: what clients are to trust.
+pub const BUNDLE: &str = "/espalier-trust/bundle";
+
 /// Ends a leaf parameter's description; the fingerprint follows.
 const MARK: &str = "SHA-256 ";
 
@@ -89,7 +95,7 @@ impl Parameters {
             .description(format!("Espalier leaf: private key and certificate. {MARK}{fingerprint}"))
             .r#type(ParameterType::SecureString)
             .key_id(key_id)
-            .tier(tier(bundle))
+            .tier(tier(bundle.expose().len()))
             .overwrite(false)
             .send()
             .await;
@@ -143,6 +149,31 @@ impl Parameters {
             Err(error) => Err(during("ssm:PutParameter")(error)),
         }
     }
+
+    /// Publishes the bundle in place of the one that is there. Parameter Store has no condition for that: whoever published
+    /// an older one at the same moment is found out by the next look.
+    ///
+    /// # Errors
+    /// Systems Manager's.
+    pub async fn publish_bundle(&self, bundle: &str) -> Result<(), AwsError> {
+        let put = self.client.put_parameter().name(BUNDLE).value(bundle).r#type(ParameterType::String);
+        let described = put.description("Espalier: the roots that clients of the stacks are to trust, PEM.");
+        let tier = tier(bundle.len());
+        described.tier(tier).overwrite(true).send().await.map_err(during("ssm:PutParameter"))?;
+        Ok(())
+    }
+
+    /// The bundle that is published; absent while there is none.
+    ///
+    /// # Errors
+    /// Systems Manager's.
+    pub async fn bundle(&self) -> Result<Option<String>, AwsError> {
+        match self.client.get_parameter().name(BUNDLE).send().await.map_err(during("ssm:GetParameter")) {
+            Ok(answer) => Ok(answer.parameter.and_then(|parameter| parameter.value)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// The Parameter Store name of an authority's root: `/espalier-trust/<authority>`.
@@ -152,8 +183,8 @@ pub fn trust_parameter(authority: &str) -> String {
 
 /// The cheapest tier that holds it. Chosen here and not by `Intelligent-Tiering`: an advanced parameter
 /// costs money every month, and which one it is shows in the request.
-fn tier(bundle: &SecretText) -> ParameterTier {
-    if bundle.expose().len() <= STANDARD_BYTES_MAX { ParameterTier::Standard } else { ParameterTier::Advanced }
+fn tier(bytes: usize) -> ParameterTier {
+    if bytes <= STANDARD_BYTES_MAX { ParameterTier::Standard } else { ParameterTier::Advanced }
 }
 
 fn fingerprint_in(description: &str) -> Option<String> {

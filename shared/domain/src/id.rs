@@ -152,6 +152,14 @@ text_id!(
 );
 
 text_id!(
+    /// Somebody who verifies what is served and was registered: nothing is signed below a root that it does not have.
+    VerifierName, "1 to 40 lower-case letters, digits and hyphens, starting with a letter",
+    |v| (1..=40).contains(&v.len())
+        && v.starts_with(|c: char| c.is_ascii_lowercase())
+        && v.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+);
+
+text_id!(
     /// An ACM certificate.
     AcmArn, "an ACM certificate ARN (arn:aws:acm:REGION:ACCOUNT:certificate/ID)",
     |v| {

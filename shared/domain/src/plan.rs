@@ -57,6 +57,8 @@ pub enum BlockCode {
     AuthorityExpiring,
     /// The authority's key cannot be used as it is: not allowed, disabled, about to be deleted, or not the authority's.
     AuthorityUnusable,
+    /// An authority is prepared, and a registered verifier has not acknowledged it.
+    Unacknowledged,
     /// A DNS name is outside the control plane's `AllowedDomains`.
     DomainNotAllowed,
     /// The ACM certificate the stack serves or follows cannot be used.
@@ -115,6 +117,7 @@ impl BlockCode {
             | Self::SlackTooShort
             | Self::AuthorityExpiring
             | Self::AuthorityUnusable
+            | Self::Unacknowledged
             | Self::DomainNotAllowed
             | Self::Unsupported
             | Self::CutOff

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
-use crate::id::{AcmArn, Caller, Epoch, Generation, Reason, Scope, TargetId};
+use crate::id::{AcmArn, Caller, Epoch, Generation, Reason, Scope, TargetId, VerifierName};
 use crate::verdict::{Fault, Verdict};
 use crate::work::DeliveryAction;
 
@@ -110,6 +110,62 @@ pub struct AuthorityRecord {
     /// End of the issuing certificate's validity; no leaf outlives it.
     #[serde(with = "time::serde::rfc3339")]
     pub not_after: OffsetDateTime,
+    /// When its root was published, which was before this record; absent in records of before this was written down.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub published_at: Option<OffsetDateTime>,
+}
+
+/// A turn in the authorities' life. Numbered, and appended only if none has its number: of two that were decided upon the
+/// same facts one is taken.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TurnRecord {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Which authority.
+    pub authority: String,
+    /// What becomes of it.
+    pub turn: Turn,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// Why: what was measured, or the person's words.
+    pub because: String,
+    /// The person whose word it was, as the request says; absent where the planner found it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<Caller>,
+}
+
+/// What becomes of an authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Turn {
+    /// It signs leaves from now on, and no other one does.
+    Activated,
+    /// Its root is trusted no more, for good.
+    Retired,
+}
+
+/// That somebody who verifies what is served accepts an authority's leaves, by an operator's word. Appended, never changed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AcknowledgementRecord {
+    /// The authority.
+    pub authority: String,
+    /// Who verifies.
+    pub verifier: VerifierName,
+    /// SHA-256 of the bundle it has, lower-case hexadecimal.
+    pub bundle: String,
+    /// When that was said.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// How long it holds.
+    #[serde(with = "time::serde::rfc3339")]
+    pub until: OffsetDateTime,
+    /// Who says so, as the request does.
+    pub caller: Caller,
+    /// The invocation's request id, by which CloudTrail knows who it really was.
+    pub request: String,
 }
 
 /// A delivery that was begun. Written *before* the command is sent, completed afterwards.

@@ -22,9 +22,17 @@ pub(crate) fn short_hash(parts: &[&str], digits: usize) -> String {
         hash.update(part.as_bytes());
         hash.update([0]);
     }
+    hex(hash).take(digits).collect()
+}
+
+/// SHA-256 of a text, lower-case hexadecimal.
+pub(crate) fn sha256(text: &str) -> String {
+    hex(Sha256::new_with_prefix(text)).collect()
+}
+
+fn hex(hash: Sha256) -> impl Iterator<Item = char> {
     let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16);
-    let hex = hash.finalize().into_iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
-    hex.flatten().take(digits).collect()
+    hash.finalize().into_iter().flat_map(move |byte| [digit(byte >> 4), digit(byte & 15)]).flatten()
 }
 
 #[cfg(test)]

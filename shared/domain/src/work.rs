@@ -53,10 +53,6 @@ pub struct MembershipItem {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AuthorityItem {
-    /// The authority that there is and beside which another one is wanted. Only a person says so, who has seen to it
-    /// that clients will trust the new root; `rotate` never does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub beside: Option<String>,
     /// Why, for the log.
     pub because: String,
 }

@@ -175,6 +175,7 @@ impl<S: Signer> Authority<S> {
             issuing_pem: self.issuing_pem(),
             issuing_key,
             not_after: self.facts.not_after,
+            published_at: None,
         }
     }
 }

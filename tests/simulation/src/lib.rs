@@ -17,6 +17,7 @@ pub mod model;
 pub mod oracle;
 mod rotating;
 pub mod scale;
+pub mod succession;
 pub mod tally;
 pub mod trouble;
 mod working;

@@ -138,6 +138,7 @@ pub(crate) fn known(
         generations,
         targets,
         authorities: vec![authority(1, START + Duration::days(1_000))],
+        turns: Vec::new(),
         acm: None,
         through: None,
         membership: None,

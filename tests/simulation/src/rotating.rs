@@ -66,6 +66,7 @@ impl World {
             generations: self.ledger.generations.clone(),
             targets,
             authorities: self.ledger.authorities.clone(),
+            turns: Vec::new(),
             acm: acm_answers.then(|| self.acm.clone()),
             through: self.ledger.through.clone(),
             membership: self.ledger.membership.clone(),

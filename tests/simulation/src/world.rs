@@ -117,6 +117,7 @@ pub(crate) fn authority(number: u32, not_after: OffsetDateTime) -> AuthorityReco
         issuing_pem: String::new(),
         issuing_key: None,
         not_after,
+        published_at: None,
     }
 }
 

@@ -56,6 +56,7 @@ fn declared() -> BTreeMap<&'static str, Vec<(&'static str, &'static [&'static st
                 ("ledger", ledger::READ),
                 ("ledger", ledger::WRITE),
                 ("parameters", parameters::TRUST_WRITE),
+                ("parameters", parameters::TRUST_READ),
                 ("kms", kms::SIGN),
                 ("kms", kms::READ),
                 ("secrets", secrets::READ),
@@ -92,7 +93,7 @@ fn of_lambda(function: &str) -> Vec<&'static str> {
     match function {
         "verify" => actions.extend(lambda::VPC),
         // Only these are called asynchronously; the state machine waits for the answer of the others.
-        "provision" | "rotate" => actions.extend(lambda::DEAD_LETTERS),
+        "provision" | "rotate" | "authority" => actions.extend(lambda::DEAD_LETTERS),
         _ => {}
     }
     actions
@@ -241,15 +242,23 @@ fn each_key_of_the_authority_signs_for_one_role() {
     let mut signers = 0;
     for (role, _) in template.resources("AWS::IAM::Role") {
         let wanted = match role {
-            "MintRole" => vec![serde_json::json!({"Fn::GetAtt": ["IssuingKey", "Arn"]})],
-            "AuthorityRole" => vec![serde_json::json!({"Fn::GetAtt": ["RootKey", "Arn"]})],
-            _ => Vec::new(),
+            "MintRole" => ["IssuingKey", "SecondIssuingKey"],
+            "AuthorityRole" => ["RootKey", "SecondRootKey"],
+            _ => ["", ""],
         };
+        let arns = wanted.into_iter().filter(|key| !key.is_empty());
+        let wanted: Vec<_> = arns.map(|key| serde_json::json!({"Fn::GetAtt": [key, "Arn"]})).collect();
         signers += wanted.len();
         assert_eq!(signing(role), wanted, "{role}");
     }
-    assert_eq!(signers, 2);
-    for (key, role) in [("RootKey", "AuthorityRole"), ("IssuingKey", "MintRole")] {
+    assert_eq!(signers, 4);
+    let keys = [
+        ("RootKey", "AuthorityRole"),
+        ("SecondRootKey", "AuthorityRole"),
+        ("IssuingKey", "MintRole"),
+        ("SecondIssuingKey", "MintRole"),
+    ];
+    for (key, role) in keys {
         let policy = template.at(&format!("/Resources/{key}/Properties/KeyPolicy/Statement")).as_array().unwrap();
         let using: Vec<_> = policy.iter().filter(|one| texts(&one["Action"]).iter().any(|it| uses(it))).collect();
         let [only] = using.as_slice() else { panic!("{key}: {using:?}") };
@@ -284,7 +293,9 @@ fn what_is_dangerous_is_bound_by_a_condition() {
         ("ProvisionRole", "WriteMembers"),
         ("MintRole", "SealLeaves"),
         ("MintRole", "SignLeaves"),
+        ("MintRole", "SignLeavesWithTheSecond"),
         ("AuthorityRole", "SignAuthorities"),
+        ("AuthorityRole", "SignAuthoritiesWithTheSecond"),
         ("AuthorityRole", "KeepAuthorities"),
         ("ExportRole", "SealLeaves"),
         ("DistributeRole", "OptedInInstances"),

@@ -214,6 +214,7 @@ fn one_cause_rings_once() {
         ),
         ("rotate cannot read one stack's records", (&["RotateErrors", "LettersWaiting"], &["LookingFails"])),
         ("the issuing key denies mint", (&["RotateBlocked"], &["RotateBlocked"])),
+        ("a verifier does not acknowledge the next authority", (&["AuthorityBlocked"], &["AuthorityBlocked"])),
         ("a CAA record forbids ACM", (&["AcmBlocked"], &["AcmBlocked"])),
         ("the leaf key denies mint", (&["MintErrors", "RotationFailed"], &["WorkFails"])),
         ("provision may not call VPC Lattice", (&["ProvisionErrors", "LettersWaiting"], &["WorkFails"])),
@@ -229,7 +230,7 @@ fn one_cause_rings_once() {
     // What comes before an outage is never suppressed.
     let all: Vec<String> = ids(&template, SIMPLE).into_iter().collect();
     let everything = rings(&template, &all.iter().map(String::as_str).collect::<Vec<_>>());
-    for name in ["SlackShort", "RotateBlocked", "AcmBlocked", "CertificateEnding", "LookingFails"] {
+    for name in ["SlackShort", "RotateBlocked", "AuthorityBlocked", "AcmBlocked", "CertificateEnding", "LookingFails"] {
         assert!(everything.contains(name), "{name} is suppressed");
     }
 }

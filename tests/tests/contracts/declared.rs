@@ -16,7 +16,10 @@ fn modules() -> Vec<(&'static str, Vec<&'static [&'static str]>)> {
         ("shared/aws/src/kms", vec![kms::SIGN, kms::READ]),
         ("shared/aws/src/lattice", vec![lattice::ACTIONS]),
         ("shared/aws/src/ledger", vec![ledger::READ, ledger::WRITE]),
-        ("shared/aws/src/parameters", vec![parameters::LEAF_WRITE, parameters::LEAF_KEY, parameters::TRUST_WRITE]),
+        (
+            "shared/aws/src/parameters",
+            vec![parameters::LEAF_WRITE, parameters::LEAF_KEY, parameters::TRUST_WRITE, parameters::TRUST_READ],
+        ),
         ("shared/aws/src/route53", vec![route53::ACTIONS]),
         ("shared/aws/src/secrets", vec![secrets::READ, secrets::CREATE]),
         ("shared/aws/src/specs", vec![specs::ACTIONS]),

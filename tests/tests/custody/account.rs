@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use espalier_aws::SdkConfig;
+use espalier_aws::parameters::BUNDLE;
 use espalier_domain::record::AuthorityRecord;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -17,6 +18,9 @@ use crate::wire::{Seen, Wire};
 
 pub(crate) const ROOT: &str = "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-4000-8000-000000000001";
 pub(crate) const ISSUING: &str = "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-4000-8000-000000000002";
+/// The next authority's.
+pub(crate) const NEXT_ROOT: &str = "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-4000-8000-000000000003";
+pub(crate) const NEXT_ISSUING: &str = "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-4000-8000-000000000004";
 pub(crate) const SECRET: &str = "espalier/authority";
 pub(crate) const STACK: &str = "api-service";
 
@@ -43,7 +47,7 @@ pub(crate) struct Account {
 impl Account {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        for arn in [ROOT, ISSUING] {
+        for arn in [ROOT, ISSUING, NEXT_ROOT, NEXT_ISSUING] {
             let file = file(arn);
             openssl(folder.path(), &format!("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {file}"));
         }
@@ -90,7 +94,13 @@ impl Account {
                 self.secrets.insert(name, body["SecretString"].as_str().unwrap().to_owned());
                 (200, json!({"Name": body["Name"]}))
             }
-            "GetParameter" => (200, spec(body["Name"].as_str().unwrap())),
+            "GetParameter" => match body["Name"].as_str().unwrap() {
+                BUNDLE => match self.parameters.get(BUNDLE) {
+                    Some(kept) => (200, json!({"Parameter": kept})),
+                    None => error("ParameterNotFound", "it does not exist"),
+                },
+                name => (200, spec(name)),
+            },
             "GetParameterHistory" => {
                 (200, json!({"Parameters": [self.parameters[body["Name"].as_str().unwrap()].clone()]}))
             }
@@ -137,7 +147,8 @@ impl Account {
         if self.dies(&name) {
             return error("AccessDeniedException", "dead");
         }
-        if self.parameters.contains_key(&name) {
+        assert_eq!(body["Overwrite"] == true, name == BUNDLE, "only the bundle is overwritten");
+        if name != BUNDLE && self.parameters.contains_key(&name) {
             return error("ParameterAlreadyExists", "it exists");
         }
         let kept = json!({"Name": body["Name"], "Value": body["Value"], "Description": body["Description"]});
@@ -187,7 +198,7 @@ impl World {
                 (status, body.to_string())
             })
         };
-        let (authority, mint) = (door(&[ROOT]).await, door(&[ISSUING]).await);
+        let (authority, mint) = (door(&[ROOT, NEXT_ROOT]).await, door(&[ISSUING, NEXT_ISSUING]).await);
         Self { account, authority, mint }
     }
 

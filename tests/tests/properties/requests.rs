@@ -39,7 +39,7 @@ fn examples() -> Vec<Value> {
         json!({"kind": "mint", "stack": "payments", "scope": "shared", "generation": 1, "because": "none yet"}),
         json!({"kind": "deliver", "stack": "payments", "epoch": 1, "action": "Install", "scope": "shared", "generation": 1,
             "targets": ["i-0abc1234def567890"], "attempt": 1, "startS": 3, "windowS": 0}),
-        json!({"kind": "authority", "beside": "0123456789abcdef", "because": "the secret is lost"}),
+        json!({"kind": "authority", "because": "the secret is lost"}),
         json!({"kind": "membership", "stack": "payments", "targets": ["i-0a1b2c3d4e5f60711"]}),
         json!({"kind": "verify", "stack": "payments", "serverName": "a.example.com", "trust": "", "targets": [
             {"target": "i-0abc1234def567890", "address": "10.0.0.1:443", "generation": 1, "fingerprint": "00"}]}),

@@ -81,7 +81,7 @@ impl Ledger {
         }
     }
 
-    /// Every authority whose leaves may be on the wire.
+    /// Every authority there ever was; their turns say where each stands.
     ///
     /// # Errors
     /// DynamoDB's, or an item that cannot be read.

@@ -37,6 +37,13 @@ pub enum Due {
         /// Its id.
         authority: String,
     },
+    /// Another authority signs now.
+    AuthoritySuperseded {
+        /// The one that signed it.
+        authority: String,
+        /// The one that signs now.
+        by: String,
+    },
     /// Its end comes near.
     Age {
         /// When it ends.
@@ -87,6 +94,9 @@ impl Due {
             }
             Self::Source => format!("{leaf} was exported from ACM; the spec now asks for one of our own authority"),
             Self::AuthorityRetired { authority } => format!("{leaf} was signed by {authority}, which is retired"),
+            Self::AuthoritySuperseded { authority, by } => {
+                format!("{leaf} was signed by {authority}; {by} signs now")
+            }
             Self::Age { not_after } => format!("{leaf} ends at {}", minute(*not_after)),
             Self::Reverted { target } => format!("{leaf} was reverted on {target} and is never used again"),
             Self::Overdue { generation, not_after, target } => {
@@ -154,6 +164,10 @@ pub(crate) fn due(evidence: &Evidence, acm: Option<&Meaning>) -> Option<Due> {
     if !evidence.authorities.iter().any(|authority| authority.authority == newest.authority) {
         return Some(Due::AuthorityRetired { authority: newest.authority.clone() });
     }
+    if let Some(issuing) = evidence.issuing().filter(|issuing| issuing.authority != newest.authority) {
+        let (authority, by) = (newest.authority.clone(), issuing.authority.clone());
+        return Some(Due::AuthoritySuperseded { authority, by });
+    }
     let by_age =
         || (evidence.now >= renew_at(&evidence.policy, newest)).then_some(Due::Age { not_after: newest.not_after });
     renewed.or_else(by_age)
@@ -199,6 +213,7 @@ pub(crate) fn unmintable(evidence: &Evidence, due: &Due) -> Option<Block> {
         | Due::Acm { .. }
         | Due::Source
         | Due::AuthorityRetired { .. }
+        | Due::AuthoritySuperseded { .. }
         | Due::Reverted { .. }
         | Due::Failing { .. } => {
             return None;

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use time::OffsetDateTime;
 
 use crate::acm::{AcmEvidence, AcmStatus, plain_serial};
+use crate::authority;
 use crate::id::{Epoch, Generation, NodeId, TargetId};
 use crate::record::{
     AttemptRecord, AuthorityRecord, EmergencyRecord, EpochRecord, GenerationRecord, Member, MembershipRecord,
-    SightingRecord, ThroughRecord,
+    SightingRecord, ThroughRecord, TurnRecord,
 };
 use crate::rotation::pace::LineRecord;
 use crate::rotation::policy::{Policy, REVERIFY};
@@ -27,8 +28,10 @@ pub struct Evidence {
     pub generations: Vec<GenerationRecord>,
     /// The stack's targets, in any order.
     pub targets: Vec<TargetEvidence>,
-    /// Every authority whose leaves may be on the wire, in any order. The one that ends last signs the next leaf.
+    /// Every authority whose leaves may be on the wire, in any order: those that are not retired.
     pub authorities: Vec<AuthorityRecord>,
+    /// The authorities' turns, in any order: they tell which one signs the next leaf.
+    pub turns: Vec<TurnRecord>,
     /// The ACM certificate that is served or followed, or why it could not be read; absent when the spec names none.
     pub acm: Option<AcmEvidence>,
     /// What was last seen through the service.
@@ -125,9 +128,9 @@ impl Evidence {
         self.newest().map_or(Generation::FIRST, |record| record.generation.next())
     }
 
-    /// The authority that signs the next leaf: the one that ends last.
+    /// The authority that signs the next leaf.
     pub fn issuing(&self) -> Option<&AuthorityRecord> {
-        self.authorities.iter().max_by(|a, b| (a.not_after, &a.authority).cmp(&(b.not_after, &b.authority)))
+        authority::active(&self.authorities, &self.turns)
     }
 
     /// The number of the rotation this look belongs to: the open one's, else the one that would be begun.

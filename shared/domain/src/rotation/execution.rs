@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn what_was_blocked_ends_the_execution_and_names_why() {
-        let item = AuthorityItem { beside: None, because: "the stack has no leaf yet".into() };
+        let item = AuthorityItem { because: "the stack has no leaf yet".into() };
         let mut plan = Plan::default();
         plan.step(WorkItem::Authority(item), "the stack has no leaf yet");
         assert_eq!(outcome(&held(plan.clone(), Vec::new())), OutcomeKind::Work);

@@ -56,6 +56,7 @@ pub(crate) fn may_mint_later(evidence: &Evidence, due: &Due) -> bool {
         Due::Names { .. }
         | Due::Acm { .. }
         | Due::Source
+        | Due::AuthoritySuperseded { .. }
         | Due::Age { .. }
         | Due::Reverted { .. }
         | Due::Overdue { .. } => {

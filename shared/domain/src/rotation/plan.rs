@@ -145,7 +145,7 @@ fn mint(
     }
     if is_ours && evidence.authorities.is_empty() {
         // Its root is published before anything below it exists; the next pass mints.
-        plan.step(WorkItem::Authority(AuthorityItem { beside: None, because: because.clone() }), because);
+        plan.step(WorkItem::Authority(AuthorityItem { because: because.clone() }), because);
         return true;
     }
     plan.step(next(evidence, acm, because.clone()), because);

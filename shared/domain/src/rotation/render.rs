@@ -30,10 +30,7 @@ pub fn render(plan: &Plan<WorkItem>) -> String {
 /// A step without its reason, for example `> Install generation 2 on i-0aaaaaaa`.
 pub fn action(item: &WorkItem) -> String {
     match item {
-        WorkItem::Authority(item) => match &item.beside {
-            None => "+ Authority".to_owned(),
-            Some(other) => format!("+ Authority beside {other}"),
-        },
+        WorkItem::Authority(_) => "+ Authority".to_owned(),
         WorkItem::Mint(mint) => format!("+ Leaf generation {}", mint.generation),
         WorkItem::Export(export) => format!("+ Leaf generation {} from ACM", export.generation),
         WorkItem::Deliver(deliver) => {

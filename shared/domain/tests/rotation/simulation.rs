@@ -162,7 +162,7 @@ fn check(world: &World, plan: &Plan<WorkItem>) {
         match &step.action {
             WorkItem::Export(_) => unreachable!("these stacks have their own authority"),
             WorkItem::Authority(item) => {
-                assert!(world.authorities.is_empty() && item.beside.is_none(), "nobody asked for another one");
+                assert!(world.authorities.is_empty(), "{}", item.because);
             }
             WorkItem::Mint(mint) => {
                 minted += 1;

@@ -99,6 +99,7 @@ pub(crate) fn authority(id: &str, not_after: OffsetDateTime) -> AuthorityRecord 
         issuing_pem: String::new(),
         issuing_key: None,
         not_after,
+        published_at: None,
     }
 }
 
@@ -179,6 +180,7 @@ impl World {
             generations: self.generations.clone(),
             targets: targets.collect(),
             authorities: self.authorities.clone(),
+            turns: Vec::new(),
             acm: self.acm.clone(),
             through: self.through.clone(),
             membership: self.membership.clone(),
