@@ -28,7 +28,7 @@ const LOOK: Wait = Wait::from_millis(100);
 const QUARTER: Duration = Duration::minutes(15);
 
 /// Who is called by a schedule.
-const SWEPT: [&str; 2] = ["rotate", "provision"];
+const SWEPT: [&str; 3] = ["rotate", "provision", "authority"];
 
 /// An event that could not be handled is tried so often.
 const ATTEMPTS: usize = 3;
@@ -57,6 +57,7 @@ async fn all(tale: &Tale, stage: &mut Stage, phase: &Phase) -> Result<&'static s
     causes::everything(tale, stage, phase).await?;
     causes::commands(tale, stage, phase).await?;
     causes::export(tale, stage, phase).await?;
+    causes::restored(tale, stage, phase).await?;
     causes::person(tale, stage, phase).await?;
     causes::over(tale, stage, phase).await?;
     causes::silence(tale, stage, phase).await?;

@@ -45,6 +45,9 @@ const QUARTERS: u32 = 16;
 /// The authority's records in the ledger.
 const AUTHORITIES: &str = "AUTHORITIES";
 
+/// The first turn of an authority in the ledger.
+const TURN: &str = "TURN#00000001";
+
 /// A policy is in the way of these calls from now on, and of no others.
 fn deny(tale: &Tale, operations: &[&'static str]) {
     let all = |operation: &&'static str| Fault::Call { operation, first: 1, last: u32::MAX, what: CallFault::Deny };
@@ -125,6 +128,20 @@ pub(super) async fn export(tale: &Tale, stage: &mut Stage, phase: &Phase) -> Res
     tale.put_spec(true).await?;
     tale.world.chaos.disarm();
     settled(tale, phase).await?;
+    stage.expect_calls(&[])
+}
+
+/// The ledger comes from a backup that knows of a turn and not of the authority whose turn it was.
+pub(super) async fn restored(tale: &Tale, stage: &mut Stage, phase: &Phase) -> Result<(), StoryError> {
+    stage.because("the ledger has lost the authority that was activated");
+    let turn = json!({"number": 1, "authority": "ffffffffffffffff", "turn": "activated", "at": "2026-01-01T00:00:00Z",
+        "because": "it was published long before"});
+    tale.watch.write(tale.ledger()?, AUTHORITIES, TURN, &turn).await?;
+    quarter(tale, stage, phase).await?;
+    stage.expect_raised(&["AuthorityBlocked"])?;
+    stage.expect_calls(&["AuthorityBlocked"])?;
+    tale.watch.forget(tale.ledger()?, AUTHORITIES, TURN).await?;
+    quarter(tale, stage, phase).await?;
     stage.expect_calls(&[])
 }
 
