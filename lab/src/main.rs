@@ -39,6 +39,7 @@ struct Cli {
     /// without `--chaos`), `rotate` (thirty targets, in waves, under client load), `chaos` (the same under faults, see there), `repair` (what breaks is found and put right),
     /// `canary-fails` (nobody else is touched until it is mended), `agent-dies` (in the middle of an installation), `outage`
     /// (what a rotation depends on is out, one thing after the other), `expired` (every target serves what has ended),
+    /// `upgrade` (the same again changes nothing; the next release is deployed in the middle of a rotation),
     /// `alarms` (each alarm is raised by what causes it, and ends when that is over),
     /// `emergency` (in a freeze, somebody declares what is served unsafe, and it is replaced under client load),
     /// `others-install` (somebody else installs: it is judged and told, and nothing is touched),

@@ -34,6 +34,7 @@ mod stack;
 mod succession;
 mod teardown;
 pub mod timeline;
+mod upgrade;
 pub mod watch;
 pub mod world;
 mod zone;
@@ -226,6 +227,8 @@ struct Tale {
     watch: Watch,
     /// The control plane's outputs.
     plane: BTreeMap<String, String>,
+    /// What the control plane was deployed with.
+    parameters: Vec<String>,
     /// The network's outputs.
     network: BTreeMap<String, String>,
     /// The operator's command, built.
@@ -291,6 +294,7 @@ async fn chapters(
             Scenario::AgentDies => agent::told(tale, options, report, ui).await?,
             Scenario::Outage => outage::told(tale, options, report, ui).await?,
             Scenario::Expired => expired::told(tale, ui).await?,
+            Scenario::Upgrade => upgrade::told(tale, options, report, ui).await?,
             Scenario::Alarms => alarms::told(tale, options, report, ui).await?,
             Scenario::CaRotation => succession::told(tale, options, report, ui).await?,
             Scenario::OthersInstall => others::told(tale, ui).await?,
@@ -415,6 +419,7 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
         world,
         watch,
         plane,
+        parameters,
         network,
         command,
         outsider,

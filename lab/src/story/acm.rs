@@ -63,6 +63,7 @@ pub(super) async fn told(
         | Scenario::Outage
         | Scenario::Expired
         | Scenario::Alarms
+        | Scenario::Upgrade
         | Scenario::Emergency
         | Scenario::CaRotation
         | Scenario::OthersInstall

@@ -95,7 +95,7 @@ async fn unaided(tale: &Tale, phase: &Phase) -> Result<(), StoryError> {
 }
 
 /// Fires the schedule until it is so.
-async fn swept_until(
+pub(super) async fn swept_until(
     tale: &Tale,
     phase: &Phase,
     what: &str,

@@ -119,6 +119,13 @@ pub async fn control_plane(
         "LocationConstraint=eu-west-1",
     ])
     .await?;
+    submit(world, &stage, parameters).await?;
+    outputs(&aws, CONTROL_PLANE).await
+}
+
+/// Packages what is staged, and deploys it; what the CLI says.
+pub async fn submit(world: &World, stage: &Path, parameters: &[String]) -> Result<String, StoryError> {
+    let aws = world.aws();
     let (template, packaged) = (stage.join("template.yaml"), stage.join("packaged.yaml"));
     let (template, packaged) = (template.to_string_lossy(), packaged.to_string_lossy());
     let package = [
@@ -134,10 +141,17 @@ pub async fn control_plane(
     aws.run(&package).await?;
     let mut deploy = vec!["cloudformation", "deploy", "--stack-name", CONTROL_PLANE, "--template-file", &packaged];
     deploy.extend(["--s3-bucket", BUCKET, "--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"]);
-    deploy.extend(["CAPABILITY_AUTO_EXPAND", "--parameter-overrides"]);
+    deploy.extend(["CAPABILITY_AUTO_EXPAND", "--no-fail-on-empty-changeset", "--parameter-overrides"]);
     deploy.extend(parameters.iter().map(String::as_str));
-    aws.run(&deploy).await?;
-    outputs(&aws, CONTROL_PLANE).await
+    Ok(aws.run(&deploy).await?.as_str().unwrap_or_default().to_owned())
+}
+
+/// What a deployment says that finds everything as it is.
+pub fn unchanged(said: &str) -> Result<(), StoryError> {
+    if said.contains("No changes to deploy") {
+        return Ok(());
+    }
+    Err(StoryError::Unmet(format!("deploying the same again changes something: {said}")))
 }
 
 /// The same through the real SAM CLI: `sam build` and `sam deploy`.
@@ -165,6 +179,8 @@ pub async fn control_plane_by_sam(
     deploy.extend(parameters.iter().map(String::as_str));
     phase.progress("sam deploy");
     command.run(&deploy).await?;
+    phase.progress("sam deploy, again");
+    unchanged(command.run(&deploy).await?.as_str().unwrap_or_default())?;
     outputs(&world.aws(), CONTROL_PLANE).await
 }
 
@@ -184,6 +200,20 @@ pub fn parameters(network: &BTreeMap<String, String>, custody: &str, watched: &s
         format!("CertificateExternalId={EXTERNAL_ID}"),
         format!("Architecture={}", if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }),
     ])
+}
+
+/// The next release of what was staged: other code in each function's package, and another definition of the workflow.
+pub fn next_release(stage: &Path) -> Result<(), StoryError> {
+    let making = "making a next release";
+    for code in std::fs::read_dir(stage.join("code")).map_err(StoryError::io(making))? {
+        let code = code.map_err(StoryError::io(making))?.path();
+        std::fs::write(code.join("release.txt"), "the next one").map_err(StoryError::io(making))?;
+    }
+    let definition = stage.join("definition.asl.json");
+    let text = std::fs::read_to_string(&definition).map_err(StoryError::io(making))?;
+    let mut workflow: Value = serde_json::from_str(&text).map_err(StoryError::boxed(making))?;
+    workflow["Comment"] = "the next release".into();
+    std::fs::write(definition, workflow.to_string()).map_err(StoryError::io(making))
 }
 
 /// What `sam build` does, without building: each function's `CodeUri` becomes the directory of its `bootstrap`.

@@ -23,6 +23,8 @@ pub enum Scenario {
     Outage,
     /// Every target serves a certificate that has ended.
     Expired,
+    /// The same is deployed again, then the next release in the middle of a rotation.
+    Upgrade,
     /// Each alarm of the template is raised by what causes it, and ends when that is over.
     Alarms,
     /// A new authority takes over under client load, when the slowest client has its root; the former one retires by itself.
@@ -77,6 +79,7 @@ impl Scenario {
             Self::AgentDies => "agent-dies",
             Self::Outage => "outage",
             Self::Expired => "expired",
+            Self::Upgrade => "upgrade",
             Self::Alarms => "alarms",
             Self::CaRotation => "ca-rotation",
             Self::OthersInstall => "others-install",

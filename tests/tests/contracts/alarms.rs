@@ -216,7 +216,7 @@ fn one_cause_rings_once() {
         ("the issuing key denies mint", (&["RotateBlocked"], &["RotateBlocked"])),
         ("a verifier does not acknowledge the next authority", (&["AuthorityBlocked"], &["AuthorityBlocked"])),
         ("a CAA record forbids ACM", (&["AcmBlocked"], &["AcmBlocked"])),
-        ("the leaf key denies mint", (&["MintErrors", "RotationFailed"], &["WorkFails"])),
+        ("the leaf key denies mint", (&["MintErrors"], &["WorkFails"])),
         ("provision may not call VPC Lattice", (&["ProvisionErrors", "LettersWaiting"], &["WorkFails"])),
         ("a rule may not call its function", (&["LettersWaiting"], &["LettersLeft"])),
         // Two causes, or one that has come close to an outage.
