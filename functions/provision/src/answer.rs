@@ -4,7 +4,7 @@ use espalier_aws::bus::Event;
 use espalier_domain::acm::request;
 use espalier_domain::failure::Word;
 use espalier_domain::id::StackName;
-use espalier_domain::network::{Action, Finding, Left, PITFALLS, PitfallAnswer, render};
+use espalier_domain::network::{Action, Finding, Left, PITFALLS, PitfallAnswer, deleted, render};
 use espalier_domain::plan::{Block, BlockCode, Outcome, OutcomeKind, Plan, ReportedStep, Step};
 use espalier_edge::EdgeError;
 use espalier_reconcile::{FailedStep, Report};
@@ -36,7 +36,7 @@ pub struct Answer {
 /// What went and what stayed of a stack that is to be absent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Teardown {
-    /// What was deleted in this run; what earlier ones deleted is told in their answers and in the events `Stack Changed`.
+    /// What was deleted since the stack was last wanted, in this run and in earlier ones.
     pub deleted: Vec<String>,
     /// What is not ours and stays.
     pub left: Vec<Left>,
@@ -99,10 +99,10 @@ impl Answer {
 }
 
 impl StackAnswer {
-    /// What a run of the loop came to; `left` is what a teardown leaves.
-    pub(crate) fn of(stack: &StackName, report: Report, left: Option<Vec<Left>>) -> Self {
+    /// What a run of the loop came to; `teardown` is what its last look saw of one.
+    pub(crate) fn of(stack: &StackName, report: Report, teardown: Option<Teardown>) -> Self {
         let outcome = Outcome { stack: Some(stack.to_string()), ..report.outcome };
-        let teardown = left.map(|left| Teardown { deleted: deleted(&outcome), left });
+        let teardown = teardown.map(|seen| Teardown { deleted: with_last(seen.deleted, &outcome), ..seen });
         Self { teardown, failures: report.failures, ..Self::bare(outcome) }
     }
 
@@ -201,9 +201,14 @@ pub(crate) fn both(network: Report, certificate: Report) -> Report {
     Report { outcome, failures: [network.failures, certificate.failures].concat() }
 }
 
-/// The steps that deleted something, without their sign.
-fn deleted(outcome: &Outcome) -> Vec<String> {
-    outcome.steps.iter().filter_map(|step| step.action.strip_prefix("- ").map(str::to_owned)).collect()
+/// With what this run deleted after its last look, or could not look at again.
+fn with_last(mut gone: Vec<String>, outcome: &Outcome) -> Vec<String> {
+    for one in outcome.steps.iter().filter_map(|step| deleted(&step.action)) {
+        if gone.iter().all(|known| known != one) {
+            gone.push(one.to_owned());
+        }
+    }
+    gone
 }
 
 /// All lasting failures in one error; the gravest word stands for all, since a caller may retry on a lighter one.
@@ -267,10 +272,15 @@ mod tests {
         let left = Left { what: "service network sn-1".into(), because: "theirs".into() };
         let report = || Report { outcome: ended.clone(), failures: Vec::new() };
         let stack = StackName::parse("payments").unwrap();
-        let answer = Answer::one(StackAnswer::of(&stack, report(), Some(vec![left]))).unwrap();
+        let before = vec!["Record pay.example.com in Z1".into(), "Service payments".into()];
+        let seen = Teardown { deleted: before, left: vec![left] };
+        let answer = Answer::one(StackAnswer::of(&stack, report(), Some(seen))).unwrap();
         let told = serde_json::to_value(&answer).unwrap()["teardown"].clone();
         let left = serde_json::json!([{"what": "service network sn-1", "because": "theirs"}]);
-        assert_eq!(told, serde_json::json!({"deleted": ["Service payments"], "left": left}));
+        assert_eq!(
+            told,
+            serde_json::json!({"deleted": ["Record pay.example.com in Z1", "Service payments"], "left": left})
+        );
         assert_eq!(Answer::one(StackAnswer::of(&stack, report(), None)).unwrap().teardown, None);
     }
 

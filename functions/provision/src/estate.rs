@@ -37,6 +37,8 @@ pub(crate) struct Network<'a, C> {
     pub(crate) hands: Hands,
     /// Targets nobody has proven, when what was written down last is news.
     pub(crate) unproven: Mutex<usize>,
+    /// What the stack's teardown has deleted as it was seen last, in this run and in earlier ones.
+    pub(crate) gone: Mutex<Vec<String>>,
     /// What a teardown leaves, as it was seen last.
     pub(crate) left: Mutex<Vec<Left>>,
 }
@@ -198,7 +200,7 @@ impl<C: Clock> Network<'_, C> {
         Ok(sightings.into_iter().map(|sighting| (sighting.target.clone(), sighting)).collect())
     }
 
-    /// Tells `rotate` whom there is to prove, and which of its proofs were seen.
+    /// Tells `rotate` whom there is to prove, and which of its proofs were seen; and later runs what a teardown has begun.
     async fn write_down(&self, observed: &Observed) -> Result<(), AwsError> {
         // What is refused changes nothing, not even a note.
         let is_refused = self.spec.state == State::Absent && self.spec.deletion_protection;
@@ -206,9 +208,14 @@ impl<C: Clock> Network<'_, C> {
             return Ok(());
         }
         let members = members(self.spec, observed);
-        let is_news = self.ledger.record_membership(&self.spec.stack, &members).await.map_err(of_ledger)?;
+        let noted = self.ledger.record_membership(&self.spec.stack, &members).await.map_err(of_ledger)?;
+        if let Ok(mut gone) = self.gone.lock() {
+            let still = members.deleting.unwrap_or_default();
+            *gone = noted.record.deleting.unwrap_or_default();
+            gone.retain(|one| !still.contains(one));
+        }
         if let Ok(mut unproven) = self.unproven.lock()
-            && is_news
+            && noted.is_news
         {
             *unproven = espalier_domain::network::unproven(self.spec, observed);
         }

@@ -34,7 +34,7 @@ use espalier_edge::{Direct, EdgeError, Env, Function, Hint, HintKind, Invocation
 use espalier_reconcile::{Clock, FailedStep, Limits, SystemClock, World, jitter, reconcile};
 use futures::{StreamExt, join, stream};
 
-pub use answer::{Answer, StackAnswer};
+pub use answer::{Answer, StackAnswer, Teardown};
 use certificate::Requested;
 use estate::{Hands, Network};
 
@@ -212,8 +212,11 @@ impl<C: Clock> Provision<C> {
                 let unproven = network.unproven.into_inner().unwrap_or_default();
                 let targets = (unproven > 0).then_some(Event::TargetsUnproven { unproven });
                 let is_torn_down = spec.state == State::Absent && !spec.deletion_protection;
-                let left = is_torn_down.then(|| network.left.into_inner().unwrap_or_default());
-                (about, StackAnswer::of(stack, report, left), targets.into_iter().chain([drift]).collect())
+                let teardown = is_torn_down.then(|| Teardown {
+                    deleted: network.gone.into_inner().unwrap_or_default(),
+                    left: network.left.into_inner().unwrap_or_default(),
+                });
+                (about, StackAnswer::of(stack, report, teardown), targets.into_iter().chain([drift]).collect())
             }
         };
         self.tell(&about, &answer, found, prompt).await;
@@ -326,7 +329,7 @@ impl<C: Clock> Provision<C> {
 
     fn network<'a>(&'a self, spec: &'a Spec, hands: Hands) -> Network<'a, C> {
         let Self { lattice, ec2, route53, scaling, ledger, clock, .. } = self;
-        let (drift, unproven, left) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Network { lattice, ec2, route53, scaling, ledger, clock, spec, drift, hands, unproven, left }
+        let (drift, unproven, gone, left) = (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
+        Network { lattice, ec2, route53, scaling, ledger, clock, spec, drift, hands, unproven, gone, left }
     }
 }

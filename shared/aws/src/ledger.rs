@@ -54,6 +54,7 @@ use crate::error::{AwsError, during};
 
 pub use attempts::Begun;
 pub use epochs::{Claim, EpochSeen, Still};
+pub use membership::Noted;
 pub use told::{Teller, Told};
 
 /// What a function that only reads the ledger needs.

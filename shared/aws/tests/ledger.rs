@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use espalier_aws::ledger::{Begun, Claim, Ledger, Still, Teller};
 use espalier_domain::id::{Caller, Epoch, Generation, Reason, Scope, StackName, TargetId};
 use espalier_domain::plan::{Block, BlockCode};
-use espalier_domain::record::{AttemptEnd, AttemptRecord, EmergencyRecord, GenerationRecord};
+use espalier_domain::record::{AttemptEnd, AttemptRecord, EmergencyRecord, GenerationRecord, MembershipRecord};
 use espalier_domain::rotation::pace::FETCH_RATE;
 use espalier_domain::told::news;
 use espalier_domain::verdict::{Fault, Verdict};
@@ -397,4 +397,27 @@ async fn what_was_told_is_noted_by_each_teller_and_a_later_note_stands() {
         world.ledger.note_told(teller, &stack(), &told, &again).await.unwrap();
         assert_eq!(world.ledger.told(teller, &stack()).await.unwrap().record(), Some(&again));
     }
+}
+
+#[tokio::test]
+async fn what_a_teardown_has_begun_is_kept_until_the_stack_is_wanted_again() {
+    let world = world().await;
+    let note = async |deleting: Option<&[&str]>| {
+        let deleting = deleting.map(|all| all.iter().map(ToString::to_string).collect());
+        let seen = MembershipRecord { deleting, ..MembershipRecord::default() };
+        let noted = world.ledger.record_membership(&stack(), &seen).await.unwrap();
+        (noted.is_news, noted.record.deleting)
+    };
+    let all = |list: &[&str]| Some(list.iter().map(ToString::to_string).collect::<Vec<_>>());
+    assert_eq!(note(Some(&[])).await, (false, all(&[])), "nothing was there");
+    assert_eq!(note(Some(&["Record x", "Service y"])).await, (true, all(&["Record x", "Service y"])));
+    // Another run, which sees less, and something it had to wait for.
+    assert_eq!(
+        note(Some(&["Service y", "TargetGroup z"])).await,
+        (true, all(&["Record x", "Service y", "TargetGroup z"]))
+    );
+    assert_eq!(note(Some(&[])).await, (false, all(&["Record x", "Service y", "TargetGroup z"])));
+    // Wanted again, and taken down once more.
+    assert_eq!(note(None).await, (true, None));
+    assert_eq!(note(Some(&["Record x"])).await, (true, all(&["Record x"])));
 }

@@ -25,7 +25,8 @@ pub use diagnose::{
     Answer as PitfallAnswer, Checkup, Finding, PITFALLS, Pitfall, SeenPolicy, SeenZone, diagnose, page as diagnose_page,
 };
 pub use drift::{drifted, is_settled, may_have_leftovers};
-pub use left::{Left, left};
+pub use estate::UNSUPPORTED_ZONES;
+pub use left::{Left, deleted, left};
 pub use members::{members, unproven};
 pub use observed::{
     DnsEntry, Estate, Life, Observed, Owned, Scaling, SeenAccessLog, SeenFailure, SeenGroup, SeenHook, SeenIngress,

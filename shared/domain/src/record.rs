@@ -290,6 +290,27 @@ impl ThroughRecord {
 pub struct MembershipRecord {
     /// The running instances the spec selects, and all that are registered.
     pub members: BTreeMap<TargetId, Member>,
+    /// Everything that a teardown has set about deleting, in whatever run; absent while the stack is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleting: Option<Vec<String>>,
+}
+
+impl MembershipRecord {
+    /// What is written in the place of the former record: what earlier runs of a teardown set about comes first.
+    #[must_use]
+    pub fn after(self, former: Option<&Self>) -> Self {
+        let earlier = former.and_then(|former| former.deleting.clone()).unwrap_or_default();
+        let deleting = self.deleting.map(|now| {
+            let news = now.into_iter().filter(|one| !earlier.contains(one)).collect();
+            [earlier, news].concat()
+        });
+        Self { deleting, ..self }
+    }
+
+    /// Whether it says nothing that a record is needed for.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.deleting.as_ref().is_none_or(Vec::is_empty)
+    }
 }
 
 /// One of the stack's targets.

@@ -320,7 +320,7 @@ impl World {
             let seen_at = sighting.map(|sighting| sighting.at);
             (host.id.clone(), Member { launched_at: host.launched_at, registered, seen_at })
         });
-        self.ledger.membership = Some(MembershipRecord { members: members.collect() });
+        self.ledger.membership = Some(MembershipRecord { members: members.collect(), deleting: None });
     }
 
     /// An instance was started: `provision` hears of it, and its agent takes a while.

@@ -7,6 +7,15 @@ use espalier_domain::record::{MembershipRecord, RequestedRecord};
 
 use super::{Condition, Key, Ledger, LedgerError, ROUNDS, Written, encode};
 
+/// What is recorded after a look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noted {
+    /// The record.
+    pub record: MembershipRecord,
+    /// Whether it differs from the one before.
+    pub is_news: bool,
+}
+
 impl Ledger {
     /// The stack's targets as they were last seen; absent before the first look.
     ///
@@ -16,24 +25,25 @@ impl Ledger {
         Ok(self.get(&key(stack)).await?.map(|stored| stored.record))
     }
 
-    /// Records what was seen; whether that differs from what was recorded before.
+    /// Records what was seen; what is recorded now, and whether that differs from what was recorded before.
     ///
     /// # Errors
     /// DynamoDB's, an item that cannot be read, or one that others keep changing.
-    pub async fn record_membership(&self, stack: &StackName, seen: &MembershipRecord) -> Result<bool, LedgerError> {
+    pub async fn record_membership(&self, stack: &StackName, seen: &MembershipRecord) -> Result<Noted, LedgerError> {
         let key = key(stack);
         for _ in 0..ROUNDS {
             let stored = self.get::<MembershipRecord>(&key).await?;
-            // Of a stack that never had a target there is nothing to note.
-            if stored.as_ref().map_or(seen.members.is_empty(), |stored| stored.record == *seen) {
-                return Ok(false);
+            let record = seen.clone().after(stored.as_ref().map(|stored| &stored.record));
+            // Of a stack that never had anything there is nothing to note.
+            if stored.as_ref().map_or(record.is_empty(), |stored| stored.record == record) {
+                return Ok(Noted { record, is_news: false });
             }
             let condition = match &stored {
                 Some(stored) => Condition::Unchanged(&stored.text),
                 None => Condition::Absent,
             };
-            match self.put(encode(&key, seen, [])?, condition).await? {
-                Written::Yes => return Ok(true),
+            match self.put(encode(&key, &record, [])?, condition).await? {
+                Written::Yes => return Ok(Noted { record, is_news: true }),
                 Written::No => {}
             }
         }

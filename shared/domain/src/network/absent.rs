@@ -12,6 +12,9 @@ use crate::spec::Spec;
 const GONE: &str = "state is absent";
 
 pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
+    if is_of_another_name(spec, observed, plan) {
+        return;
+    }
     let record_is_gone = record(spec, observed, plan);
     let association_is_gone = record_is_gone && service_associations(observed, plan);
     let service_is_gone = association_is_gone && service(spec, observed, plan);
@@ -23,6 +26,29 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
     if groups_are_gone {
         ingress(spec, observed, plan);
     }
+}
+
+/// A record is looked for under the name that the spec says: under another one it would be left behind.
+fn is_of_another_name(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) -> bool {
+    let service = observed.service.as_ref().filter(|service| service.owned.ours);
+    let name = service.and_then(|service| service.custom_domain_name.as_deref());
+    let other = name.filter(|name| *name != spec.service.domain_name.as_str());
+    if let Some(name) = other {
+        let because = format!(
+            "the service to be deleted answers for {name:?}, and its record is under that name: write it as service.domainName, \
+             and the stack is taken down"
+        );
+        plan.block(BlockCode::Immutable, because);
+    }
+    other.is_some()
+}
+
+/// Whether somebody else's service is in our network: its clients come by the VPCs that we associated.
+fn serves_others(observed: &Observed) -> bool {
+    let network = observed.network.as_ref().map(|network| &network.owned);
+    let service = observed.service.as_ref().map(|service| service.owned.id.as_str());
+    let mut here = observed.service_associations.iter().filter(|one| is(&one.network_id, network));
+    here.any(|one| !one.owned.ours && Some(one.service_id.as_str()) != service)
 }
 
 fn record(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) -> bool {
@@ -86,10 +112,13 @@ fn target_groups(observed: &Observed, plan: &mut Plan<Action>) -> bool {
 
 fn vpc_associations(observed: &Observed, plan: &mut Plan<Action>) -> bool {
     let Some(network) = observed.network.as_ref().map(|network| &network.owned) else { return true };
-    let mut gone = true;
+    let (mut gone, is_needed) = (true, serves_others(observed));
     for seen in observed.vpc_associations.iter().filter(|seen| seen.network_id == network.id) {
         if seen.owned.ours {
             gone = false;
+            if is_needed {
+                continue;
+            }
             let what = format!("association of {}", seen.vpc_id);
             leave(&what, &seen.status, GONE, plan, delete_vpc_association(seen));
         } else if network.ours {

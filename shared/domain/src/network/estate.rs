@@ -11,7 +11,7 @@ use crate::spec::{Dns, HealthCheck, Manage, Select, Spec};
 use crate::tag;
 
 /// Zones in which VPC Lattice does not run (VPC Lattice user guide, quotas).
-const UNSUPPORTED_ZONES: [&str; 6] = ["use1-az3", "usw1-az2", "apne1-az3", "euw1-az4", "cac1-az3", "ilc1-az2"];
+pub const UNSUPPORTED_ZONES: [&str; 6] = ["use1-az3", "usw1-az2", "apne1-az3", "euw1-az4", "cac1-az3", "ilc1-az2"];
 
 /// What of all that the spec refers to may be built upon.
 pub(super) struct Fit<'a> {

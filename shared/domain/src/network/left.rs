@@ -1,11 +1,12 @@
-//! What a teardown leaves: everything that is seen under the stack's names, or in the way of its own, and is not its.
+//! What a teardown deletes, and what it leaves: everything that is seen under the stack's names, or in the way of its own,
+//! and is not its.
 
 use serde::Serialize;
 
 use super::estate::wanted_ingress;
 use super::observed::{Observed, Owned, SeenIngress};
 use super::present::is_our_name;
-use super::{network_name, service_name};
+use super::{network_name, plan, service_name};
 use crate::spec::{Manage, Spec, State};
 use crate::tag;
 
@@ -32,6 +33,20 @@ pub fn left(spec: &Spec, observed: &Observed) -> Vec<Left> {
         all.extend(rules(spec, observed));
     }
     all
+}
+
+/// What a teardown sets about deleting now; `None` while the stack is wanted, or protected.
+pub(super) fn deleting(spec: &Spec, observed: &Observed) -> Option<Vec<String>> {
+    if spec.state == State::Present || spec.deletion_protection {
+        return None;
+    }
+    let steps = plan(spec, observed).steps.into_iter();
+    Some(steps.filter_map(|step| deleted(&step.action.to_string()).map(str::to_owned)).collect())
+}
+
+/// What a step deletes, by its words; `None` for one that deletes nothing.
+pub fn deleted(action: &str) -> Option<&str> {
+    action.strip_prefix("- ")
 }
 
 fn reason(spec: &Spec) -> String {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::estate::is_out_of_service;
+use super::left::deleting;
 use super::observed::{Observed, SeenTargetGroup, TargetStatus};
 use super::{TARGETS, target_group_names};
 use crate::record::{Member, MembershipRecord};
@@ -34,7 +35,7 @@ pub fn members(spec: &Spec, observed: &Observed) -> MembershipRecord {
     });
     // All that is written down is one item of the ledger; who is beyond is not registered either, and told.
     let members: BTreeMap<_, _> = members.collect();
-    MembershipRecord { members: members.into_iter().take(TARGETS).collect() }
+    MembershipRecord { members: members.into_iter().take(TARGETS).collect(), deleting: deleting(spec, observed) }
 }
 
 /// The members that nothing was seen of, as far as it counts: `rotate` has to be told.

@@ -77,6 +77,7 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
     if look.has_moved(&family, plan) {
         estate::revoke(spec, &observed.estate, plan);
     }
+    look.unfinished(&family, plan);
     if plan.is_converged() {
         look.settle(&family, plan);
     }

@@ -80,7 +80,7 @@ pub const CHANGES: &[FieldChange] = &[
     row(
         "/service/domainName",
         Refused,
-        "VPC Lattice cannot change a service's custom domain. Make a second stack with the new name, move the clients, take this one down; or take this one down first, at the cost of an outage",
+        "VPC Lattice cannot change a service's custom domain. Make a second stack with the new name in this one's network (`serviceNetworkId`), move the clients, take this one down under its own name: network and VPC associations stay while the other uses them. Or take this one down first, at the cost of an outage of some minutes",
     ),
     row(
         "/service/port",

@@ -181,7 +181,8 @@ impl World {
                 refuse(!(1..=100).contains(&targets.len()), "1.4: 1 to 100 targets per call")?;
                 let (now, last) = (self.now, self.last_clients.get(target_group_id).copied().unwrap_or_default());
                 let one = find(&mut self.groups, target_group_id)?;
-                let is_emptied = one.of.targets.keys().all(|place| targets.contains(place));
+                let mut there = one.of.targets.keys().peekable();
+                let is_emptied = there.peek().is_some() && there.all(|place| targets.contains(place));
                 // Its Auto Scaling group takes the last one away whatever we do.
                 let is_going = |id: &str| {
                     let mut instances = self.estate.instances.iter();

@@ -23,9 +23,10 @@ impl World {
         estate
     }
 
-    /// Who is selected: by address whoever the spec says, else those of the instances that there are.
+    /// Who is selected: by address whoever the spec says, else those of the instances that there are. Instances of Auto
+    /// Scaling groups carry no other tag and are in no list of ids; what becomes of them, only who selects their group asks.
     pub(crate) fn selected(&self, spec: &Spec) -> Vec<SeenInstance> {
-        let instances = self.estate.instances.iter();
+        let instances = self.estate.instances.iter().filter(|one| one.scaling.is_none());
         match &spec.targets.select {
             Select::Addresses(all) => {
                 all.iter().map(|one| SeenInstance::at(one.target(), spec.network.vpc_id.clone())).collect()
@@ -38,7 +39,10 @@ impl World {
                 let is_first = !matches!(&self.first, Select::Tag { .. }) || self.first == spec.targets.select;
                 instances.filter(|one| is_first || is_tagged(one)).cloned().collect()
             }
-            Select::AutoScalingGroups(_) => instances.cloned().collect(),
+            Select::AutoScalingGroups(names) => {
+                let is_in = |one: &&SeenInstance| one.scaling.as_ref().is_some_and(|it| names.contains(&it.group));
+                self.estate.instances.iter().filter(is_in).cloned().collect()
+            }
         }
     }
 }

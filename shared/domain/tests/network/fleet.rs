@@ -120,6 +120,57 @@ fn a_replacement_serves_before_what_it_replaces_goes() {
     assert_eq!(registered(&world), [TWO]);
 }
 
+#[test]
+fn who_serves_stays_while_those_that_are_selected_instead_fail_clients() {
+    let ids = |ids: &[&str]| spec(|it| it["targets"]["select"] = json!({"instanceIds": ids}));
+    let mut world = settled(&ids(&[ONE, TWO]), &[ONE, TWO, THREE]);
+    let after = ids(&[ONE, THREE]);
+    world.faults.insert(ONE.into(), (vec![Fault::TimedOut], world.now));
+    world.faults.insert(THREE.into(), (vec![Fault::Expired], world.now - 100));
+    let text = looks(&mut world, &after, 4);
+    assert_eq!(registered(&world), [ONE, TWO], "{text}");
+    let next = plan(&after, &world.look(&after));
+    assert!(next.steps.is_empty() && !next.waits.is_empty(), "{}", render(&next));
+    // Both are there, and neither is known to serve.
+    world.faults.remove(THREE);
+    looks(&mut world, &spec(|it| it["targets"]["select"] = json!({"instanceIds": [ONE, TWO, THREE]})), 2);
+    world.faults.insert(THREE.into(), (vec![Fault::TimedOut], world.now));
+    let next = plan(&after, &world.look(&after));
+    assert!(next.waits.iter().any(|wait| wait.on.ends_with("before i-0a1b2c3d4e5f60712 leaves")), "{}", render(&next));
+    assert_eq!(registered(&world), [ONE, TWO, THREE]);
+    world.faults.clear();
+    assert!(run(&mut world, &after, Keep::Serving).ends_with("converged\n"));
+    assert_eq!(registered(&world), [ONE, THREE]);
+}
+
+#[test]
+fn a_change_goes_no_further_while_those_it_leads_to_fail_clients() {
+    let (before, after) = (
+        spec(|it| it["targets"]["select"] = json!({"instanceIds": [ONE]})),
+        spec(|it| {
+            it["targets"]["select"] = json!({"instanceIds": [TWO]});
+            it["targets"]["port"] = json!(8443);
+        }),
+    );
+    let mut world = settled(&before, &[ONE, TWO]);
+    let weights = |world: &World| world.listeners[0].of.forwards.iter().map(|(_, weight)| *weight).collect::<Vec<_>>();
+    let text = looks(&mut world, &after, 6);
+    assert_eq!(weights(&world), [90, 10], "{text}");
+    // The first bad look changes nothing; when it has lasted, the few go back.
+    world.faults.insert(TWO.into(), (vec![Fault::TimedOut], world.now));
+    world.pass(59);
+    looks(&mut world, &after, 1);
+    assert_eq!(weights(&world), [90, 10]);
+    looks(&mut world, &after, 2);
+    assert_eq!(weights(&world), [100, 0]);
+    world.pass(600);
+    let next = plan(&after, &world.look(&after));
+    assert!(next.steps.is_empty() && !next.waits.is_empty(), "{}", render(&next));
+    world.faults.clear();
+    assert!(run(&mut world, &after, Keep::Serving).ends_with("converged\n"));
+    assert_eq!(registered(&world), [TWO]);
+}
+
 fn scaled(spec: &Spec, id: &str, life: Life) -> SeenInstance {
     SeenInstance { scaling: Some(Scaling { group: GROUP.into(), life }), ..instance(spec, id) }
 }
@@ -171,6 +222,24 @@ fn the_last_one_leaves_when_nobody_else_is_to_come_and_waits_while_somebody_is()
     world.estate.instances.pop();
     looks(&mut world, &spec, 5);
     assert_eq!(life(&world, ONE), Life::Going);
+}
+
+#[test]
+fn who_is_taken_away_leaves_when_all_who_are_to_come_are_there_however_many_are_wanted() {
+    let (_, mut world) = group();
+    let spec = spec(|it| {
+        it["targets"]["select"] = json!({"autoScalingGroups": [GROUP]});
+        it["targets"]["minimumInService"] = json!(2);
+    });
+    assert!(run(&mut world, &spec, Keep::Nothing).ends_with("converged\n"));
+    world.estate.instances[0].scaling = Some(Scaling { group: GROUP.into(), life: Life::GoingWaits });
+    // The other one fails: better the one that goes than nobody.
+    world.faults.insert(TWO.into(), (vec![Fault::Expired], world.now - 100));
+    looks(&mut world, &spec, 4);
+    assert_eq!((life(&world, ONE), registered(&world).contains(&ONE)), (Life::GoingWaits, true));
+    world.faults.clear();
+    let text = looks(&mut world, &spec, 4);
+    assert_eq!((life(&world, ONE), registered(&world)), (Life::Going, vec![TWO]), "{text}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use espalier_domain::id::HostedZoneId;
 
-use super::world::{Listener, World};
+use super::world::{Listener, Service, World};
 use super::zones::Zone;
 
 /// A small generator of its own (xorshift64*), so that a seed in a failure is all it takes to see it again.
@@ -27,8 +27,10 @@ pub(crate) fn shape(world: &World) -> BTreeSet<String> {
     all.extend(world.networks.iter().map(|one| format!("{} {:?}", one.of, one.tags)));
     all.extend(world.vpcs.iter().map(|one| format!("{:?} {:?} {:?}", one.of.1, one.of.2, one.status)));
     all.extend(world.groups.iter().map(|one| format!("{:?} {:?} {:?}", one.of, one.status, one.tags)));
+    // A policy out of force is nothing.
+    let in_force = |of: &Service| Service { policy: of.policy.clone().filter(|_| of.is_iam), ..of.clone() };
     let mut services: Vec<_> =
-        world.services.iter().map(|one| format!("{:?} {:?} {:?}", one.of, one.status, one.tags)).collect();
+        world.services.iter().map(|one| format!("{:?} {:?} {:?}", in_force(&one.of), one.status, one.tags)).collect();
     for zone in &world.zones {
         services.iter_mut().for_each(|one| *one = one.replace(zone.id.as_str(), &zone.name));
     }

@@ -101,6 +101,7 @@ fn teardown_stops_at_what_strangers_hung_on_ours() {
     let absent = spec(|it| (it["state"], it["deletionProtection"]) = (json!("absent"), json!(false)));
     run(&mut world, &absent, Keep::Nothing);
     assert_eq!(codes(&world, &absent), [BlockCode::Foreign; 3]);
+    assert_eq!(world.vpcs.len(), 3, "clients of the other service come by ours");
     world.vpcs.clear();
     world.associations.clear();
     assert_eq!(run(&mut world, &absent, Keep::Nothing).lines().last(), Some("converged"));

@@ -114,6 +114,57 @@ fn every_partial_state_is_torn_down() {
     golden("teardown-partial", &text);
 }
 
+/// The same for every state on the way from one spec to another, the replacement of a target group and of a listener.
+#[test]
+fn every_half_done_replacement_is_torn_down() {
+    let changes: [(&str, Change); 3] = [
+        ("targets.port", |it| it["targets"]["port"] = json!(8443)),
+        ("service.port", |it| it["service"]["port"] = json!(8443)),
+        ("service.dns.privateZone", |it| {
+            it["service"]["dns"] = json!({"privateZone": {"name": "api-service.example.com"}});
+        }),
+    ];
+    let mut text = String::new();
+    for (what, change) in changes {
+        let absent = spec(|it| {
+            change(it);
+            (it["state"], it["deletionProtection"]) = (json!("absent"), json!(false));
+        });
+        let mut last = String::new();
+        for calls in 0.. {
+            let mut world = settled(&spec(|_| {}), &[ONE, TWO]);
+            let is_partial = cut_after(&mut world, &spec(change), calls);
+            let told = run(&mut world, &absent, Keep::Nothing);
+            assert!(told.ends_with("converged\n"), "{what}, after {calls} calls: {told}");
+            assert_eq!(world.leftovers(&absent), Vec::<String>::new(), "{what}, after {calls} calls");
+            let short = in_short(&told);
+            let same = if short == last { "  as before\n" } else { short.as_str() };
+            text.push_str(&format!("{what} after {calls} calls\n{same}"));
+            last = short;
+            if !is_partial {
+                break;
+            }
+        }
+    }
+    golden("teardown-replacing", &text);
+}
+
+/// The record is under the service's name: whoever tears down under another one would leave it.
+#[test]
+fn a_stack_of_another_name_is_torn_down_under_its_own() {
+    let mut world = settled(&spec(|_| {}), &[ONE]);
+    let renamed = spec(|it| {
+        it["service"]["domainName"] = json!("other.example.com");
+        it["certificate"]["dnsNames"] = json!(["other.example.com"]);
+        (it["state"], it["deletionProtection"]) = (json!("absent"), json!(false));
+    });
+    let next = plan(&renamed, &world.look(&renamed));
+    golden("teardown-renamed", &render(&next));
+    assert!(next.steps.is_empty() && next.blocks.len() == 1, "{}", render(&next));
+    assert!(run(&mut world, &absent(), Keep::Nothing).ends_with("converged\n"));
+    assert_eq!((world.record, world.services.len()), (None, 0));
+}
+
 #[test]
 fn a_half_deleted_stack_is_made_whole() {
     let mut text = String::new();

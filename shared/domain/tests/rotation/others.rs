@@ -225,7 +225,7 @@ fn whoever_only_watches_asks_provision_for_nothing() {
     world.policy.observes = true;
     world.host(1).ill = Ill::Hidden;
     let member = Member { launched_at: None, registered: true, seen_at: None };
-    world.membership = Some(MembershipRecord { members: [(instance(1), member)].into() });
+    world.membership = Some(MembershipRecord { members: [(instance(1), member)].into(), deleting: None });
     world.now += Duration::hours(7);
     world.run();
     assert_eq!(world.sightings[&instance(1)].verdict.faults, [Fault::TimedOut]);

@@ -241,7 +241,7 @@ impl World {
             };
             (id.clone(), Member { launched_at: None, registered, seen_at: sighting.map(|sighting| sighting.at) })
         });
-        self.membership = Some(MembershipRecord { members: members.collect() });
+        self.membership = Some(MembershipRecord { members: members.collect(), deleting: None });
     }
 
     pub(crate) fn act(&mut self, item: &WorkItem) {

@@ -11,6 +11,7 @@
     reason = "a world's story, and how often each fault occurred"
 )]
 
+mod hosts;
 mod life;
 mod stage;
 mod trouble;

@@ -13,6 +13,7 @@ use espalier_domain::spec::{Dns, Spec, State};
 use espalier_reconcile::{Clock, World as Reconciled};
 use time::OffsetDateTime;
 
+use super::hosts::{in_service, is_anybody_well};
 use super::shape::Dice;
 use super::trouble::{Fault, Met, Trouble, answer};
 use super::world::{Group, Thing, World, takes};
@@ -29,7 +30,9 @@ pub(crate) struct Scene {
     /// Whether things go wrong.
     pub(crate) is_rough: bool,
     /// Whether clients were reached last time; from then on they have to be.
-    pub(crate) serves: bool,
+    serves: bool,
+    /// Whether they were reached by somebody who is well.
+    is_well: bool,
     /// What former looks would have seen.
     pub(crate) looks: VecDeque<(i64, Arc<Observed>)>,
     /// Whether anything has changed since the last of them.
@@ -37,6 +40,12 @@ pub(crate) struct Scene {
     /// Who sleeps until when, and how many runs there are.
     sleepers: Vec<i64>,
     pub(crate) runs: usize,
+    /// How many instances the Auto Scaling group has launched.
+    pub(crate) launched: u32,
+    /// Lists may not show before what others did to what is ours.
+    unknown_until: i64,
+    /// Somebody may act on a list that lagged.
+    blurred_until: i64,
 }
 
 impl Scene {
@@ -50,10 +59,14 @@ impl Scene {
             story,
             is_rough: true,
             serves: false,
+            is_well: false,
             looks,
             is_new: true,
             sleepers,
             runs: 0,
+            launched: 0,
+            unknown_until: 0,
+            blurred_until: 0,
         }
     }
 
@@ -86,9 +99,25 @@ impl Scene {
         let wanted = |vpc: &_| spec.network.consumers.iter().any(|consumer| consumer.vpc_id == *vpc);
         let has_clients = self.world.vpcs.iter().any(|one| takes(&one.status) && wanted(&one.of.1));
         let serves = self.world.serves() && has_clients;
-        let must = self.serves && spec.state == State::Present;
-        assert!(serves || !must, "{what} broke the service");
-        self.serves = serves;
+        let well = serves && is_anybody_well(&self.world);
+        let is_known = self.world.now > self.unknown_until;
+        let must = spec.state == State::Present && is_known;
+        assert!(serves || !must || !self.serves, "{what} broke the service");
+        // Who fails clients is known at once. Where they are sent, a list may tell late.
+        let is_sharp = self.world.now > self.blurred_until;
+        assert!(well || !must || !self.is_well || !is_sharp, "{what} leaves clients to those who fail them");
+        (self.serves, self.is_well) = (serves, well);
+    }
+
+    /// Others did something to the hosts. Whom that cuts off, they cut off.
+    pub(crate) fn others_did(&mut self) {
+        (self.serves, self.is_well, self.is_new) = (false, false, true);
+    }
+
+    /// Others did something to what is ours. For as long as a list may not show it, nobody can make up for it.
+    pub(crate) fn others_changed(&mut self) {
+        self.others_did();
+        self.unknown_until = self.world.now + 2 * LAG_S;
     }
 
     /// Looks, and keeps what was seen.
@@ -115,6 +144,7 @@ impl Scene {
             let pick = recent + self.dice.roll(self.looks.len() - recent);
             let mut old = Observed::clone(&self.looks[pick].1);
             let seen = Arc::make_mut(seen);
+            self.blurred_until = self.world.now + LAG_S;
             match list {
                 0 => seen.network = old.network,
                 1 => seen.vpc_associations = old.vpc_associations,
@@ -148,7 +178,9 @@ impl Scene {
         self.remember(spec);
         self.doom(action);
         let before = self.under_way();
+        let served = in_service(&self.world, spec);
         let result = self.world.call(action);
+        self.spare(spec, action, &served);
         self.is_new = true;
         (self.world.bad_creations, self.world.bad_updates, self.world.bad_deletions) = (0, 0, 0);
         for id in self.under_way().into_iter().filter(|id| !before.contains(id)) {
@@ -247,6 +279,7 @@ impl Scene {
                 targets.truncate(self.dice.roll(targets.len()));
                 targets.len()
             }
+            Action::DropAuth { service_id, .. } => return self.half_dropped(service_id),
             _ => return None,
         };
         if !self.strikes(Fault::Partial, 5) {
@@ -262,6 +295,16 @@ impl Scene {
             0 => Trouble::refused("some targets were refused"),
             _ => Trouble::busy("some targets were refused for now", None),
         }))
+    }
+
+    /// These are two calls: the policy is out of force, and still there.
+    fn half_dropped(&mut self, service_id: &str) -> Option<Result<(), Trouble>> {
+        if !self.strikes(Fault::Partial, 3) {
+            return None;
+        }
+        self.world.services.iter_mut().filter(|one| one.id == service_id).for_each(|one| one.of.is_iam = false);
+        self.is_new = true;
+        Some(Err(Trouble::busy("ServiceUnavailable", None)))
     }
 }
 
@@ -385,6 +428,7 @@ impl Clock for Stage<'_> {
             if scene.world.now < until && scene.sleepers.len() >= scene.runs && first == Some(until) {
                 let seconds = until - scene.world.now;
                 scene.pass(seconds, self.spec);
+                scene.live(self.spec);
             }
             if scene.world.now >= until {
                 let mine = scene.sleepers.iter().position(|one| *one == until).unwrap();

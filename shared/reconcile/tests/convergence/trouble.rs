@@ -40,10 +40,22 @@ pub(crate) enum Fault {
     Meddled,
     /// Somebody else's resource has our name.
     InTheWay,
+    /// A target fails clients.
+    Fails,
+    /// An instance starts anew, and nobody has seen it serve since.
+    Restarted,
+    /// Auto Scaling launches an instance and waits for an answer.
+    Launched,
+    /// Auto Scaling gives up an instance that nobody answered for.
+    Abandoned,
+    /// Auto Scaling ends an instance and waits for an answer.
+    Terminating,
+    /// An instance's owner puts it aside for a while.
+    SetAside,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::Throttled,
         Self::LookThrottled,
         Self::Unavailable,
@@ -60,6 +72,12 @@ impl Fault {
         Self::Concurrent,
         Self::Meddled,
         Self::InTheWay,
+        Self::Fails,
+        Self::Restarted,
+        Self::Launched,
+        Self::Abandoned,
+        Self::Terminating,
+        Self::SetAside,
     ];
 }
 
@@ -120,6 +138,7 @@ pub(crate) fn answer(action: &Action, refusal: String) -> Result<(), Trouble> {
     if (is_gone && is_deletion(action))
         || refusal == "InvalidPermission.Duplicate"
         || refusal.starts_with("Route 53 deletes only")
+        || refusal.starts_with("no active lifecycle action")
     {
         return Ok(());
     }

@@ -25,7 +25,27 @@ pub(super) struct Family<'a> {
     doubled: BTreeSet<(&'a str, &'a str)>,
     /// The groups that clients are to be sent to, and how many in each are to serve them. Who is on its way out counts
     /// only while there is nobody else; there is always one group, if any can be used.
-    pub(super) shares: Vec<(&'a SeenTargetGroup, u32)>,
+    pub(super) shares: Vec<Share<'a>>,
+}
+
+/// A group's part of the clients.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Share<'a> {
+    pub(super) group: &'a SeenTargetGroup,
+    /// How many in it are to serve them.
+    pub(super) targets: u32,
+    pub(super) seen: Seen,
+}
+
+/// What was last seen of those in a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Somebody serves well.
+    Well,
+    /// Nobody is known to serve well, and somebody may.
+    Undecided,
+    /// All fail clients.
+    Failing,
 }
 
 impl Family<'_> {
@@ -87,16 +107,23 @@ impl<'a> Look<'a> {
         family.groups.iter().map(take).collect()
     }
 
-    fn shares(&self, family: &Family<'a>, fleet: &Fleet) -> Vec<(&'a SeenTargetGroup, u32)> {
+    fn shares(&self, family: &Family<'a>, fleet: &Fleet) -> Vec<Share<'a>> {
         let port = self.spec.targets.port;
-        let present = |group: &&'a SeenTargetGroup, counts: &dyn Fn(&str) -> bool| {
+        let count = |group: &SeenTargetGroup, counts: &dyn Fn(&str) -> bool| {
             let targets = group.targets.iter().filter(|one| one.status != TargetStatus::Draining && one.port == port);
             let count = targets.filter(|one| counts(&one.id) && !family.is_double(group, &one.id)).count();
-            (*group, u32::try_from(count).unwrap_or(u32::MAX))
+            u32::try_from(count).unwrap_or(u32::MAX)
+        };
+        let has = |group, counts: &dyn Fn(&str) -> bool| count(group, counts) > 0;
+        let seen = |group| match (has(group, &|id| fleet.is_proven(id)), has(group, &|id| fleet.serves(id))) {
+            (true, _) => Seen::Well,
+            (false, true) => Seen::Undecided,
+            (false, false) => Seen::Failing,
         };
         let filled = |counts: &dyn Fn(&str) -> bool| -> Vec<_> {
-            let groups = family.groups.iter().map(|group| present(group, counts));
-            groups.filter(|(_, count)| *count > 0).collect()
+            let groups = family.groups.iter().map(|group| (*group, count(group, counts)));
+            let filled = groups.filter(|(_, targets)| *targets > 0);
+            filled.map(|(group, targets)| Share { group, targets, seen: seen(group) }).collect()
         };
         let staying = filled(&|id| fleet.serves(id));
         let any = if staying.is_empty() { filled(&|_| true) } else { staying };
@@ -105,7 +132,7 @@ impl<'a> Look<'a> {
         }
         let used = |group: &&&SeenTargetGroup| self.gets_clients(group);
         let known = family.groups.iter().find(used).or(family.groups.first());
-        known.map(|group| (*group, 1)).into_iter().collect()
+        known.map(|group| Share { group, targets: 1, seen: Seen::Failing }).into_iter().collect()
     }
 
     fn gets_clients(&self, group: &SeenTargetGroup) -> bool {

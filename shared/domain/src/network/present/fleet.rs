@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Look;
+use super::family::Family;
 use crate::id::TargetId;
 use crate::network::action::Action;
 use crate::network::observed::{Observed, TargetStatus};
@@ -55,6 +56,23 @@ impl Look<'_> {
         }
         fleet
     }
+
+    /// Says what is unfinished although nothing else says so: whoever is to take over fails clients, so that clients, or
+    /// somebody who is not selected any more, stay where they are.
+    pub(super) fn unfinished(&self, family: &Family<'_>, plan: &mut Plan<Action>) {
+        let mut listeners = self.observed.listeners.iter();
+        let listener = listeners.find(|one| one.port == self.spec.service.port);
+        let targets = family.groups.iter().flat_map(|group| &group.targets);
+        let mut staying = targets.filter(|one| one.status != TargetStatus::Draining);
+        let left = staying.find(|one| self.roster.instance(&one.id).is_none());
+        let what = match (left, listener) {
+            _ if !plan.is_converged() => return,
+            (Some(target), _) => format!("before {} leaves", target.id),
+            (None, Some(seen)) if !self.is_led_there(seen, &family.shares) => "before clients are led there".to_owned(),
+            (None, _) => return,
+        };
+        plan.wait(format!("somebody who is selected to be seen serving well, {what}"), PROOF_S);
+    }
 }
 
 impl Fleet {
@@ -73,6 +91,11 @@ impl Fleet {
     pub(super) fn serves(&self, id: &str) -> bool {
         let Ok(id) = TargetId::parse(id) else { return false };
         self.proven.contains(&id) || self.undecided.contains(&id)
+    }
+
+    /// Who was just seen serving.
+    pub(super) fn is_proven(&self, id: &str) -> bool {
+        TargetId::parse(id).is_ok_and(|id| self.proven.contains(&id))
     }
 
     pub(super) fn is_empty(&self) -> bool {

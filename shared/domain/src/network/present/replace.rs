@@ -2,6 +2,7 @@
 //! last connection to it has ended by itself.
 
 use super::Look;
+use super::family::{Seen, Share};
 use crate::network::action::Action;
 use crate::network::observed::{SeenListener, SeenTargetGroup, TargetStatus};
 use crate::network::{SOON_S, listener_name, target_group_names};
@@ -38,6 +39,8 @@ struct Place<'a> {
     group: &'a SeenTargetGroup,
     /// How many targets in it are to serve clients.
     share: u32,
+    /// What was last seen of those in it.
+    seen: Seen,
     /// Its weight, if it is forwarded to at all.
     weight: Option<u32>,
 }
@@ -76,7 +79,7 @@ impl Look<'_> {
         &self,
         service_id: String,
         listener: &SeenListener,
-        shares: &[(&SeenTargetGroup, u32)],
+        shares: &[Share<'_>],
         is_ready: bool,
         plan: &mut Plan<Action>,
     ) {
@@ -92,13 +95,16 @@ impl Look<'_> {
     }
 
     /// Whether the listener forwards to the wanted groups, all of them and nothing else.
-    pub(super) fn is_led_there(&self, listener: &SeenListener, shares: &[(&SeenTargetGroup, u32)]) -> bool {
+    pub(super) fn is_led_there(&self, listener: &SeenListener, shares: &[Share<'_>]) -> bool {
         let stand = self.stand(listener, shares);
         stand.is_there() && stand.parked.is_empty()
     }
 
-    fn stand<'s>(&'s self, listener: &SeenListener, shares: &[(&'s SeenTargetGroup, u32)]) -> Stand<'s> {
-        let place = |(group, share): &(&'s SeenTargetGroup, u32)| Place { group, share: *share, weight: None };
+    fn stand<'s>(&'s self, listener: &SeenListener, shares: &[Share<'s>]) -> Stand<'s> {
+        let place = |one: &Share<'s>| {
+            let Share { group, targets: share, seen } = *one;
+            Place { group, share, seen, weight: None }
+        };
         let mut stand = Stand {
             wanted: shares.iter().map(place).collect(),
             live: Vec::new(),
@@ -107,7 +113,7 @@ impl Look<'_> {
             age_s: self.since_s(listener.changed_at),
         };
         let own = target_group_names(self.spec);
-        let is_wanted = |id: &String| shares.iter().any(|(group, _)| group.owned.id == *id);
+        let is_wanted = |id: &String| shares.iter().any(|one| one.group.owned.id == *id);
         let is_used = listener.forwards.iter().any(|(id, weight)| *weight > 0 && is_wanted(id));
         for (id, weight) in &listener.forwards {
             if let Some(place) = stand.wanted.iter_mut().find(|place| place.group.owned.id == *id) {
@@ -156,6 +162,10 @@ impl Stand<'_> {
         if self.is_there() {
             return self.drain();
         }
+        let failing = self.wanted.iter().find(|place| place.seen == Seen::Failing && place.weight > Some(0));
+        if let Some(place) = failing.filter(|_| !self.live.is_empty()) {
+            return Next::Shift(self.few(0), format!("whoever is in {} fails clients", place.group.name));
+        }
         // What is there serves on; the waits for registration say what is awaited.
         if !is_ready {
             return Next::Nothing;
@@ -163,6 +173,11 @@ impl Stand<'_> {
         if self.live.is_empty() && (!is_used || self.has_strangers) {
             let forwards = if is_used { self.as_it_is() } else { self.all() };
             return Next::Shift(forwards, format!("it does not forward to {name} alone"));
+        }
+        // What was well when it was registered may fail clients by now, whatever VPC Lattice's own check says.
+        if let Some(place) = self.unproven() {
+            let on = format!("somebody in {} to be seen serving well", place.group.name);
+            return Next::Wait(on, SOON_S);
         }
         // A group that comes into use begins with targets that are not ready (API reference, `TargetSummary`).
         if self.wanted.iter().any(|place| place.weight.is_none()) {
@@ -178,6 +193,12 @@ impl Stand<'_> {
             return if self.live.is_empty() { self.join() } else { self.check() };
         }
         self.canary()
+    }
+
+    /// A group that is to get more clients than it has, and in which nobody was just seen serving.
+    fn unproven(&self) -> Option<&Place<'_>> {
+        let gets_more = |place: &&Place<'_>| !self.live.is_empty() || place.weight.is_none_or(|weight| weight == 0);
+        self.wanted.iter().filter(gets_more).find(|place| place.seen != Seen::Well)
     }
 
     fn name(&self) -> String {

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::Look;
-use super::family::Family;
+use super::family::{Family, Share};
 use super::fleet::Fleet;
 use super::life::{is_leaving, settled};
 use super::replace::CONNECTION_S;
 use crate::id::HostedZoneId;
 use crate::network::action::Action;
-use crate::network::observed::{DnsEntry, Estate, SeenListener, SeenService, SeenTargetGroup};
+use crate::network::observed::{DnsEntry, Estate, SeenListener, SeenService};
 use crate::network::{SOON_S, listener_name, service_name};
 use crate::plan::{BlockCode, Plan};
 use crate::spec::Spec;
@@ -48,10 +48,13 @@ impl<'a> Look<'a> {
             plan.block(
                 BlockCode::Immutable,
                 format!(
-                    "service {name} answers for {:?}; VPC Lattice cannot change that to {:?} in place: make a second \
-                     stack for the new name, move the clients, and take this one down",
-                    seen.custom_domain_name.as_deref().unwrap_or_default(),
-                    wanted.domain_name.as_str()
+                    "service {name} answers for {old:?}; VPC Lattice cannot change that to {:?} in place, and another service \
+                     is another stack. Beside this one, with its network as serviceNetworkId, it costs clients nothing: they \
+                     move, then this one is taken down under the name {old:?}, but for network and VPC associations, which \
+                     stay while the other uses them. In its place it costs an outage: from the teardown until the new service \
+                     is there and clients use the new name, minutes at least",
+                    wanted.domain_name.as_str(),
+                    old = seen.custom_domain_name.as_deref().unwrap_or_default(),
                 ),
             );
             return None;
@@ -76,14 +79,14 @@ impl<'a> Look<'a> {
         let port = self.spec.service.port;
         let shares = &family.shares;
         // It begins with the fullest group; the others come into use one after another.
-        let Some((group, _)) = shares.iter().rev().max_by_key(|(_, share)| *share) else { return };
+        let Some(Share { group, .. }) = shares.iter().rev().max_by_key(|share| share.targets) else { return };
         let service_id = service.owned.id.clone();
         let Some(seen) = self.observed.listeners.iter().find(|listener| listener.port == port) else {
             let token = self.token("Listener", &format!("{service_id}/{port}"));
             let (name, target_group_id) = (listener_name(&self.spec.stack, port), group.owned.id.clone());
             let tags = self.tags();
             let action = Action::CreateListener { service_id, name, port, target_group_id, tags, token };
-            plan.step(action, "missing");
+            plan.step(action, self.opening(port));
             return;
         };
         let what = format!("listener on port {port}");
@@ -98,6 +101,20 @@ impl<'a> Look<'a> {
         self.former_listeners(service, seen, shares, is_ready, plan);
     }
 
+    /// Why a listener is made, and what it costs the clients of those whose place it takes.
+    fn opening(&self, port: u16) -> String {
+        let others = self.observed.listeners.iter().filter(|one| one.owned.ours && one.port != port);
+        let others: Vec<String> = others.map(|one| one.port.to_string()).collect();
+        if others.is_empty() {
+            return "missing".to_owned();
+        }
+        let (former, minutes) = (others.join(", "), CONNECTION_S / 60);
+        format!(
+            "missing; it takes the place of port {former}: both serve for {minutes} minutes, then {former} closes, and whoever \
+             still connects there fails"
+        )
+    }
+
     /// Listeners of ours on other ports: left behind by a change. Clients get as long to come to the new one as a
     /// connection lives. Whoever still comes to the old one is led to the wanted group first, as through the new one: when
     /// it has closed, nobody can tell any more how long ago it sent clients elsewhere.
@@ -105,7 +122,7 @@ impl<'a> Look<'a> {
         &self,
         service: &SeenService,
         current: &SeenListener,
-        shares: &[(&SeenTargetGroup, u32)],
+        shares: &[Share<'_>],
         is_ready: bool,
         plan: &mut Plan<Action>,
     ) {
@@ -115,10 +132,15 @@ impl<'a> Look<'a> {
             if !self.is_led_there(former, shares) {
                 self.forwards(service_id.clone(), former, shares, is_ready, plan);
             } else if left_s > 0 {
-                plan.wait(format!("clients of port {} to come to port {port}; then it closes", former.port), left_s);
+                let on = format!(
+                    "clients of port {} to come to port {port}; then it closes, and they fail there",
+                    former.port
+                );
+                plan.wait(on, left_s);
             } else {
                 let (service_id, listener_id) = (service_id.clone(), former.owned.id.clone());
-                let because = format!("port {port} has taken the place of port {}", former.port);
+                let because =
+                    format!("port {port} has taken the place of port {}; who still uses it fails", former.port);
                 plan.step(Action::DeleteListener { service_id, listener_id }, because);
             }
         }

@@ -148,7 +148,7 @@ impl<'a> Look<'a> {
     /// as a group that is replaced does. Of a fleet in one group the last one stays in any case.
     fn is_held(&self, group: &SeenTargetGroup, family: &Family<'a>, goes: impl Fn(&str, u16) -> bool) -> Held {
         let stays = |one: &SeenTarget| one.status != TargetStatus::Draining && !goes(&one.id, one.port);
-        let has_others = family.shares.iter().any(|(other, _)| other.owned.id != group.owned.id);
+        let has_others = family.shares.iter().any(|other| other.group.owned.id != group.owned.id);
         if !has_others || group.targets.iter().any(stays) {
             return Held::No;
         }
@@ -160,18 +160,19 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// Who is registered and not to be. Make before break: what serves stays until everything wanted is there, and the
-    /// last target stays anyway (then a block says why there is no other). Who does not run serves nobody. Whom its Auto
-    /// Scaling group takes away may go as soon as enough others serve, or nobody else is to come: its time is short.
+    /// Who is registered and not to be. Make before break: what serves stays until everything wanted is there and somebody
+    /// of it is known to serve; the last target stays anyway (then a block says why there is no other). Who does not run
+    /// serves nobody. Whom its Auto Scaling group takes away may go as soon as enough others serve, or nobody else is to
+    /// come: its time is short.
     fn leaving<'g>(&self, group: &'g SeenTargetGroup, fleet: &Fleet) -> BTreeSet<(&'g str, u16)> {
         let port = self.spec.targets.port;
         let expected: BTreeSet<TargetId> = fleet.proven.union(&fleet.undecided).cloned().collect();
-        let is_complete = !expected.is_empty() && self.are_registered(&expected);
         let others = fleet.proven.iter().filter(|id| self.place(id.as_str()).is_some_and(is_steady)).count();
+        let is_complete = others > 0 && self.are_registered(&expected);
         let enough = others >= usize::try_from(self.spec.targets.minimum_in_service.max(1)).unwrap_or(usize::MAX);
         let may_leave = |id: &str| match self.roster.instance(id) {
             Some(instance) if !instance.is_running => !fleet.is_empty(),
-            Some(instance) if is_out_of_service(instance) => enough || expected.is_empty(),
+            Some(instance) if is_out_of_service(instance) => enough || is_complete || fleet.is_empty(),
             Some(_) | None => is_complete,
         };
         let targets = group.targets.iter().map(|target| (target.id.as_str(), target.port));
