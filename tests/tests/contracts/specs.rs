@@ -85,3 +85,17 @@ fn the_recipes_network_gives_what_the_recipes_spec_asks_for() {
         assert!(description.contains(field), "{output}: {description}");
     }
 }
+
+#[test]
+fn the_recipes_subnets_are_in_zones_that_vpc_lattice_serves_in_each_region() {
+    let network = espalier_tests::Template::read("examples/recipe-network.yaml");
+    let regions = network.at("/Mappings/Zones").as_object().unwrap();
+    for (region, zones) in regions {
+        let [first, second] = ["A", "B"].map(|which| zones[which].as_str().unwrap());
+        let is_served = |zone: &str| !espalier_domain::network::UNSUPPORTED_ZONES.contains(&zone);
+        let is_id = |zone: &str| zone.rsplit_once("-az").is_some_and(|(_, number)| number.parse::<u8>().is_ok());
+        assert!([first, second].into_iter().all(|zone| is_id(zone) && is_served(zone)), "{region}: {first}, {second}");
+        assert!(first != second && first.split('-').next() == second.split('-').next(), "{region}: {first}, {second}");
+    }
+    assert!(regions.len() > 25, "{regions:?}");
+}
