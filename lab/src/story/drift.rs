@@ -114,7 +114,7 @@ async fn noticed(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
     Ok(())
 }
 
-/// The spec wants access logs, somebody unsubscribes, the spec wants none again.
+/// The spec wants access logs, somebody unsubscribes, the spec wants them elsewhere, and none again.
 async fn logged(tale: &mut Tale, phase: Phase) -> Result<(), StoryError> {
     tale.spec["service"]["accessLogs"] = json!({"destinationArn": "arn:aws:s3:::espalier-access-logs"});
     tale.put_spec(true).await?;
@@ -123,6 +123,15 @@ async fn logged(tale: &mut Tale, phase: Phase) -> Result<(), StoryError> {
     let [id] = made.as_slice() else { return Err(StoryError::Unmet(format!("not subscribed once: {made:?}"))) };
     lattice(tale, &["delete-access-log-subscription", "--access-log-subscription-identifier", id]).await?;
     repaired(tale, "+ AccessLogs", &phase).await?;
+    let made = subscriptions(tale).await?;
+    tale.spec["service"]["accessLogs"] = json!({"destinationArn": "arn:aws:s3:::espalier-more-access-logs"});
+    tale.put_spec(true).await?;
+    let done = converged(tale, &phase).await?;
+    let is_changed = done.iter().any(|step| step.starts_with("~ AccessLogs"));
+    let now = subscriptions(tale).await?;
+    if !is_changed || now != made {
+        return Err(StoryError::Unmet(format!("led elsewhere by {done:?}: {made:?}, and now {now:?}")));
+    }
     if let Some(service) = tale.spec["service"].as_object_mut() {
         service.remove("accessLogs");
     }
@@ -132,7 +141,7 @@ async fn logged(tale: &mut Tale, phase: Phase) -> Result<(), StoryError> {
     if !left.is_empty() {
         return Err(StoryError::Unmet(format!("nobody wants them any more: {left:?}")));
     }
-    phase.done("subscribed, subscribed again when somebody ended it, and ended when the spec says so");
+    phase.done("subscribed, subscribed again when somebody ended it, led elsewhere, and ended when the spec says so");
     Ok(())
 }
 
