@@ -40,7 +40,8 @@ struct Cli {
     /// `canary-fails` (nobody else is touched until it is mended), `agent-dies` (in the middle of an installation), `outage`
     /// (what a rotation depends on is out, one thing after the other), `expired` (every target serves what has ended),
     /// `upgrade` (the same again changes nothing; the next release is deployed in the middle of a rotation),
-    /// `alarms` (each alarm is raised by what causes it, and ends when that is over),
+    /// `alarms` (each alarm is raised by what causes it, and ends when that is over), `ca-rotation` (a new authority takes
+    /// over when the slowest client has its root, under client load),
     /// `emergency` (in a freeze, somebody declares what is served unsafe, and it is replaced under client load),
     /// `others-install` (somebody else installs: it is judged and told, and nothing is touched),
     /// `policy` (an auth policy by VPC lets one client in and keeps another out), `replace` (another target port, under

@@ -180,11 +180,29 @@ fn no_items() -> Vec<(&'static str, Value, &'static str)> {
         (json!([]), "not a JSON object"),
         (json!({}), "`kind`"),
         (json!({"kind": "explode"}), "`kind`"),
-        (json!({"espalier": "sweep"}), "`kind`"),
         (envelope("aws.acm", "ACM Certificate Available", &json!({"DaysToExpiry": 0})), "`kind`"),
     ];
     let takers = ["authority", "mint", "export", "distribute", "verify"];
-    takers.into_iter().flat_map(|taker| nonsense.clone().map(|(payload, named)| (taker, payload, named))).collect()
+    let all = takers.into_iter().flat_map(|taker| nonsense.clone().map(|(payload, named)| (taker, payload, named)));
+    // `authority` is swept, too.
+    let swept = takers[1..].iter().map(|taker| (*taker, json!({"espalier": "sweep"}), "`kind`"));
+    all.chain(swept).chain(words()).collect()
+}
+
+/// What nobody may say about an authority.
+fn words() -> [(&'static str, Value, &'static str); 5] {
+    let caller = "arn:aws:iam::000000000000:user/operator";
+    [
+        ("authority", json!({"espalier": "sweep", "mode": "activate"}), "`mode`"),
+        ("authority", json!({"mode": "explode"}), "`mode`"),
+        ("authority", json!({"mode": "activate", "authority": "a", "reason": "it was stolen"}), "`caller`"),
+        ("authority", json!({"mode": "retire", "authority": "a", "caller": caller}), "`reason`"),
+        (
+            "authority",
+            json!({"mode": "acknowledge", "authority": "a", "verifier": "batch", "bundle": "b", "days": 0, "caller": caller}),
+            "`days`",
+        ),
+    ]
 }
 
 /// What no dashboard asks.
