@@ -17,6 +17,7 @@ pub mod fabric;
 pub mod gateway;
 pub mod lattice;
 pub mod leak;
+pub mod port;
 pub mod process;
 pub mod report;
 pub mod setup;

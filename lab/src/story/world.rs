@@ -22,6 +22,7 @@ use crate::events::EventRouter;
 use crate::fabric::{Attachment, Fabric, Instance};
 use crate::gateway::Gateway;
 use crate::lattice::{self, Lattice};
+use crate::port::unused;
 use crate::process::{Launch, Processes};
 use crate::setup::Tools;
 use crate::ssm::{self, ManagedInstance, Ssm};
@@ -101,7 +102,8 @@ impl World {
     /// Starts emulators and stand-ins; nothing is deployed yet.
     pub async fn start(options: &Options, tools: Tools) -> Result<Self, StoryError> {
         let (run, processes) = cleared(&absolute(&options.directory)?).await?;
-        let (moto_port, ministack_port) = (free_port()?, free_port()?);
+        let port = || unused().map(|address| address.port()).map_err(StoryError::io("finding a port"));
+        let (moto_port, ministack_port) = (port()?, port()?);
         let (moto, ministack) = (base(moto_port), base(ministack_port));
 
         let chaos = Chaos::of(processes.clone());
@@ -341,11 +343,6 @@ fn routes(ministack: &str, others: [(&'static str, String); 8]) -> Vec<(&'static
 
 fn base(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
-}
-
-fn free_port() -> Result<u16, StoryError> {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(StoryError::io("finding a port"))?;
-    Ok(listener.local_addr().map_err(StoryError::io("finding a port"))?.port())
 }
 
 fn absolute(directory: &Path) -> Result<PathBuf, StoryError> {

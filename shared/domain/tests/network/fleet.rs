@@ -171,6 +171,24 @@ fn a_change_goes_no_further_while_those_it_leads_to_fail_clients() {
     assert_eq!(registered(&world), [TWO]);
 }
 
+/// They were well when they were registered on the new port. Since they were started anew, nobody has seen them there.
+#[test]
+fn nobody_is_led_to_whom_nobody_has_seen_since_its_start() {
+    let before = spec(|_| {});
+    let after = spec(|it| it["targets"]["port"] = json!(8443));
+    let mut world = settled(&before, &[ONE, TWO]);
+    while registered(&world).len() < 4 {
+        looks(&mut world, &after, 1);
+    }
+    let started = time::OffsetDateTime::from_unix_timestamp(world.now + 10_000).unwrap();
+    world.estate.instances.iter_mut().for_each(|one| one.launched_at = Some(started));
+    let text = looks(&mut world, &after, 6);
+    let led: u32 = world.listeners[0].of.forwards[1..].iter().map(|(_, weight)| *weight).sum();
+    assert!(led == 0 && text.contains("to be seen serving well"), "{led}: {text}");
+    world.estate.instances.iter_mut().for_each(|one| one.launched_at = None);
+    assert!(run(&mut world, &after, Keep::Serving).ends_with("converged\n"));
+}
+
 fn scaled(spec: &Spec, id: &str, life: Life) -> SeenInstance {
     SeenInstance { scaling: Some(Scaling { group: GROUP.into(), life }), ..instance(spec, id) }
 }
