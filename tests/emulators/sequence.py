@@ -145,13 +145,100 @@ class Story:
         self.settled()
         assert set(self.targets()) == set(self.estate["instances"][1:])
 
+    def guarded(self):
+        """A policy comes into force, is exchanged, taken out of force by others and by the spec."""
+        name = {"resourceIdentifier": self.service()["id"]}
+        for vpcs in ([self.estate["targets"]], [self.estate["targets"], self.estate["consumer"]]):
+            self.write(service={**self.spec["service"], "authPolicy": policy(vpcs)})
+            self.settled()
+            written = json.loads(self.lattice.get_auth_policy(**name)["policy"])
+            assert written == policy(vpcs) and self.service()["authType"] == "AWS_IAM", written
+        self.lattice.update_service(serviceIdentifier=name["resourceIdentifier"], authType="NONE")
+        self.settled()
+        assert self.service()["authType"] == "AWS_IAM"
+        self.write(service={key: value for key, value in self.spec["service"].items() if key != "authPolicy"})
+        self.settled()
+        assert self.service()["authType"] == "NONE" and not self.policy_of(name)
+
+    def logged(self):
+        """Access logs: subscribed to, led elsewhere, ended by others and by the spec."""
+        logs = "arn:aws:logs:eu-west-1:123456789012:log-group"
+        here = {"resourceIdentifier": self.service()["id"]}
+        subscriptions = lambda: self.lattice.list_access_log_subscriptions(**here)["items"]  # noqa: E731  # asked again
+        ids = set()
+        for name in (f"{logs}:one", f"{logs}:two"):
+            self.write(service={**self.spec["service"], "accessLogs": {"destinationArn": name}})
+            self.settled()
+            (only,) = subscriptions()
+            assert only["destinationArn"].removesuffix(":*") == name, only
+            ids.add(only["id"])
+        assert len(ids) == 1, "it was changed in place"
+        self.lattice.delete_access_log_subscription(accessLogSubscriptionIdentifier=only["id"])
+        self.settled()
+        assert len(subscriptions()) == 1
+        self.write(service={key: value for key, value in self.spec["service"].items() if key != "accessLogs"})
+        self.settled()
+        assert subscriptions() == []
+
+    def zoned(self):
+        """A private zone of the stack's own is made, kept in the VPCs, and given up for the former one."""
+        former = self.spec["service"]["dns"]
+        self.write(service={**self.spec["service"], "dns": {"privateZone": {"name": DOMAIN}}})
+        self.settled()
+        (own,) = [one for one in self.zones() if one["Name"].rstrip(".") == DOMAIN]
+        assert own["Config"]["PrivateZone"], own
+        zone = self.route53.get_hosted_zone(Id=own["Id"])
+        vpcs = {one["VPCId"] for one in zone["VPCs"]}
+        assert vpcs == {self.estate["targets"], self.estate["consumer"]}, vpcs
+        assert self.record() is None and self.record(own["Id"]), "the record is in the zone that was made"
+        where = {"VPCRegion": "eu-west-1", "VPCId": self.estate["consumer"]}
+        self.route53.disassociate_vpc_from_hosted_zone(HostedZoneId=own["Id"], VPC=where)
+        self.settled()
+        assert len(self.route53.get_hosted_zone(Id=own["Id"])["VPCs"]) == 2
+        self.write(service={**self.spec["service"], "dns": former})
+        self.settled()
+        assert self.record() and own["Id"] not in {one["Id"] for one in self.zones()}
+
+    def by_address(self):
+        """The same stack made anew of addresses: a target group of the type IP."""
+        addresses = ["10.0.0.200", "10.0.1.200"]
+        targets = {**self.spec["targets"], "select": {"addresses": [{"address": one} for one in addresses]}}
+        self.write(state="present", targets=targets)
+        for address in addresses:
+            self.prove(address)
+        self.settled()
+        assert (self.group()["type"], self.targets()) == ("IP", addresses), self.group()
+        self.write(targets={**targets, "select": {"addresses": [{"address": addresses[0]}]}})
+        self.settled()
+        assert self.targets() == addresses[:1]
+        self.write(state="absent")
+        answer = self.settled()
+        deleted = answer["teardown"]["deleted"]
+        assert len(deleted) >= 8 and not any(self.estate["instances"][1] in one for one in deleted), "of this life alone"
+        self.gone()
+
     def teardown(self):
         self.write(state="absent")
         answer = self.look()
         assert answer["blocks"][0]["code"] == "DeletionProtected" and self.targets(), answer
         self.write(deletionProtection=False)
+        # Somebody else hangs on our network: the first runs stop there.
+        (ours,) = [one["id"] for one in self.lattice.list_service_networks()["items"] if one["id"] != self.foreign["network"]]
+        theirs = self.lattice.create_service(name="theirs")["id"]
+        guest = self.lattice.create_service_network_service_association(
+            serviceNetworkIdentifier=ours, serviceIdentifier=theirs)["id"]
+        answer = self.until("blocked")
+        assert {one["code"] for one in answer["blocks"]} == {"Foreign"} and guest in str(answer["blocks"]), answer
+        before = set(answer["teardown"]["deleted"])
+        assert self.vpc_association(), "their clients come by it"
+        self.lattice.delete_service_network_service_association(serviceNetworkServiceAssociationIdentifier=guest)
+        self.lattice.delete_service(serviceIdentifier=theirs)
         answer = self.settled()
-        assert len(answer["teardown"]["deleted"]) >= 8, answer
+        deleted = answer["teardown"]["deleted"]
+        assert len(deleted) >= 8 and before < set(deleted), "the last run tells of what the first ones deleted, too"
+        self.gone()
+
+    def gone(self):
         assert self.lattice.list_services()["items"] == []
         assert {one["id"] for one in self.lattice.list_target_groups()["items"]} == {self.foreign["group"]}
         assert {one["id"] for one in self.lattice.list_service_networks()["items"]} == {self.foreign["network"]}
@@ -189,8 +276,17 @@ class Story:
     def our_rules(self):
         return [rule["SecurityGroupRuleId"] for rule in self.rules() if rule["SecurityGroupRuleId"] != self.foreign["rule"]]
 
-    def record(self):
-        found = self.route53.list_resource_record_sets(HostedZoneId=self.estate["zone"])["ResourceRecordSets"]
+    def policy_of(self, name) -> str:
+        try:
+            return self.lattice.get_auth_policy(**name).get("policy", "")
+        except self.lattice.exceptions.ResourceNotFoundException:
+            return ""
+
+    def zones(self):
+        return self.route53.list_hosted_zones()["HostedZones"]
+
+    def record(self, zone=None):
+        found = self.route53.list_resource_record_sets(HostedZoneId=zone or self.estate["zone"])["ResourceRecordSets"]
         return next((one for one in found if one["Name"].rstrip(".") == DOMAIN), None)
 
     def change_record(self, action, record):
@@ -217,13 +313,21 @@ class Story:
         }
 
 
+def policy(vpcs: list) -> dict:
+    only = {"StringEquals": {"vpc-lattice-svcs:SourceVpc": vpcs}}
+    allow = {"Effect": "Allow", "Principal": "*", "Action": "vpc-lattice-svcs:Invoke", "Resource": "*", "Condition": only}
+    return {"Version": "2012-10-17", "Statement": [allow]}
+
+
 def main() -> int:
     lattice, function = sys.argv[1:]
     world = World(lattice, function)
     try:
         differences.check(world)
         story = Story(world)
-        for step in (story.recipe, story.drift, story.not_ours, story.changed, story.teardown):
+        steps = (story.recipe, story.drift, story.not_ours, story.changed, story.guarded, story.logged, story.zoned,
+                 story.teardown, story.by_address)
+        for step in steps:
             begun = time.monotonic()
             step()
             print(f"{step.__name__}: {time.monotonic() - begun:.0f} s")
