@@ -4,7 +4,7 @@
 use espalier_domain::authority::Word;
 use espalier_domain::id::{Caller, Reason, VerifierName};
 use espalier_domain::work::WorkItem;
-use espalier_edge::request::strict;
+use espalier_edge::request::{strict, sweep};
 use espalier_edge::{EdgeError, Request};
 use serde::Deserialize;
 use serde_json::Value;
@@ -36,8 +36,7 @@ impl Request for Asked {
         let mut fields = payload;
         let has = |fields: &Value, field: &str| fields.get(field).is_some();
         if has(&fields, "espalier") {
-            let Sweep { espalier: SweepWord::Sweep } = strict(fields, "sweep")?;
-            return Ok(Self::Look);
+            return sweep(fields).map(|()| Self::Look);
         }
         if has(&fields, "kind") || !has(&fields, "mode") {
             return WorkItem::parse(fields).map(Self::Work);
@@ -75,18 +74,6 @@ fn acknowledged(said: Acknowledging) -> Result<Asked, EdgeError> {
     }
     let holds = Duration::days(i64::from(days));
     Ok(Asked::Said { word: Word::Acknowledge { authority, verifier, bundle, holds }, caller })
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Sweep {
-    espalier: SweepWord,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum SweepWord {
-    Sweep,
 }
 
 #[derive(Deserialize)]

@@ -31,6 +31,13 @@ pub(crate) struct KeyPair {
     pub(crate) issuing: String,
 }
 
+impl KeyPair {
+    /// Whether the authority was made of these keys.
+    fn is_of(&self, record: &AuthorityRecord) -> bool {
+        record.issuing_key.as_ref() == Some(&self.issuing)
+    }
+}
+
 /// Where the keys are kept.
 #[derive(Debug)]
 pub(crate) enum Custody {
@@ -44,14 +51,14 @@ impl Custody {
     /// Whether it keeps the key of this authority.
     fn keeps(&self, record: &AuthorityRecord) -> bool {
         match self {
-            Self::Kms { pairs, .. } => pairs.iter().any(|pair| record.issuing_key.as_ref() == Some(&pair.issuing)),
+            Self::Kms { pairs, .. } => pairs.iter().any(|pair| pair.is_of(record)),
             Self::SecretsManager { .. } => record.issuing_key.is_none(),
         }
     }
 
     /// The keys in KMS that no authority was made of yet.
     fn unused(&self, known: &[AuthorityRecord]) -> Option<&KeyPair> {
-        let is_used = |pair: &&KeyPair| known.iter().any(|record| record.issuing_key.as_ref() == Some(&pair.issuing));
+        let is_used = |pair: &&KeyPair| known.iter().any(|record| pair.is_of(record));
         match self {
             Self::Kms { pairs, .. } => pairs.iter().find(|pair| !is_used(pair)),
             Self::SecretsManager { .. } => None,

@@ -66,8 +66,7 @@ fn several(
 ) -> Result<Rule, String> {
     let first = part(rest)?;
     let mut rules = vec![first];
-    while let Some((word, after)) = rest.split_first().filter(|(word, _)| **word == by) {
-        let _ = word;
+    while let Some((_, after)) = rest.split_first().filter(|(word, _)| **word == by) {
         *rest = after;
         rules.push(part(rest)?);
     }

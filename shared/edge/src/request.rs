@@ -201,6 +201,26 @@ fn emergency(written: &Written) -> Result<Option<Emergency>, EdgeError> {
     Ok(asked.map(|(caller, reason)| Emergency { generation: written.generation, caller, reason }))
 }
 
+/// Takes `{"espalier": "sweep"}`, what a schedule sends, and nothing else.
+///
+/// # Errors
+/// `Invalid`, as of [`strict`].
+pub fn sweep(payload: Value) -> Result<(), EdgeError> {
+    strict(payload, "sweep").map(|Sweep { espalier: SweepWord::Sweep }| ())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sweep {
+    espalier: SweepWord,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SweepWord {
+    Sweep,
+}
+
 /// Deserialises what `what` calls, and names the field that is wrong.
 ///
 /// # Errors

@@ -11,7 +11,6 @@ use super::stage::Stage;
 use super::{LIMIT, LOOK, quarter, runbook, twice};
 use crate::acm::Kind;
 use crate::alarms::State;
-use crate::aws::Endpoint;
 use crate::chaos::{CallFault, Fault};
 use crate::ui::Phase;
 
@@ -243,13 +242,12 @@ struct Authority {
 }
 
 async fn authority(tale: &Tale) -> Result<Authority, StoryError> {
-    let query = json!({"TableName": tale.ledger()?, "KeyConditionExpression": "pk = :pk AND begins_with(sk, :sk)",
-        "ExpressionAttributeValues": {":pk": {"S": AUTHORITIES}, ":sk": {"S": "AUTHORITY#"}}});
-    let found = Endpoint::new("dynamodb", &tale.world.ministack).json("DynamoDB_20120810.Query", &query).await?;
-    let one = found["Items"].as_array().and_then(|items| {
-        let [item] = items.as_slice() else { return None };
-        let record = serde_json::from_str(item["record"]["S"].as_str()?).ok()?;
-        Some(Authority { key: item["sk"]["S"].as_str()?.to_owned(), record })
-    });
-    one.ok_or_else(|| StoryError::Unmet(format!("not one authority is in the ledger: {found}")))
+    let found = tale.watch.partition(tale.ledger()?, AUTHORITIES, "AUTHORITY#").await?;
+    match found.as_slice() {
+        [record] => Ok(Authority {
+            key: format!("AUTHORITY#{}", record["authority"].as_str().unwrap_or_default()),
+            record: record.clone(),
+        }),
+        _ => Err(StoryError::Unmet(format!("not one authority is in the ledger: {found:?}"))),
+    }
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::shape::{Shape, check, needed, optional};
 use super::{AllowedDomains, Spec, SpecError, SpecErrors, auth, rules, shape};
+use crate::authority::LONGEST_LEAF;
 use crate::id::{
     AcmArn, HostName, HostedZoneId, LogDestination, NodeId, SecurityGroupId, ServiceId, ServiceNetworkRef, StackName,
     SubnetId, TargetGroupId, TargetId, VpcId,
@@ -277,7 +278,11 @@ const LEAF: Shape = Shape::Object(&[
         },
         "the kind of key; EC_prime256v1 if left out",
     ),
-    optional("validityHours", Shape::Number(1..=720), "how long a leaf lives; required unless ACM decides"),
+    optional(
+        "validityHours",
+        Shape::Number(1..=LONGEST_LEAF.whole_hours().unsigned_abs()),
+        "how long a leaf lives; required unless ACM decides",
+    ),
     needed("renewBeforeHours", Shape::Number(1..=719), "how long before its end a leaf is replaced"),
     optional(
         "renewSpreadPercent",

@@ -121,7 +121,7 @@ fn no_emergency(payload: &Value) -> Result<(), EdgeError> {
 
 /// `{"espalier": "sweep"}`, for a schedule that sends a constant.
 pub(super) fn sweep(payload: Value) -> Result<Hint, EdgeError> {
-    let Sweep { espalier: SweepWord::Sweep } = strict(payload, "sweep")?;
+    super::sweep(payload)?;
     Ok(Hint {
         kind: HintKind::Sweep,
         source: "espalier".into(),
@@ -233,16 +233,4 @@ struct Entity {
 #[derive(Deserialize)]
 struct Own {
     stack: Option<StackName>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Sweep {
-    espalier: SweepWord,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum SweepWord {
-    Sweep,
 }
