@@ -575,6 +575,33 @@ split() {
     printf '%s\n' "$generation" >"$new/generation"
 }
 
+# pair_conf PLACE: what a server that opens certificate and key one after the other is to include. It opens this file once, and
+# both are named where they lie for good: no rename of ours comes between them.
+pair_conf() {
+    case "$driver" in
+        httpd) printf 'SSLCertificateFile "%s"\nSSLCertificateKeyFile "%s"\n' "$base/$1/fullchain.pem" "$base/$1/key.pem" ;;
+        nginx) printf 'ssl_certificate "%s";\nssl_certificate_key "%s";\n' "$base/$1/fullchain.pem" "$base/$1/key.pem" ;;
+        haproxy | hook) ;;
+    esac
+}
+
+# A pair that a former version installed, or that was installed for another server, lacks the file that names it.
+name_pairs() {
+    step='naming the pairs'
+    for link in current previous; do
+        place=$(readlink "$base/$link") || continue
+        [ -d "$base/$place" ] || continue
+        if [ "$(pair_conf "$place")" = "$(cat "$base/$place/pair.conf" 2>/dev/null)" ]; then continue; fi
+        pair_conf "$place" >"$base/.pair.conf.new"
+        chmod 0640 "$base/.pair.conf.new"
+        if [ "$owner:$group" != "$(id -un):$(id -gn)" ]; then chown -h "$owner:$group" "$base/.pair.conf.new"; fi
+        if selinuxenabled 2>/dev/null; then chcon --reference="$base/$place/key.pem" "$base/.pair.conf.new" 2>/dev/null || true; fi
+        sync "$base/.pair.conf.new"
+        mv -T "$base/.pair.conf.new" "$base/$place/pair.conf"
+        sync "$base/$place"
+    done
+}
+
 check_bundle() {
     step='checking the bundle'
     [ "$(fingerprint_of <"$new/leaf.pem")" = "$fingerprint" ] || report invalidBundle 'the leaf is not the one announced'
@@ -588,11 +615,6 @@ check_bundle() {
 keep() {
     step='writing the generation'
     prepare_floor
-    chmod 0640 "$new"/*
-    if [ "$owner:$group" != "$(id -un):$(id -gn)" ]; then chown -h "$owner:$group" "$new"/*; fi
-    # Directories stay ours: whoever owns one can put a link where root is about to write.
-    chmod 0751 "$new"
-    sync "$new"/* "$new"
     place="generations/$generation"
     attempt=0
     while [ -e "$base/$place" ]; do
@@ -600,6 +622,13 @@ keep() {
         attempt=$((attempt + 1))
         place="generations/$generation.$attempt"
     done
+    named=$(pair_conf "$place")
+    if [ -n "$named" ]; then printf '%s\n' "$named" >"$new/pair.conf"; fi
+    chmod 0640 "$new"/*
+    if [ "$owner:$group" != "$(id -un):$(id -gn)" ]; then chown -h "$owner:$group" "$new"/*; fi
+    # Directories stay ours: whoever owns one can put a link where root is about to write.
+    chmod 0751 "$new"
+    sync "$new"/* "$new"
     mv -T "$new" "$base/$place"
     sync "$base/generations"
     label
@@ -690,7 +719,8 @@ make_directories
 lock -n
 # What a killed run left behind holds a key.
 rm -rf "$base"/.new-* "$base"/.current.new "$base"/.previous.new "$base"/.floor.new "$base"/.deadline.new \
-    "$base"/.unconfirmed.new "$base"/.installer.new
+    "$base"/.unconfirmed.new "$base"/.installer.new "$base"/.pair.conf.new
+name_pairs
 check_floor
 assert_current
 spread

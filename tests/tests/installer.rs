@@ -441,6 +441,49 @@ fn a_foreign_owner_gets_the_files_of_a_pair_before_anything_leads_to_them() {
     }
 }
 
+/// Who opens certificate and key one after the other includes one file that names both where they lie for good; also of pairs
+/// that a former version, or another driver, installed.
+#[test]
+fn a_pair_is_named_for_servers_that_open_two_files() {
+    let apache = |place: &str| {
+        format!("SSLCertificateFile \"{place}/fullchain.pem\"\nSSLCertificateKeyFile \"{place}/key.pem\"\n")
+    };
+    let nginx =
+        |place: &str| format!("ssl_certificate \"{place}/fullchain.pem\";\nssl_certificate_key \"{place}/key.pem\";\n");
+    for (driver, other, named, otherwise) in [
+        ("httpd", "nginx", &apache as &dyn Fn(&str) -> String, &nginx as &dyn Fn(&str) -> String),
+        ("nginx", "httpd", &nginx, &apache),
+    ] {
+        let (host, authority) = (Host::with(driver), authority());
+        let newest = fresh(&authority);
+        assert_eq!(host.install(1, &fresh(&authority)).code(), "installed");
+        assert_eq!(host.install(2, &newest).code(), "installed");
+        let of = |generation: &str| host.base().join("generations").join(generation);
+        let assert_named = |named: &dyn Fn(&str) -> String| {
+            for generation in ["1", "2"] {
+                let text = fs::read_to_string(of(generation).join("pair.conf")).unwrap();
+                assert_eq!(text, named(&of(generation).display().to_string()), "{driver}");
+                let mode = fs::metadata(of(generation).join("pair.conf")).unwrap().permissions().mode();
+                assert_eq!(mode & 0o777, 0o640, "{driver}");
+            }
+        };
+        assert_named(named);
+        for generation in ["1", "2"] {
+            fs::remove_file(of(generation).join("pair.conf")).unwrap();
+        }
+        assert_eq!(host.install(2, &newest).code(), "unchanged");
+        assert_named(named);
+        host.configure(&host.usual().replace(&format!("driver={driver}"), &format!("driver={other}")));
+        assert_eq!(host.install(2, &newest).code(), "unchanged");
+        assert_named(otherwise);
+    }
+    for driver in ["haproxy", "hook"] {
+        let (host, authority) = (Host::with(driver), authority());
+        assert_eq!(host.install(1, &fresh(&authority)).code(), "installed");
+        assert!(!host.base().join("current/pair.conf").exists(), "{driver} reads one file, or whatever it likes");
+    }
+}
+
 /// A stand-in that writes down what it is asked, beside what the others are.
 fn note(name: &str) -> String {
     format!("#!/bin/sh\necho \"{name} $*\" >>\"$HOST/labels\"\n")

@@ -39,7 +39,7 @@ impl Guest {
              MaxRequestWorkers 64\nThreadLimit 16\nListen {listen}\nTypesConfig /dev/null\nDirectoryIndex index.html\n\
              SSLSessionCache none\nSSLSessionTickets off\nKeepAlive off\n\
              <VirtualHost *:{port}>\nDocumentRoot {documents}\nSSLEngine on\nSSLProtocol TLSv1.2 TLSv1.3\n\
-             SSLCertificateFile {pair}/fullchain.pem\nSSLCertificateKeyFile {pair}/key.pem\n</VirtualHost>\n\
+             Include {pair}/pair.conf\n</VirtualHost>\n\
              <Directory {documents}>\nRequire all granted\n</Directory>\n",
             listen = self.listen,
             port = self.listen.port(),

@@ -38,7 +38,7 @@ impl Guest {
             "{user}pid nginx.pid;\nworker_processes 2;\nevents {{ worker_connections 256; }}\n\
              http {{\naccess_log off;\nkeepalive_timeout 0;\n{scratch}\
              server {{\nlisten {listen} ssl;\n\
-             ssl_certificate {pair}/fullchain.pem;\nssl_certificate_key {pair}/key.pem;\n\
+             include {pair}/pair.conf;\n\
              ssl_protocols TLSv1.2 TLSv1.3;\nssl_session_tickets off;\nssl_session_cache off;\n\
              location / {{ default_type text/plain; return 200 '{identity}'; }}\n}}\n}}\n"
         )
