@@ -30,7 +30,7 @@ const READINGS: [(&str, u64); 7] = [
     ("ssm.DescribeInstanceInformation", 5),
     ("ssm.ListCommandInvocations", 4),
     ("acm.DescribeCertificate", 5),
-    ("secrets_manager.GetSecretValue", 1),
+    ("kms.Sign", 1),
 ];
 
 /// Functions that take part in a rotation.
