@@ -50,6 +50,10 @@ data "aws_ec2_managed_prefix_list" "lattice" {
   name = "com.amazonaws.${data.aws_region.here.name}.vpc-lattice"
 }
 
+data "aws_ec2_managed_prefix_list" "lattice_ipv6" {
+  name = "com.amazonaws.${data.aws_region.here.name}.ipv6.vpc-lattice"
+}
+
 resource "aws_vpclattice_service_network" "this" {
   name      = "${local.stack}-network"
   auth_type = "NONE"
@@ -127,8 +131,12 @@ resource "aws_route53_record" "this" {
 
 # Traffic comes from VPC Lattice's own addresses, never from the clients'; the prober dials each target itself.
 resource "aws_vpc_security_group_ingress_rule" "lattice" {
+  for_each = {
+    ipv4 = data.aws_ec2_managed_prefix_list.lattice.id
+    ipv6 = data.aws_ec2_managed_prefix_list.lattice_ipv6.id
+  }
   security_group_id = var.target_group_sg_id
-  prefix_list_id    = data.aws_ec2_managed_prefix_list.lattice.id
+  prefix_list_id    = each.value
   ip_protocol       = "tcp"
   from_port         = local.port
   to_port           = local.port

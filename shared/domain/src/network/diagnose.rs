@@ -7,7 +7,7 @@ mod table;
 use std::collections::BTreeSet;
 
 use super::estate::wanted_ingress;
-use super::observed::{Observed, SeenTargetGroup, Status, TargetStatus};
+use super::observed::{Observed, SeenIngress, SeenTargetGroup, Status, TargetStatus};
 use super::target_group_names;
 use crate::id::VpcId;
 use crate::spec::{Dns, Manage, Spec};
@@ -95,7 +95,12 @@ impl Look<'_> {
         let (estate, group) = (&self.observed.estate, &self.spec.targets.security_group_id);
         for (source, port) in wanted_ingress(self.spec, estate) {
             let mut rules = estate.ingress.iter().chain(&estate.other_ingress);
-            if !rules.any(|rule| rule.admits(&source, port)) {
+            // Rules of ours are exact; whoever manages a group otherwise may have one for many ports.
+            let is_there = |rule: &SeenIngress| match self.is_ours() {
+                true => rule.admits(&source, port),
+                false => rule.lets_in(&source, port),
+            };
+            if !rules.any(is_there) {
                 let problem = format!("{group} has no inbound rule for {source} on port {port}");
                 let remedy = self.remedy("it adds the rule", "add the rule where the group is managed");
                 found(all, "targets-security-group", problem, remedy);

@@ -365,6 +365,14 @@ impl SeenIngress {
     pub fn admits(&self, source: &super::IngressSource, port: u16) -> bool {
         self.is_tcp && self.source.as_ref() == Some(source) && self.ports == (port, port)
     }
+
+    /// Whether it lets this source in on this port, as wide as it may be: for more ports, or for every protocol.
+    pub fn lets_in(&self, source: &super::IngressSource, port: u16) -> bool {
+        let is_for_all = self.ports == (0, u16::MAX);
+        (self.is_tcp || is_for_all)
+            && self.source.as_ref() == Some(source)
+            && (self.ports.0..=self.ports.1).contains(&port)
+    }
 }
 
 /// An instance.

@@ -80,6 +80,19 @@ fn an_estate_of_others_is_diagnosed_with_remedies_for_its_owner() {
     }
 }
 
+/// Rules of others may be wider than ours would be, and for every protocol.
+#[test]
+fn a_wider_rule_of_theirs_lets_in() {
+    let (spec, checkup) = (rotation(|_| {}), Checkup::default());
+    let finds = |ports, is_tcp| {
+        let mut seen = theirs().look(&spec);
+        seen.estate.ingress.iter_mut().for_each(|rule| (rule.ports, rule.is_tcp) = (ports, is_tcp));
+        diagnose(&spec, &seen, &checkup).iter().any(|one| one.pitfall == "targets-security-group")
+    };
+    assert!(!finds((1, 65_535), true) && !finds((0, u16::MAX), false));
+    assert!(finds((444, 65_535), true) && finds((443, 443), false));
+}
+
 /// The one block there is, for a spec and an estate of theirs in which something is otherwise; nothing is ever done.
 fn block(spec: &Spec, change: impl FnOnce(&mut World)) -> (BlockCode, String) {
     let mut world = theirs();
