@@ -54,6 +54,8 @@ pub(crate) struct Standing {
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) not_after: time::OffsetDateTime,
     #[serde(default)]
+    pub(crate) tainted: bool,
+    #[serde(default)]
     pub(crate) missing: Vec<String>,
 }
 

@@ -136,6 +136,14 @@ pub(crate) enum AuthorityWord {
         #[arg(long, value_parser = reason)]
         reason: Reason,
     },
+    /// Declare all that a former authority signed unsafe: replaced in every stack without waiting, and it never signs again
+    Taint {
+        /// The authority
+        authority: String,
+        /// Why, on one line
+        #[arg(long, value_parser = reason)]
+        reason: Reason,
+    },
     /// Take an authority's root out of the bundle now, for good; nothing checks that no target serves a leaf of it
     Retire {
         /// The authority

@@ -136,6 +136,9 @@ fn authority(plane: &ControlPlane<'_>, word: &AuthorityWord, as_json: bool) -> R
         AuthorityWord::Activate { authority, reason } => {
             json!({ "mode": "activate", "authority": authority, "reason": reason, "caller": plane.caller()? })
         }
+        AuthorityWord::Taint { authority, reason } => {
+            json!({ "mode": "taint", "authority": authority, "reason": reason, "caller": plane.caller()? })
+        }
         AuthorityWord::Retire { authority, reason } => {
             json!({ "mode": "retire", "authority": authority, "reason": reason, "caller": plane.caller()? })
         }

@@ -61,7 +61,13 @@ pub(crate) fn authorities(answer: &Answer) -> String {
     for one in &answer.authorities {
         let missing =
             if one.missing.is_empty() { String::new() } else { format!(", not by {}", one.missing.join(", ")) };
-        text.push_str(&format!("{}  {}{missing}, ends on {}\n", one.authority, one.phase, one.not_after.date()));
+        let tainted = if one.tainted { ", declared unsafe" } else { "" };
+        text.push_str(&format!(
+            "{}  {}{tainted}{missing}, ends on {}\n",
+            one.authority,
+            one.phase,
+            one.not_after.date()
+        ));
     }
     if let Some(bundle) = &answer.bundle {
         text.push_str(&format!("/espalier-trust/bundle has SHA-256 {bundle}\n"));

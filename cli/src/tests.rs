@@ -167,6 +167,7 @@ fn what_is_said_of_an_authority_says_who_says_it() {
     let answer = json!({
         "outcome": "blocked", "blocks": [{ "code": "Unacknowledged", "because": "authority b is not activated" }],
         "waits": ["clients that nobody registered"], "bundle": "5a01", "authorities": [
+            { "authority": "0", "phase": "retiring", "notAfter": "2027-11-21T12:00:00Z", "tainted": true },
             { "authority": "a", "phase": "active", "notAfter": "2031-11-21T12:00:00Z" },
             { "authority": "b", "phase": "prepared", "notAfter": "2036-11-21T12:00:00Z", "missing": ["batch"] }
         ]
@@ -182,6 +183,10 @@ fn what_is_said_of_an_authority_says_who_says_it() {
         (
             "authority activate b --reason lost",
             json!({ "mode": "activate", "authority": "b", "reason": "lost", "caller": arn }),
+        ),
+        (
+            "authority taint 0 --reason lost",
+            json!({ "mode": "taint", "authority": "0", "reason": "lost", "caller": arn }),
         ),
         (
             "authority retire a --reason lost",

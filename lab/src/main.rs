@@ -41,7 +41,8 @@ struct Cli {
     /// (what a rotation depends on is out, one thing after the other), `expired` (every target serves what has ended),
     /// `upgrade` (the same again changes nothing; the next release is deployed in the middle of a rotation),
     /// `alarms` (each alarm is raised by what causes it, and ends when that is over), `ca-rotation` (a new authority takes
-    /// over when the slowest client has its root, under client load),
+    /// over when the slowest client has its root, under client load), `ca-compromise` (an authority's key is stolen, and what
+    /// it signed is replaced under client load),
     /// `emergency` (in a freeze, somebody declares what is served unsafe, and it is replaced under client load),
     /// `others-install` (somebody else installs: it is judged and told, and nothing is touched),
     /// `policy` (an auth policy by VPC lets one client in and keeps another out), `replace` (another target port, under

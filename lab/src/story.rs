@@ -8,6 +8,7 @@ mod canary;
 mod chaos;
 pub mod cli;
 mod command;
+mod compromise;
 mod confirm;
 pub mod deploy;
 mod drift;
@@ -297,6 +298,7 @@ async fn chapters(
             Scenario::Upgrade => upgrade::told(tale, options, report, ui).await?,
             Scenario::Alarms => alarms::told(tale, options, report, ui).await?,
             Scenario::CaRotation => succession::told(tale, options, report, ui).await?,
+            Scenario::CaCompromise => compromise::told(tale, options, report, ui).await?,
             Scenario::OthersInstall => others::told(tale, ui).await?,
             Scenario::Emergency => emergency::told(tale, options, report, ui).await?,
             Scenario::Policy => policy::told(tale, ui).await?,

@@ -55,13 +55,17 @@ impl Request for Asked {
                 let Deciding { authority, caller, reason } = strict(fields, what)?;
                 Ok(Self::Said { word: Word::Activate { authority, reason }, caller })
             }
+            Some("taint") => {
+                let Deciding { authority, caller, reason } = strict(fields, what)?;
+                Ok(Self::Said { word: Word::Taint { authority, reason }, caller })
+            }
             Some("retire") => {
                 let Deciding { authority, caller, reason } = strict(fields, what)?;
                 Ok(Self::Said { word: Word::Retire { authority, reason }, caller })
             }
             Some(_) | None => Err(EdgeError::invalid(format!(
-                "request, field `mode`: {mode} is none of \"apply\", \"status\", \"prepare\", \"acknowledge\", \"activate\" and \
-                 \"retire\""
+                "request, field `mode`: {mode} is none of \"apply\", \"status\", \"prepare\", \"acknowledge\", \"activate\", \
+                 \"taint\" and \"retire\""
             ))),
         }
     }
@@ -122,7 +126,11 @@ mod tests {
         let said = json!({"mode": "activate", "authority": "a", "caller": CALLER, "reason": "it was stolen"});
         assert!(matches!(Asked::parse(said), Ok(Asked::Said { word: Word::Activate { .. }, .. })));
         assert!(refused(json!({"mode": "activate", "authority": "a", "reason": "why"})).contains("`caller`"));
-        assert!(refused(json!({"mode": "retire", "authority": "a", "caller": CALLER})).contains("`reason`"));
+        for mode in ["taint", "retire"] {
+            assert!(refused(json!({"mode": mode, "authority": "a", "caller": CALLER})).contains("`reason`"));
+        }
+        let said = json!({"mode": "taint", "authority": "a", "caller": CALLER, "reason": "it was stolen"});
+        assert!(matches!(Asked::parse(said), Ok(Asked::Said { word: Word::Taint { .. }, .. })));
         assert!(refused(json!({"mode": "prepare"})).contains("`caller`"));
         assert!(refused(json!({"mode": "prepare", "caller": CALLER, "beside": "a"})).contains("beside"));
     }

@@ -1,9 +1,11 @@
 //! The authorities' life: look, do what can be done now, look again; and what a person says about it.
 
 use espalier_aws::ledger::Still;
-use espalier_domain::authority::{Action, Facts, Phase, Rules, Ruling, Word, digest, plan, rule};
+use espalier_domain::authority::{Action, Facts, Phase, Rules, Ruling, Word, digest, plan, rule, tainted};
+use espalier_domain::failure::chain;
 use espalier_domain::id::Caller;
 use espalier_domain::plan::{Block, Outcome, OutcomeKind, Plan, ReportedStep};
+use espalier_domain::record::AuthorityRecord;
 use espalier_edge::metric::{self, Unit};
 use espalier_edge::{EdgeError, Invocation};
 use serde::Serialize;
@@ -43,6 +45,9 @@ struct Standing {
     phase: &'static str,
     #[serde(with = "time::serde::rfc3339")]
     not_after: OffsetDateTime,
+    /// Whether what it signed was declared unsafe.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    tainted: bool,
     /// Registered verifiers that have not acknowledged it, while it is prepared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missing: Vec<String>,
@@ -134,7 +139,8 @@ impl Life {
         let acknowledgements = ledger.acknowledgements().await?;
         let bundle = self.founder.parameters.bundle().await?;
         let has_keys = self.founder.has_keys(&authorities).await?;
-        Ok(Facts { now, rules: self.rules.clone(), authorities, turns, acknowledgements, bundle, has_keys })
+        let damaged = damaged(&authorities);
+        Ok(Facts { now, rules: self.rules.clone(), authorities, turns, acknowledgements, bundle, damaged, has_keys })
     }
 
     async fn take(&self, facts: &Facts, action: &Action, now: OffsetDateTime) -> Result<Still, Stop> {
@@ -152,6 +158,18 @@ impl Life {
     }
 }
 
+/// Those that are not what they were when they were founded.
+fn damaged(authorities: &[AuthorityRecord]) -> Vec<String> {
+    let why = |record: &AuthorityRecord| espalier_pki::authority::check(record).err();
+    let damaged = authorities.iter().filter_map(|record| Some((&record.authority, why(record)?)));
+    damaged
+        .map(|(authority, error)| {
+            tracing::error!(authority, error = chain(&error), "the authority's record is damaged");
+            authority.clone()
+        })
+        .collect()
+}
+
 fn told(facts: &Facts, plan: Plan<Action>, steps: Vec<ReportedStep>) -> Told {
     let kind = match (plan.steps.is_empty(), plan.blocks.is_empty(), plan.waits.is_empty()) {
         (false, _, _) => OutcomeKind::Work,
@@ -161,10 +179,11 @@ fn told(facts: &Facts, plan: Plan<Action>, steps: Vec<ReportedStep>) -> Told {
     };
     let (retry_after_s, waits) = (plan.retry_after_s(), plan.waits.into_iter().map(|wait| wait.on).collect());
     let outcome = Outcome { retry_after_s, steps, blocks: plan.blocks, waits, ..Outcome::bare(kind, None) };
-    let standing = |(record, phase): (&espalier_domain::record::AuthorityRecord, Phase)| Standing {
+    let standing = |(record, phase): (&AuthorityRecord, Phase)| Standing {
         authority: record.authority.clone(),
         phase: phase.word(),
         not_after: record.not_after,
+        tainted: tainted(&record.authority, &facts.turns).is_some(),
         missing: match phase {
             Phase::Prepared => facts.missing(&record.authority).into_iter().map(ToString::to_string).collect(),
             Phase::Active | Phase::Retiring { .. } | Phase::Retired => Vec::new(),

@@ -66,6 +66,7 @@ pub(super) async fn told(
         | Scenario::Upgrade
         | Scenario::Emergency
         | Scenario::CaRotation
+        | Scenario::CaCompromise
         | Scenario::OthersInstall
         | Scenario::Policy
         | Scenario::AcmRequest

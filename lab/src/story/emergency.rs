@@ -142,7 +142,7 @@ async fn recorded(tale: &Tale, through: u32) -> Result<Value, StoryError> {
 }
 
 /// No host is told to go back to what is unsafe.
-fn nobody_goes_back(tale: &Tale, since: usize) -> Result<(), StoryError> {
+pub(super) fn nobody_goes_back(tale: &Tale, since: usize) -> Result<(), StoryError> {
     let passed = tale.world.gateway.passed();
     let sent = passed.iter().skip(since).filter(|one| one.operation == "ssm.SendCommand");
     let sent: Vec<Value> = sent.filter_map(|one| serde_json::from_slice(&one.request).ok()).collect();

@@ -29,6 +29,8 @@ pub enum Scenario {
     Alarms,
     /// A new authority takes over under client load, when the slowest client has its root; the former one retires by itself.
     CaRotation,
+    /// An authority's key is stolen: another takes over at once, and what the former one signed is replaced under client load.
+    CaCompromise,
     /// Somebody else installs what the targets serve: it is judged and told, and nothing is touched.
     OthersInstall,
     /// Everything is frozen, and somebody declares what is served unsafe: it is replaced under client load.
@@ -82,6 +84,7 @@ impl Scenario {
             Self::Upgrade => "upgrade",
             Self::Alarms => "alarms",
             Self::CaRotation => "ca-rotation",
+            Self::CaCompromise => "ca-compromise",
             Self::OthersInstall => "others-install",
             Self::Emergency => "emergency",
             Self::Policy => "policy",

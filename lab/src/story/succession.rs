@@ -17,7 +17,7 @@ use super::load::{Clients, PAUSE};
 use super::repair::settled;
 use super::rotation::{unharmed, unharmed_through};
 use super::watch::until;
-use super::{CLIENT, Options, PROBER, STACK, StoryError, Tale, command};
+use super::{CLIENT, Options, PROBER, STACK, StoryError, Tale, command, deploy};
 use crate::client::load::{Aim, Load, Pace};
 use crate::report::{Report, Way};
 use crate::ui::{Phase, Ui};
@@ -42,8 +42,8 @@ pub(super) async fn told(tale: &mut Tale, options: &Options, report: &mut Report
     tale.world.router.fire_schedules().await?;
     settled(tale, &phase).await?;
     tale.roots = bundle(tale).await?;
-    let former = tale.roots.clone();
-    let slow = Slow::start(tale, &former)?;
+    let former = Former { authority: with_phase(&standing(tale).await?, "active")?, roots: tale.roots.clone() };
+    let slow = Slow::start(tale, &former.roots)?;
     let clients = Clients::start(tale, options.clients)?;
     let prepared = prepared(tale, &phase).await;
     let mut attempted = unharmed(Way::Espalier, 1, &clients.stop().await, report).map_err(StoryError::Unmet)?;
@@ -60,6 +60,12 @@ pub(super) async fn told(tale: &mut Tale, options: &Options, report: &mut Report
          meanwhile, 0 failed; the former authority is retired"
     ));
     Ok(())
+}
+
+/// Who signs now, and what clients trust.
+struct Former {
+    authority: String,
+    roots: String,
 }
 
 /// The client that still has the former bundle.
@@ -84,10 +90,8 @@ impl Slow {
 /// The next authority is made and published; its wait is not over, so that sweeps change nothing. Its id.
 async fn prepared(tale: &Tale, phase: &Phase) -> Result<String, StoryError> {
     phase.progress("the next authority is prepared");
-    let espalier = command::espalier(tale);
-    command::expect(&["authority"], &spoken(&espalier, &["authority", "prepare"]).await?, "+ Authority")?;
+    let next = made(tale, phase).await?;
     let told = standing(tale).await?;
-    let next = with_phase(&told, "prepared")?;
     if told["waits"].as_array().is_none_or(Vec::is_empty) || told["blocks"][0]["code"] != "Unacknowledged" {
         return Err(StoryError::Unmet(format!("a week and {SLOW} were to be waited for: {told}")));
     }
@@ -97,6 +101,34 @@ async fn prepared(tale: &Tale, phase: &Phase) -> Result<String, StoryError> {
         aged(tale, &format!("AUTHORITY#{id}"), "publishedAt", time::Duration::days(8)).await?;
     }
     Ok(next)
+}
+
+/// The next authority is made by the operator's command. Where every key has its authority, the template is deployed with the active
+/// one's pair alone and then with both, as its page says. Its id.
+pub(super) async fn made(tale: &Tale, phase: &Phase) -> Result<String, StoryError> {
+    let (espalier, prepare) = (command::espalier(tale), ["authority", "prepare"]);
+    let mut said = spoken(&espalier, &prepare).await?;
+    if said.contains("KeysOfAuthority=both") {
+        // The pairs alternate.
+        let authorities = standing(tale).await?["authorities"].as_array().map_or(0, Vec::len);
+        for keys in [if authorities % 2 == 0 { "second" } else { "first" }, "both"] {
+            phase.progress(&format!("deploying with KeysOfAuthority={keys}"));
+            deployed_with(tale, keys).await?;
+            settled(tale, phase).await?;
+        }
+        said = spoken(&espalier, &prepare).await?;
+    }
+    command::expect(&prepare, &said, "+ Authority")?;
+    with_phase(&standing(tale).await?, "prepared")
+}
+
+async fn deployed_with(tale: &Tale, keys: &str) -> Result<(), StoryError> {
+    let named = |parameter: &String| match parameter.starts_with("KeysOfAuthority=") {
+        true => format!("KeysOfAuthority={keys}"),
+        false => parameter.clone(),
+    };
+    let parameters: Vec<String> = tale.parameters.iter().map(named).collect();
+    deploy::submit(&tale.world, &tale.world.run.join("stage"), &parameters).await.map(drop)
 }
 
 /// Sweeps wait for the slow client and for nobody else; when it is acknowledged for, every target serves below the new root.
@@ -141,19 +173,23 @@ async fn taken_over(
 }
 
 /// A month passes; the former root leaves the bundle, and who has the new one alone goes on.
-async fn retired(tale: &mut Tale, next: &str, former: &str, phase: &Phase) -> Result<(), StoryError> {
+async fn retired(tale: &mut Tale, next: &str, former: &Former, phase: &Phase) -> Result<(), StoryError> {
     phase.progress("a month passes");
     tale.world.router.fire_schedules().await?;
     with_phase(&standing(tale).await?, "retiring")?;
-    aged(tale, "TURN#00000001", "at", time::Duration::days(31)).await?;
+    let turns = tale.watch.partition(tale.ledger()?, PARTITION, "TURN#").await?;
+    let newest = turns.last().and_then(|turn| turn["number"].as_u64()).unwrap_or_default();
+    aged(tale, &format!("TURN#{newest:08}"), "at", time::Duration::days(31)).await?;
     let gone = until(LIMIT, LOOK, async || {
         tale.world.router.fire_schedules().await?;
         let told = standing(tale).await?;
-        Ok::<_, StoryError>((told["outcome"] == "converged" && with_phase(&told, "retired").is_ok()).then_some(()))
+        let mut all = told["authorities"].as_array().into_iter().flatten();
+        let is_retired = all.any(|one| one["authority"] == former.authority && one["phase"] == "retired");
+        Ok::<_, StoryError>((told["outcome"] == "converged" && is_retired).then_some(()))
     });
     gone.await?.ok_or_else(|| StoryError::Unmet("the former authority is not retired".to_owned()))?;
     tale.roots = bundle(tale).await?;
-    let is_alone = tale.roots.matches("BEGIN CERTIFICATE").count() == 1 && tale.roots != *former;
+    let is_alone = tale.roots.matches("BEGIN CERTIFICATE").count() == 1 && tale.roots != former.roots;
     if !is_alone || with_phase(&standing(tale).await?, "active")? != next {
         return Err(StoryError::Unmet(format!("{next} was to be alone in the bundle: {}", tale.roots)));
     }
@@ -174,18 +210,18 @@ async fn nothing_changes(tale: &Tale, next: &str) -> Result<(), StoryError> {
 }
 
 /// What clients take.
-async fn bundle(tale: &Tale) -> Result<String, StoryError> {
+pub(super) async fn bundle(tale: &Tale) -> Result<String, StoryError> {
     let get = ["ssm", "get-parameter", "--name", "/espalier-trust/bundle", "--output", "json"];
     let answer = tale.world.aws().run(&get).await?;
     Ok(answer["Parameter"]["Value"].as_str().unwrap_or_default().to_owned())
 }
 
 /// Where the authorities stand.
-async fn standing(tale: &Tale) -> Result<Value, StoryError> {
+pub(super) async fn standing(tale: &Tale) -> Result<Value, StoryError> {
     Ok(tale.watch.invoke(&tale.function("authority"), &serde_json::json!({"mode": "status"})).await?)
 }
 
-fn with_phase(told: &Value, phase: &str) -> Result<String, StoryError> {
+pub(super) fn with_phase(told: &Value, phase: &str) -> Result<String, StoryError> {
     let all = told["authorities"].as_array().into_iter().flatten();
     let found: Vec<&str> =
         all.filter(|one| one["phase"] == phase).filter_map(|one| one["authority"].as_str()).collect();
@@ -206,7 +242,7 @@ async fn aged(tale: &Tale, sk: &str, field: &str, by: time::Duration) -> Result<
 }
 
 /// What the operator's command says, also where somebody is needed.
-async fn spoken(espalier: &Cli, arguments: &[&str]) -> Result<String, StoryError> {
+pub(super) async fn spoken(espalier: &Cli, arguments: &[&str]) -> Result<String, StoryError> {
     match espalier.run(arguments).await {
         Ok(text) => Ok(text.as_str().unwrap_or_default().to_owned()),
         Err(CliError::Failed { output, .. }) => Ok(output),

@@ -9,7 +9,8 @@
 //!
 //! No phase is stored. The facts are the authorities, who acknowledged which, and the *turns*: numbered, each appended only
 //! if none has its number. So two decisions that did not know of one another are never both taken: who retires an authority
-//! that a person has just activated again finds the number used up, and looks anew.
+//! that a person has just activated again finds the number used up, and looks anew. One that a person declared unsafe, when
+//! another signs, is *tainted*: it goes on retiring, never signs again, and what it signed is replaced without waiting.
 
 mod plan;
 mod word;
@@ -46,6 +47,8 @@ pub struct Facts {
     pub acknowledgements: Vec<AcknowledgementRecord>,
     /// The bundle that is published; absent while there is none.
     pub bundle: Option<String>,
+    /// Those among them whose certificates are not what they were: they do not parse, do not fit together, or are another's.
+    pub damaged: Vec<String>,
     /// Whether there are keys of which no authority was made yet.
     pub has_keys: bool,
 }
@@ -117,6 +120,11 @@ pub fn phase(record: &AuthorityRecord, authorities: &[AuthorityRecord], turns: &
     }
 }
 
+/// The word that what this authority signed is unsafe, if somebody said it.
+pub fn tainted<'a>(authority: &str, turns: &'a [TurnRecord]) -> Option<&'a TurnRecord> {
+    turns.iter().find(|turn| turn.turn == Turn::Tainted && turn.authority == authority)
+}
+
 /// Those whose roots clients and probers trust: all that are not retired.
 pub fn trusted(authorities: Vec<AuthorityRecord>, turns: &[TurnRecord]) -> Vec<AuthorityRecord> {
     let is_retired = |record: &AuthorityRecord| {
@@ -164,6 +172,19 @@ impl Facts {
         let mut all: Vec<_> = self.authorities.iter().collect();
         all.sort_by(|a, b| (a.published_at, &a.authority).cmp(&(b.published_at, &b.authority)));
         all.into_iter().map(|record| (record, phase(record, &self.authorities, &self.turns))).collect()
+    }
+
+    /// Why no bundle can be made of what there is: somebody's root belongs into it, and is not what it was.
+    fn damage(&self) -> Option<String> {
+        let trusted = trusted(self.authorities.clone(), &self.turns);
+        let is_damaged = |record: &&AuthorityRecord| self.damaged.contains(&record.authority);
+        let damaged: Vec<&str> = trusted.iter().filter(is_damaged).map(|record| record.authority.as_str()).collect();
+        (!damaged.is_empty()).then(|| {
+            format!(
+                "in the ledger, the certificates of {} are damaged: restore them (docs/disasters.md); nothing is published until then",
+                damaged.join(", ")
+            )
+        })
     }
 
     /// The next one that was made, while it signs nothing yet.

@@ -142,6 +142,8 @@ pub struct TurnRecord {
 pub enum Turn {
     /// It signs leaves from now on, and no other one does.
     Activated,
+    /// What it signed is unsafe: it never signs again, and each of its leaves is replaced without waiting.
+    Tainted,
     /// Its root is trusted no more, for good.
     Retired,
 }

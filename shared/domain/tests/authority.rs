@@ -47,6 +47,7 @@ fn world() -> Facts {
         authorities,
         turns: Vec::new(),
         acknowledgements: Vec::new(),
+        damaged: Vec::new(),
         has_keys: true,
     }
 }
@@ -168,6 +169,67 @@ fn the_former_one_goes_when_its_last_leaf_has_ended_and_may_come_back_until_then
     assert_eq!(facts.bundle.as_deref(), Some("root b\n"));
     let Ruling::Refused(block) = rule(&facts, &word("a"), &operator(), "r") else { panic!("it comes back") };
     assert!(block.because.contains("for good"));
+    assert!(plan(&facts).is_converged(), "{:?}", plan(&facts));
+}
+
+/// What was declared unsafe goes on being trusted until a person says that nobody serves it, and that is asked for.
+#[test]
+fn one_that_was_declared_unsafe_never_signs_again() {
+    let mut facts = with_next();
+    let taint = |authority: &str| Word::Taint { authority: authority.into(), reason: reason() };
+    let activate = |authority: &str| Word::Activate { authority: authority.into(), reason: reason() };
+    let retire = |authority: &str| Word::Retire { authority: authority.into(), reason: reason() };
+    for (authority, why) in [("a", "activate another one first"), ("b", "has signed nothing"), ("c", "there are: a, b")]
+    {
+        let Ruling::Refused(block) = rule(&facts, &taint(authority), &operator(), "r") else { panic!("{authority}") };
+        assert!(block.because.contains(why), "{block}");
+    }
+    let Ruling::Turn(turn) = rule(&facts, &activate("b"), &operator(), "r") else { panic!("it is refused") };
+    take(&mut facts, turn);
+    let Ruling::Turn(turn) = rule(&facts, &taint("a"), &operator(), "r") else { panic!("it is refused") };
+    assert_eq!((turn.number, turn.turn, turn.caller.clone()), (2, Turn::Tainted, Some(operator())));
+    take(&mut facts, turn);
+    assert_eq!((stands(&facts, "a"), stands(&facts, "b")), (Phase::Retiring { since: Some(START) }, Phase::Active));
+    assert_eq!(facts.bundle.as_deref(), Some("root a\nroot b\n"), "its leaves are served until they are replaced");
+    assert!(matches!(rule(&facts, &taint("a"), &operator(), "r"), Ruling::Known(_)));
+    let Ruling::Refused(block) = rule(&facts, &activate("a"), &operator(), "r") else { panic!("it signs again") };
+    assert!(block.because.contains("never signs again"), "{block}");
+    let blocks = plan(&facts).blocks;
+    assert!(
+        blocks[0].code == BlockCode::AuthorityUnusable && blocks[0].because.contains("retire it when"),
+        "{blocks:?}"
+    );
+    let Ruling::Turn(turn) = rule(&facts, &retire("a"), &operator(), "r") else { panic!("it is refused") };
+    take(&mut facts, turn);
+    assert_eq!(facts.bundle.as_deref(), Some("root b\n"));
+    assert!(plan(&facts).is_converged(), "{:?}", plan(&facts));
+    assert!(matches!(rule(&facts, &taint("a"), &operator(), "r"), Ruling::Known(_)));
+}
+
+/// Clients are never given a root that is not what was founded, nor a bundle without it.
+#[test]
+fn of_a_damaged_ledger_nothing_is_published() {
+    let mut facts = with_next();
+    facts.bundle = Some("root a\n".into());
+    facts.damaged = vec!["b".into()];
+    let told = plan(&facts);
+    assert!(told.steps.is_empty() && told.blocks[0].code == BlockCode::AuthorityUnusable, "{told:?}");
+    assert!(told.blocks[0].because.contains("certificates of b are damaged"), "{told:?}");
+    facts.authorities.pop();
+    facts.has_keys = true;
+    facts.damaged = vec!["a".into()];
+    let Ruling::Refused(block) = rule(&facts, &Word::Prepare, &operator(), "r") else { panic!("one is made") };
+    assert_eq!(block.code, BlockCode::AuthorityUnusable);
+    // Whose root is in no bundle any more may be what it likes.
+    let mut facts = with_next();
+    for word in [
+        Word::Activate { authority: "b".into(), reason: reason() },
+        Word::Retire { authority: "a".into(), reason: reason() },
+    ] {
+        let Ruling::Turn(turn) = rule(&facts, &word, &operator(), "r") else { panic!("it is refused") };
+        take(&mut facts, turn);
+    }
+    facts.damaged = vec!["a".into()];
     assert!(plan(&facts).is_converged(), "{:?}", plan(&facts));
 }
 

@@ -96,28 +96,10 @@ impl<S: Signer> Authority<S> {
     }
 
     fn assemble(signer: S, issuing: Vec<u8>, root: Vec<u8>) -> Result<Self, AuthorityError> {
-        let facts = inspect::facts(&issuing)?;
-        let above = inspect::facts(&root)?;
-        let root_key = inspect::parse(&root)?;
-        let signed = |der: &[u8]| -> Result<bool, BadCertificate> {
-            Ok(inspect::parse(der)?.verify_signature(Some(root_key.public_key())).is_ok())
-        };
-        let rules = [
-            (facts.key_fingerprint == signer.public_key().fingerprint(), "the key is not the issuing certificate's"),
-            (facts.is_ca && facts.path_length == Some(0), "the issuing certificate may not sign leaves, or too much"),
-            (facts.key_usage.contains(&"keyCertSign"), "the issuing certificate may not sign"),
-            (
-                facts.permitted_dns.as_ref().is_some_and(|dns| !dns.is_empty()),
-                "the issuing certificate has no name constraints",
-            ),
-            (above.is_ca && above.subject == above.issuer, "the root is not a root"),
-            (facts.issuer == above.subject && signed(&issuing)?, "the root did not sign the issuing certificate"),
-            (signed(&root)?, "the root did not sign itself"),
-        ];
-        if let Some((_, what)) = rules.into_iter().find(|(holds, _)| !holds) {
-            return Err(AuthorityError::Mismatch(what));
+        let (facts, id) = fitting(&issuing, &root)?;
+        if facts.key_fingerprint != signer.public_key().fingerprint() {
+            return Err(AuthorityError::Mismatch("the key is not the issuing certificate's"));
         }
-        let id = above.fingerprint[..16].to_owned();
         Ok(Self { signer, issuing, root, facts, id })
     }
 
@@ -177,6 +159,39 @@ impl<S: Signer> Authority<S> {
             not_after: self.facts.not_after,
             published_at: None,
         }
+    }
+}
+
+/// Whether an authority's record still is what was founded: two certificates that fit together, and an id that is the root's.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(record: &AuthorityRecord) -> Result<(), AuthorityError> {
+    let (_, id) = fitting(&one_certificate(&record.issuing_pem)?, &one_certificate(&record.root_pem)?)?;
+    if id == record.authority { Ok(()) } else { Err(AuthorityError::Mismatch("its id is not its root's")) }
+}
+
+/// What stands in an issuing certificate that this root signed, and the root's id.
+fn fitting(issuing: &[u8], root: &[u8]) -> Result<(Facts, String), AuthorityError> {
+    let (facts, above) = (inspect::facts(issuing)?, inspect::facts(root)?);
+    let root_key = inspect::parse(root)?;
+    let signed = |der: &[u8]| -> Result<bool, BadCertificate> {
+        Ok(inspect::parse(der)?.verify_signature(Some(root_key.public_key())).is_ok())
+    };
+    let rules = [
+        (facts.is_ca && facts.path_length == Some(0), "the issuing certificate may not sign leaves, or too much"),
+        (facts.key_usage.contains(&"keyCertSign"), "the issuing certificate may not sign"),
+        (
+            facts.permitted_dns.as_ref().is_some_and(|dns| !dns.is_empty()),
+            "the issuing certificate has no name constraints",
+        ),
+        (above.is_ca && above.subject == above.issuer, "the root is not a root"),
+        (facts.issuer == above.subject && signed(issuing)?, "the root did not sign the issuing certificate"),
+        (signed(root)?, "the root did not sign itself"),
+    ];
+    match rules.into_iter().find(|(holds, _)| !holds) {
+        Some((_, what)) => Err(AuthorityError::Mismatch(what)),
+        None => Ok((facts, above.fingerprint[..16].to_owned())),
     }
 }
 

@@ -174,6 +174,7 @@ impl State {
             turns: self.turns.clone(),
             acknowledgements: self.acknowledged.iter().map(said).collect(),
             bundle: Some(self.bundle.clone()),
+            damaged: Vec::new(),
             has_keys: self.authorities.len() < 2,
         }
     }

@@ -62,10 +62,10 @@ pub(super) async fn look(tale: &Tale, stage: &mut Stage, phase: &Phase) -> Resul
     tale.watch.write(tale.ledger()?, AUTHORITIES, &authority.key, &damaged).await?;
     ask(tale).await?;
     twice(tale, stage, "verify", phase).await?;
-    stage.expect(State::Alarm, &["VerifyErrors", "WorkFails"])?;
+    stage.expect(State::Alarm, &["VerifyErrors", "WorkFails", "AuthorityBlocked"])?;
     tale.watch.write(tale.ledger()?, AUTHORITIES, &authority.key, &authority.record).await?;
     settled(tale, phase).await?;
-    // The bundle that clients take was damaged with it: the next sweep publishes the right one.
+    // What is damaged was not published, and a person was asked for it: the next sweep finds nothing wrong.
     quarter(tale, stage, phase).await
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn work(tale: &Tale, stage: &mut Stage, phase: &Phase) -> Resul
     twice(tale, stage, "authority", phase).await?;
     stage.expect(State::Alarm, &["AuthorityErrors"])?;
     stage.expect(State::Ok, &["RotateErrors", "ProvisionErrors", "RotationFailed", "LookingFails", "LettersLeft"])?;
-    stage.expect_calls(&["WorkFails"])
+    stage.expect_calls(&["AuthorityBlocked", "WorkFails"])
 }
 
 /// The ledger and VPC Lattice deny everybody, in the middle of that rotation.

@@ -2,7 +2,7 @@
 
 use time::Duration;
 
-use super::{Facts, LATE, LONGEST_LEAF, Phase, ROOM, bundle, last_leaf_ends};
+use super::{Facts, LATE, LONGEST_LEAF, Phase, ROOM, bundle, last_leaf_ends, tainted};
 use crate::plan::{BlockCode, Plan};
 use crate::record::{AuthorityRecord, Turn, TurnRecord};
 use crate::rotation::due::minute;
@@ -32,6 +32,11 @@ pub fn plan(facts: &Facts) -> Plan<Action> {
         plan.block(BlockCode::AuthorityUnusable, "the authority that was activated is not in the ledger: restore it");
         return plan;
     };
+    if let Some(because) = facts.damage() {
+        // Clients are not given what they cannot read, nor somebody else's root.
+        plan.block(BlockCode::AuthorityUnusable, because);
+        return plan;
+    }
     let wanted = bundle(&facts.authorities, &facts.turns);
     if facts.bundle.as_ref() != Some(&wanted) {
         // All that follows counts on clients finding it.
@@ -109,6 +114,13 @@ fn retire(facts: &Facts, plan: &mut Plan<Action>) {
     for (record, phase) in facts.phases() {
         let Phase::Retiring { since: Some(since) } = phase else { continue };
         let (id, ends) = (&record.authority, last_leaf_ends(since));
+        if tainted(id, &facts.turns).is_some() {
+            // Whether anybody serves what it signed is the stacks' knowledge, and not to be waited for in silence.
+            let because = format!(
+                "authority {id} was declared unsafe and is still trusted: retire it when no target serves a leaf of it (espalier status)"
+            );
+            plan.block(BlockCode::AuthorityUnusable, because);
+        }
         if ends > facts.now {
             plan.wait(
                 format!("the end of the last leaf of authority {id} at {}", minute(ends)),

@@ -3,10 +3,11 @@
 use time::Duration;
 
 use super::plan::turn;
-use super::{Facts, Phase, digest, phase};
+use super::{Facts, Phase, digest, phase, tainted};
 use crate::id::{Caller, Reason, VerifierName};
 use crate::plan::{Block, BlockCode};
 use crate::record::{AcknowledgementRecord, AuthorityRecord, Turn, TurnRecord};
+use crate::rotation::due::minute;
 
 /// A person's word.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,13 @@ pub enum Word {
     },
     /// This one signs from now on, whoever has not acknowledged it: forward in an emergency, or back to the former one.
     Activate {
+        /// The authority.
+        authority: String,
+        /// Why.
+        reason: Reason,
+    },
+    /// What this one signed is unsafe: it never signs again, and each of its leaves is replaced without waiting.
+    Taint {
         /// The authority.
         authority: String,
         /// Why.
@@ -69,9 +77,33 @@ pub fn rule(facts: &Facts, word: &Word, caller: &Caller, request: &str) -> Rulin
             Ok((_, Phase::Retired)) => {
                 refused(BlockCode::Unsupported, format!("authority {authority} is retired for good"))
             }
-            Ok((_, Phase::Prepared | Phase::Retiring { .. })) => {
-                said(facts, authority, Turn::Activated, reason, caller)
+            Ok((_, Phase::Prepared | Phase::Retiring { .. })) => match tainted(authority, &facts.turns) {
+                Some(taint) => {
+                    let because = format!(
+                        "authority {authority} was declared unsafe at {}: it never signs again",
+                        minute(taint.at)
+                    );
+                    refused(BlockCode::Unsupported, because)
+                }
+                None => said(facts, authority, Turn::Activated, reason, caller),
+            },
+            Err(block) => Ruling::Refused(block),
+        },
+        Word::Taint { authority, reason } => match of(facts, authority) {
+            Ok((_, Phase::Active)) => {
+                let because = format!("authority {authority} is active: activate another one first");
+                refused(BlockCode::Unsupported, because)
             }
+            Ok((_, Phase::Prepared)) => {
+                refused(BlockCode::Unsupported, format!("authority {authority} has signed nothing: retire it"))
+            }
+            Ok((_, Phase::Retired)) => Ruling::Known(format!("authority {authority} is retired")),
+            Ok((_, Phase::Retiring { .. })) => match tainted(authority, &facts.turns) {
+                Some(taint) => {
+                    Ruling::Known(format!("authority {authority} was declared unsafe at {}", minute(taint.at)))
+                }
+                None => said(facts, authority, Turn::Tainted, reason, caller),
+            },
             Err(block) => Ruling::Refused(block),
         },
         Word::Retire { authority, reason } => match of(facts, authority) {
@@ -90,6 +122,9 @@ fn prepare(facts: &Facts) -> Ruling {
     if facts.authorities.is_empty() {
         let because = "there is no authority: the first one is made when the first leaf is due";
         return refused(BlockCode::NotFound, because.to_owned());
+    }
+    if let Some(because) = facts.damage() {
+        return refused(BlockCode::AuthorityUnusable, because);
     }
     match facts.prepared() {
         Some(next) => Ruling::Known(format!("authority {} is prepared", next.authority)),

@@ -3,9 +3,9 @@
 use time::{Duration, OffsetDateTime};
 
 use crate::acm::{Act, Meaning, Use, meaning};
-use crate::id::{Generation, TargetId};
+use crate::id::{Caller, Generation, TargetId};
 use crate::plan::{Block, BlockCode};
-use crate::record::{AcmMark, EmergencyRecord, GenerationRecord};
+use crate::record::{AcmMark, EmergencyRecord, GenerationRecord, TurnRecord};
 use crate::rotation::evidence::Evidence;
 use crate::rotation::rollout::renew_at;
 
@@ -16,6 +16,8 @@ pub enum Due {
     First,
     /// Somebody declared it unsafe.
     Tainted(EmergencyRecord),
+    /// Somebody declared the authority that signed it unsafe.
+    AuthorityTainted(TurnRecord),
     /// The spec asks for other names.
     Names {
         /// In the newest generation.
@@ -79,6 +81,13 @@ impl Due {
             Self::First => "the stack has no leaf yet".into(),
             Self::Tainted(EmergencyRecord { caller, at, reason, .. }) => {
                 format!("{leaf} was declared unsafe by {caller} at {}: {reason}", minute(*at))
+            }
+            Self::AuthorityTainted(TurnRecord { authority, caller, at, because, .. }) => {
+                let caller = caller.as_ref().map_or("nobody", Caller::as_str);
+                format!(
+                    "{leaf} was signed by {authority}, which {caller} declared unsafe at {}: {because}",
+                    minute(*at)
+                )
             }
             Self::Names { leaf: was, spec } => {
                 format!("{leaf} is for {}; the spec now asks for {}", was.join(", "), spec.join(", "))
@@ -149,11 +158,14 @@ pub(crate) fn due(evidence: &Evidence, acm: Option<&Meaning>) -> Option<Due> {
     if evidence.policy.source.is_some() {
         return renewed;
     }
-    if let Some(emergency) = evidence.emergency.as_ref().filter(|_| evidence.is_tainted(newest.generation)) {
+    if let Some(emergency) = evidence.declared_unsafe(newest.generation) {
         return Some(Due::Tainted(emergency.clone()));
     }
     if newest.export.is_some() {
         return Some(Due::Source);
+    }
+    if let Some(turn) = evidence.signed_unsafely(newest.generation) {
+        return Some(Due::AuthorityTainted(turn.clone()));
     }
     let spec = evidence.policy.leaf_names();
     let mut leaf = newest.dns_names.clone();
@@ -209,6 +221,7 @@ pub(crate) fn unmintable(evidence: &Evidence, due: &Due) -> Option<Block> {
         Due::Age { not_after } | Due::Overdue { not_after, .. } => *not_after,
         Due::First
         | Due::Tainted(_)
+        | Due::AuthorityTainted(_)
         | Due::Names { .. }
         | Due::Acm { .. }
         | Due::Source

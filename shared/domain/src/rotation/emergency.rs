@@ -79,8 +79,9 @@ fn record(evidence: &Evidence, declaration: &Declaration, through: Generation, a
 
 /// Whether something that was declared unsafe is still served by a wanted target, or nothing else was issued yet.
 pub fn is_under_way(evidence: &Evidence) -> bool {
-    let is_newest = evidence.newest().is_some_and(|newest| evidence.is_tainted(newest.generation));
-    let serves = |target: &TargetEvidence| target.wanted && target.serves_tainted(evidence);
+    let is_newest = evidence.newest().is_some_and(|newest| evidence.declared_unsafe(newest.generation).is_some());
+    let is_declared = |floor| evidence.declared_unsafe(floor).is_some();
+    let serves = |target: &TargetEvidence| target.wanted && target.floor().is_some_and(is_declared);
     is_newest || evidence.targets.iter().any(serves)
 }
 

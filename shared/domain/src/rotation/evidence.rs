@@ -9,7 +9,7 @@ use crate::authority;
 use crate::id::{Epoch, Generation, NodeId, TargetId};
 use crate::record::{
     AttemptRecord, AuthorityRecord, EmergencyRecord, EpochRecord, GenerationRecord, Member, MembershipRecord,
-    SightingRecord, ThroughRecord, TurnRecord,
+    SightingRecord, ThroughRecord, Turn, TurnRecord,
 };
 use crate::rotation::pace::LineRecord;
 use crate::rotation::policy::{Policy, REVERIFY};
@@ -102,10 +102,23 @@ impl Evidence {
         self.look_since.is_some_and(|since| seen_at < since)
     }
 
-    /// Whether somebody declared this generation unsafe: it is handed out to nobody any more, and nothing keeps its
-    /// replacement waiting.
+    /// Whether somebody declared this generation, or the authority that signed it, unsafe: it is handed out to nobody any more,
+    /// and nothing keeps its replacement waiting.
     pub fn is_tainted(&self, generation: Generation) -> bool {
-        self.emergency.as_ref().is_some_and(|emergency| generation <= emergency.through)
+        self.declared_unsafe(generation).is_some() || self.signed_unsafely(generation).is_some()
+    }
+
+    /// The word about this generation.
+    pub fn declared_unsafe(&self, generation: Generation) -> Option<&EmergencyRecord> {
+        self.emergency.as_ref().filter(|emergency| generation <= emergency.through)
+    }
+
+    /// The word about the authority that signed it.
+    pub fn signed_unsafely(&self, generation: Generation) -> Option<&TurnRecord> {
+        if !self.turns.iter().any(|turn| turn.turn == Turn::Tainted) {
+            return None;
+        }
+        authority::tainted(&self.generation(generation)?.authority, &self.turns)
     }
 
     /// A target as `provision` last saw it.

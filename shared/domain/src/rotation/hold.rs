@@ -52,7 +52,11 @@ impl Hold {
 /// declared unsafe; a stack without a leaf serves nobody anyway, and leaves of an authority that is gone are nobody's choice.
 pub(crate) fn may_mint_later(evidence: &Evidence, due: &Due) -> bool {
     match due {
-        Due::First | Due::Tainted(_) | Due::AuthorityRetired { .. } | Due::Failing { .. } => false,
+        Due::First
+        | Due::Tainted(_)
+        | Due::AuthorityTainted(_)
+        | Due::AuthorityRetired { .. }
+        | Due::Failing { .. } => false,
         Due::Names { .. }
         | Due::Acm { .. }
         | Due::Source

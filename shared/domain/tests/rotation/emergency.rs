@@ -2,7 +2,7 @@
 
 use espalier_domain::id::{Caller, Generation, Reason};
 use espalier_domain::plan::{BlockCode, Plan};
-use espalier_domain::record::EmergencyRecord;
+use espalier_domain::record::{EmergencyRecord, Turn, TurnRecord};
 use espalier_domain::rotation::calendar::Freeze;
 use espalier_domain::rotation::emergency::{Declaration, Ruling, is_under_way, rule, told};
 use espalier_domain::rotation::policy::Wave;
@@ -89,6 +89,44 @@ fn it_waits_for_nothing_and_still_goes_by_canary_and_waves() {
     world.acm = Some(acm("0b:02", world.now + Duration::days(198)));
     converge(&mut world);
     assert!(world.attempts.values().any(|attempt| attempt.action == DeliveryAction::Confirm));
+}
+
+/// The authority's key was stolen: what it signed is replaced as in an emergency, what the next one signed is not.
+#[test]
+fn what_an_authority_signed_that_was_declared_unsafe_waits_for_nothing() {
+    let mut world = World::new(5);
+    world.policy.confirm = Confirm::All;
+    converge(&mut world);
+    let former = world.generations[0].authority.clone();
+    world.authorities.push(authority("fedcba9876543210", START + Duration::days(3650)));
+    world.now += Duration::hours(2);
+    (world.policy.bake_minutes, world.policy.wave) = (90, Wave::Targets(2));
+    freeze(&mut world, 3);
+    let turn = |number, authority: &str, turn| TurnRecord {
+        number,
+        authority: authority.into(),
+        turn,
+        at: world.now,
+        because: "its key was seen elsewhere".into(),
+        caller: Some(Caller::parse(CALLER).unwrap()),
+    };
+    let (activated, tainted) = (turn(1, "fedcba9876543210", Turn::Activated), turn(2, &former, Turn::Tainted));
+    world.turns.push(activated);
+    assert!(world.look().steps.is_empty(), "another authority alone waits for the end of the freeze");
+    world.note("the former authority is declared unsafe");
+    world.turns.push(tainted);
+    let begun = world.now;
+    converge(&mut world);
+    keep("tainted", &world);
+    assert_eq!(world.generations.len(), 2);
+    assert!(world.generations[1].because.contains("declared unsafe"), "{}", world.generations[1].because);
+    assert!(world.now - begun < Duration::minutes(2), "{}", world.now - begun);
+    let armed = world.attempts.values().filter(|attempt| attempt.action == DeliveryAction::Confirm).count();
+    assert_eq!(armed, 0, "nobody goes back to what is unsafe");
+    assert!(!is_under_way(&world.evidence()), "nobody declared a generation unsafe");
+    // What follows is an ordinary renewal.
+    world.acm = Some(acm("0b:02", world.now + Duration::days(198)));
+    assert!(world.look().steps.is_empty(), "it waits for the end of the freeze");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use espalier_domain::id::{AcmArn, Generation, HostName, NodeId, Scope, StackName
 use espalier_domain::plan::Plan;
 use espalier_domain::record::{
     AttemptRecord, AuthorityRecord, EmergencyRecord, GenerationRecord, Member, MembershipRecord, SightingRecord,
-    ThroughRecord,
+    ThroughRecord, TurnRecord,
 };
 use espalier_domain::rotation::calendar::Calendar;
 use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
@@ -82,6 +82,7 @@ pub(crate) struct World {
     /// What `provision` saw last; nothing while it never looked.
     pub(crate) membership: Option<MembershipRecord>,
     pub(crate) authorities: Vec<AuthorityRecord>,
+    pub(crate) turns: Vec<TurnRecord>,
     pub(crate) acm: Option<AcmEvidence>,
     pub(crate) commands: BTreeMap<String, Command>,
     pub(crate) trace: String,
@@ -153,6 +154,7 @@ impl World {
             emergency: None,
             membership: None,
             authorities: vec![authority("0123456789abcdef", START + Duration::days(1825))],
+            turns: Vec::new(),
             acm: Some(acm("0a:01", START + Duration::days(198))),
             commands: BTreeMap::new(),
             trace: String::new(),
@@ -180,7 +182,7 @@ impl World {
             generations: self.generations.clone(),
             targets: targets.collect(),
             authorities: self.authorities.clone(),
-            turns: Vec::new(),
+            turns: self.turns.clone(),
             acm: self.acm.clone(),
             through: self.through.clone(),
             membership: self.membership.clone(),
