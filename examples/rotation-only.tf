@@ -30,7 +30,7 @@ variable "target_group_sg_id" {
 }
 
 variable "prober_sg_id" {
-  description = "output ProberSecurityGroupIds of the control plane, the one in this VPC"
+  description = "ProberSecurityGroupIds of the control plane, or of the prober.yaml in this VPC (the spec then names it: prober.name)"
   type        = string
 }
 

@@ -1,9 +1,9 @@
-"""Packs built functions: a zip for each, always the same bytes for the same binary, and the template that names the zips.
+"""Packs built functions: a zip for each, always the same bytes for the same binary, and the templates that name the zips.
 
     python3 release/pack.py --binaries 'target/lambda/{}/bootstrap' --architecture arm64 --out DIR FUNCTION...
 
-The template is written when all of its functions are packed. It is `template.yaml`, comments and all, but that each function has
-a `CodeUri` of its own and that nothing is left to build.
+The templates are written when all functions are packed. They are `template.yaml` and `prober.yaml`, comments and all, but that each
+function has a `CodeUri` of its own and that nothing is left to build.
 """
 
 import argparse
@@ -71,6 +71,7 @@ def main() -> None:
         pack(binary, asked.out / f"{name}.zip")
     if set(asked.functions) == there.keys():
         (asked.out / "template.yaml").write_text(packed(template, asked.architecture))
+        (asked.out / "prober.yaml").write_text(packed((ROOT / "prober.yaml").read_text(), asked.architecture))
         workflows = asked.out / "workflows"
         workflows.mkdir(exist_ok=True)
         shutil.copyfile(ROOT / "workflows/rotation.asl.yaml", workflows / "rotation.asl.yaml")

@@ -161,6 +161,7 @@ mod tests {
             targets: vec![target; targets],
             through: None,
             others: None,
+            prober: None,
         })
     }
 

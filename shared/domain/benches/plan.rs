@@ -104,6 +104,7 @@ fn evidence(targets: u32) -> Evidence {
             samples: 6,
             observes: false,
             others: None,
+            prober: None,
             resolver: None,
         },
         generations: vec![generation(1), generation(2)],

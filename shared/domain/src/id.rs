@@ -103,6 +103,17 @@ impl NodeId {
 }
 
 text_id!(
+    /// A prober beside the control plane's own (`prober.yaml`). Short enough that the function's name, which is made of it,
+    /// fits Lambda's 64 characters behind a control plane of 30.
+    ProberName, "1 to 24 lower-case letters, digits and single inner hyphens, starting with a letter",
+    |v| (1..=24).contains(&v.len())
+        && v.starts_with(|c: char| c.is_ascii_lowercase())
+        && v.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !v.ends_with('-')
+        && !v.contains("--")
+);
+
+text_id!(
     /// A VPC.
     VpcId, "a VPC id (vpc- and 8 or 17 hexadecimal digits)", |v| prefixed_hex(v, "vpc-", &[8, 17])
 );

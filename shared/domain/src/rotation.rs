@@ -10,6 +10,8 @@
 //!
 //! [`pace`] keeps the hosts of a Region within what Parameter Store answers in a second.
 //!
+//! [`prober`] says what becomes of a spec's prober that cannot be called.
+//!
 //! [`settle`] and [`sighting`] turn what the hands report into the records that are evidence next time.
 
 pub mod calendar;
@@ -24,6 +26,7 @@ pub mod pace;
 pub mod phase;
 pub mod plan;
 pub mod policy;
+pub mod prober;
 pub mod proof;
 pub mod render;
 pub mod rollout;

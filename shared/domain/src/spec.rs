@@ -26,8 +26,8 @@ pub use key_type::KeyType;
 pub use others::{Others, Trust};
 
 use crate::id::{
-    AcmArn, HostName, HostedZoneId, LogDestination, NodeId, SecurityGroupId, ServiceId, ServiceNetworkRef, StackName,
-    SubnetId, TargetGroupId, TargetId, VpcId,
+    AcmArn, HostName, HostedZoneId, LogDestination, NodeId, ProberName, SecurityGroupId, ServiceId, ServiceNetworkRef,
+    StackName, SubnetId, TargetGroupId, TargetId, VpcId,
 };
 use crate::rotation::calendar::{Freeze, Window};
 
@@ -470,6 +470,9 @@ pub enum Confirm {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Prober {
+    /// Which prober it is, of those beside the control plane's own; absent for that one.
+    #[serde(default)]
+    pub name: Option<ProberName>,
     /// The prober's security group, admitted to the targets' traffic port.
     pub security_group_id: SecurityGroupId,
     /// How many connections through the service are sampled, 0 to 20; 0 where the prober's VPC is no consumer.

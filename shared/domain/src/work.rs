@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::id::{Epoch, Generation, HostName, NodeId, Scope, StackName, TargetId};
+use crate::id::{Epoch, Generation, HostName, NodeId, ProberName, Scope, StackName, TargetId};
 use crate::plan::{Block, OutcomeKind};
 use crate::record::{AcmMark, AttemptRecord, GenerationRecord};
 use crate::verdict::Verdict;
@@ -185,6 +185,9 @@ pub struct VerifyItem {
     /// Where others install: how what they installed is judged in place of its fingerprint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub others: Option<OthersItem>,
+    /// Which prober does it; absent for the control plane's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prober: Option<ProberName>,
 }
 
 /// How certificates are judged that others installed: by chain, name and dates, and by this.
@@ -292,6 +295,9 @@ pub enum WorkResult {
         /// Its text.
         #[serde(default)]
         cause: String,
+        /// The function that was called, where the spec says which one: the prober of another VPC.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        function: Option<String>,
     },
 }
 

@@ -105,6 +105,21 @@ fn ten_mistakes_are_ten_errors_with_paths() {
 }
 
 #[test]
+fn a_prober_is_named_by_what_a_functions_name_can_be_made_of() {
+    let with = |name: &str| {
+        let mut document = recipe();
+        document["prober"]["name"] = json!(name);
+        refusals(&document).into_iter().map(|(path, _)| path).collect::<Vec<_>>()
+    };
+    for name in ["e", "east", "eu-west-1a", "abcdefghijklmnopqrstuvwx"] {
+        assert!(with(name).is_empty(), "{name}");
+    }
+    for name in ["", "East", "1st", "-a", "a-", "a--b", "a.b", "a*", "a:1", "abcdefghijklmnopqrstuvwxy"] {
+        assert_eq!(with(name), ["/prober/name"], "{name}");
+    }
+}
+
+#[test]
 fn what_comes_later_says_so() {
     for (pointer, value) in [("/certificate/issuer/kind", "kms"), ("/certificate/custody/kind", "target")] {
         let mut later = recipe();

@@ -44,6 +44,7 @@ async fn main() {
             targets,
             through: None,
             others: None,
+            prober: None,
         };
         let WorkResult::Seen { sightings, .. } = probe(&item, OffsetDateTime::now_utc).await.unwrap() else {
             panic!("the prober answers with what it saw");

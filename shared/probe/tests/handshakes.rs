@@ -35,6 +35,7 @@ fn item(trust: &str, targets: Vec<VerifyTarget>) -> VerifyItem {
         targets,
         through: None,
         others: None,
+        prober: None,
     }
 }
 

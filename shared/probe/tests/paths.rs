@@ -85,6 +85,7 @@ async fn faults(chain: Chain) -> Vec<Fault> {
         targets: vec![target],
         through: None,
         others: None,
+        prober: None,
     };
     match probe(&item, OffsetDateTime::now_utc).await.unwrap() {
         WorkResult::Seen { mut sightings, .. } => sightings.remove(0).verdict.faults,

@@ -158,6 +158,7 @@ pub(crate) fn policy(dice: &mut Dice) -> Policy {
         samples: dice.roll(2) * 6,
         observes: false,
         others: None,
+        prober: None,
         resolver: None,
     }
 }

@@ -10,6 +10,7 @@ mod environment;
 mod layers;
 mod named;
 mod pages;
+mod probers;
 mod release;
 mod roles;
 mod specs;

@@ -62,8 +62,18 @@ fn the_same_binaries_make_the_same_zips_and_the_template_is_the_one_that_is_test
     let zip = &made[0]["verify.zip"];
     assert!(zip.windows(mode.len()).any(|window| window == mode), "bootstrap is no executable");
 
+    for path in ["template.yaml", "prober.yaml"] {
+        packs_what_is_tested(path, &made[0]);
+    }
     let packed = Template::parse(&String::from_utf8(made[0]["template.yaml"].clone()).unwrap());
-    let tested = Template::read("template.yaml");
+    let definition = packed.at("/Resources/Rotation/Properties/DefinitionUri").as_str().unwrap();
+    assert_eq!(made[0][definition], fs::read(root().join(definition)).unwrap());
+}
+
+/// The packed template is the one of the sources, but that its functions are the zips that lie beside it.
+fn packs_what_is_tested(path: &str, made: &BTreeMap<String, Vec<u8>>) {
+    let packed = Template::parse(&String::from_utf8(made[path].clone()).unwrap());
+    let tested = Template::read(path);
     let mut expected = tested.at("").clone();
     expected["Globals"]["Function"].as_object_mut().unwrap().remove("CodeUri");
     expected["Parameters"]["Architecture"]["Default"] = "x86_64".into();
@@ -72,12 +82,10 @@ fn the_same_binaries_make_the_same_zips_and_the_template_is_the_one_that_is_test
         let metadata = function["Metadata"].as_object_mut().unwrap();
         metadata.retain(|name, _| !name.starts_with("Build"));
         let zip = format!("{}.zip", id.to_lowercase());
-        assert!(made[0].contains_key(&zip), "{id} has no zip");
+        assert!(made.contains_key(&zip), "{path}: {id} has no zip");
         function["Properties"]["CodeUri"] = zip.into();
     }
-    assert_eq!(*packed.at(""), expected);
-    let definition = packed.at("/Resources/Rotation/Properties/DefinitionUri").as_str().unwrap();
-    assert_eq!(made[0][definition], fs::read(root().join(definition)).unwrap());
+    assert_eq!(*packed.at(""), expected, "{path}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use serde_json::Value;
 const HEAD: &str = "\
 # Roles
 
-What each role may do, for whoever has to approve it. Printed from `template.yaml` by `--test contracts`, which also holds every
+What each role may do, for whoever has to approve it. Printed from `template.yaml` and `prober.yaml` by `--test contracts`, which also holds every
 role to the calls that the code makes, both ways, and lets none be wider than a sentence explains. `tests/template` adds the
 judgement of checkers that are not ours.
 
@@ -19,19 +19,25 @@ nobody else.
 
 #[test]
 fn the_page_of_roles_is_the_templates() {
-    let template = Template::read("template.yaml");
-    let source = read("template.yaml");
     let mut page = HEAD.to_owned();
+    page.push_str(&sections("template.yaml", ""));
+    page.push_str(&sections("prober.yaml", " of `prober.yaml`"));
+    expectorate::assert_contents(root().join("docs/roles.md"), &page);
+}
+
+/// A section for each role of a template; `whose` finishes its heading.
+fn sections(path: &str, whose: &str) -> String {
+    let (template, source, mut page) = (Template::read(path), read(path), String::new());
     for (role, properties) in template.resources("AWS::IAM::Role") {
         let by = properties["AssumeRolePolicyDocument"]["Statement"][0]["Principal"]["Service"].as_str().unwrap();
         let what = properties["Description"].as_str().unwrap_or_else(|| panic!("{role} does not say what it is for"));
-        write!(page, "\n## {role}\n\nFor `{by}`. {what}\n\n").unwrap();
+        write!(page, "\n## {role}{whose}\n\nFor `{by}`. {what}\n\n").unwrap();
         page.push_str("| statement | actions | resources | condition | why |\n| --- | --- | --- | --- | --- |\n");
         for statement in statements(&template, role) {
             page.push_str(&row(&template, &statement, &remark(&source, &statement.sid)));
         }
     }
-    expectorate::assert_contents(root().join("docs/roles.md"), &page);
+    page
 }
 
 fn row(template: &Template, statement: &Statement, why: &str) -> String {

@@ -46,7 +46,8 @@ fn every_module_says_what_it_is_for() {
 fn the_product_does_not_know_that_it_can_be_run_locally() {
     let word = Regex::new(r"(?i)\b(lab|ministack|moto|localhost)\b").unwrap();
     let mut files = product_sources();
-    let others = ["template.yaml", "workflows/rotation.asl.yaml", "documents/installer.sh", "samconfig.toml"];
+    let others =
+        ["template.yaml", "prober.yaml", "workflows/rotation.asl.yaml", "documents/installer.sh", "samconfig.toml"];
     let manifests: Vec<String> = product_manifests();
     assert!(manifests.len() > 10, "{manifests:?}");
     for path in others.into_iter().chain(manifests.iter().map(String::as_str)) {

@@ -1,7 +1,7 @@
 //! What an execution of the state machine can do with a plan: go on, wait, or leave the rest to the schedule.
 
 use crate::plan::{Block, BlockCode, OutcomeKind, Plan, Step};
-use crate::work::WorkItem;
+use crate::work::{DeliveryAction, WorkItem};
 
 /// The longest time an execution waits, in seconds. Beyond it the execution ends, and the schedule takes the stack up
 /// again: a hint is left to a running execution, so none may sleep for long.
@@ -36,12 +36,16 @@ pub fn held(mut plan: Plan<WorkItem>, blocks: Vec<Block>) -> Plan<WorkItem> {
     if blocks.is_empty() {
         return plan;
     }
+    // Nobody dials where there is no prober, so nothing more is installed that nobody would prove.
+    let is_unprobed = blocks.iter().any(|block| block.code == BlockCode::Unverifiable);
     // Roots in the spec that are none: no handshake can be judged.
     let is_untrusting = blocks.iter().any(|block| block.code == BlockCode::SpecInvalid);
-    plan.steps.retain(|step| match step.action {
-        WorkItem::Authority(_) | WorkItem::Mint(_) => false,
-        WorkItem::Verify(_) => !is_untrusting,
-        WorkItem::Export(_) | WorkItem::Deliver(_) | WorkItem::Membership(_) => true,
+    let is_unsigned = blocks.iter().any(|block| block.code != BlockCode::Unverifiable);
+    plan.steps.retain(|step| match &step.action {
+        WorkItem::Authority(_) | WorkItem::Mint(_) => !is_unsigned,
+        WorkItem::Verify(_) => !is_untrusting && !is_unprobed,
+        WorkItem::Deliver(item) => !is_unprobed || item.action == DeliveryAction::Confirm,
+        WorkItem::Export(_) | WorkItem::Membership(_) => true,
     });
     plan.blocks.extend(blocks);
     plan
@@ -84,7 +88,7 @@ fn waits_shortly(plan: &Plan<WorkItem>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::work::{AuthorityItem, MembershipItem};
+    use crate::work::{AuthorityItem, DeliverItem, MembershipItem};
 
     #[test]
     fn what_was_blocked_ends_the_execution_and_names_why() {
@@ -95,27 +99,72 @@ mod tests {
         let block = Block { code: BlockCode::AuthorityUnusable, because: "allow it".into() };
         let blocked = held(plan.clone(), vec![block.clone()]);
         assert_eq!((outcome(&blocked), blocked.blocks), (OutcomeKind::Blocked, vec![block.clone()]));
-        let targets = vec![crate::id::TargetId::parse("i-0123abcd").unwrap()];
-        let stack = crate::id::StackName::parse("payments").unwrap();
+        let (stack, targets) = (stack(), vec![target()]);
         plan.step(WorkItem::Membership(MembershipItem { stack, targets }), "proven");
         assert_eq!(outcome(&held(plan, vec![block])), OutcomeKind::Work, "the rest goes on");
     }
 
     #[test]
     fn roots_that_are_none_judge_nothing_in_this_execution() {
-        let item = crate::work::VerifyItem {
-            stack: crate::id::StackName::parse("payments").unwrap(),
+        let mut plan = Plan::default();
+        plan.step(verify(), "it is only looked at");
+        let of = |code| outcome(&held(plan.clone(), vec![Block { code, because: "no root".into() }]));
+        assert_eq!(of(BlockCode::SpecInvalid), OutcomeKind::Blocked);
+        assert_eq!(of(BlockCode::AuthorityUnusable), OutcomeKind::Work, "somebody else's trouble");
+    }
+
+    #[test]
+    fn without_a_prober_nobody_is_dialled_nothing_installed_and_what_was_seen_is_confirmed() {
+        let block = Block { code: BlockCode::Unverifiable, because: "the prober east does not exist".into() };
+        let deliver = |action| {
+            WorkItem::Deliver(DeliverItem {
+                stack: stack(),
+                epoch: crate::id::Epoch(1),
+                action,
+                scope: crate::id::Scope::shared(),
+                generation: crate::id::Generation(2),
+                targets: vec![target()],
+                nodes: Vec::new(),
+                attempt: 1,
+                start_s: 0,
+                window_s: 0,
+                confirm_s: 0,
+                margin_hours: 0,
+            })
+        };
+        let mut plan = Plan::default();
+        plan.step(verify(), "it is due");
+        plan.step(deliver(DeliveryAction::Install), "it is next");
+        let blocked = held(plan.clone(), vec![block.clone()]);
+        assert_eq!((outcome(&blocked), blocked.blocks), (OutcomeKind::Blocked, vec![block.clone()]));
+        plan.step(deliver(DeliveryAction::Confirm), "it was seen");
+        plan.step(WorkItem::Authority(AuthorityItem { because: "there is none".into() }), "there is none");
+        let left: Vec<WorkItem> = held(plan, vec![block]).steps.into_iter().map(|step| step.action).collect();
+        assert!(
+            matches!(left.as_slice(), [WorkItem::Deliver(item), WorkItem::Authority(_)]
+                if item.action == DeliveryAction::Confirm),
+            "{left:?}"
+        );
+    }
+
+    fn stack() -> crate::id::StackName {
+        crate::id::StackName::parse("payments").unwrap()
+    }
+
+    fn target() -> crate::id::TargetId {
+        crate::id::TargetId::parse("i-0123abcd").unwrap()
+    }
+
+    fn verify() -> WorkItem {
+        WorkItem::Verify(crate::work::VerifyItem {
+            stack: stack(),
             server_name: crate::id::HostName::parse("pay.example.com").unwrap(),
             trust: "no root".into(),
             targets: Vec::new(),
             through: None,
             others: Some(crate::work::OthersItem::default()),
-        };
-        let mut plan = Plan::default();
-        plan.step(WorkItem::Verify(item), "it is only looked at");
-        let of = |code| outcome(&held(plan.clone(), vec![Block { code, because: "no root".into() }]));
-        assert_eq!(of(BlockCode::SpecInvalid), OutcomeKind::Blocked);
-        assert_eq!(of(BlockCode::AuthorityUnusable), OutcomeKind::Work, "somebody else's trouble");
+            prober: None,
+        })
     }
 
     #[test]

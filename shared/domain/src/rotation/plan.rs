@@ -321,8 +321,7 @@ fn verify(
     let mut through = through(evidence, newest, looks, &dialled, at_rest);
     if let (Some((_, because)), true) = (&through, tours.is_empty()) {
         // An item dials at least one target: the one that was seen longest ago.
-        let seen =
-            |look: &&Look<'_>| if serves(look) { look.target.sighting.as_ref().map(|seen| seen.at) } else { None };
+        let seen = |look: &&Look<'_>| look.target.sighting.as_ref().filter(|_| serves(look)).map(|seen| seen.at);
         let oldest = looks.iter().filter(|l| seen(l).is_some() && l.target.address().is_some()).min_by_key(|l| seen(l));
         if let Some(look) = oldest {
             tours.insert(because, vec![look]);
@@ -341,6 +340,7 @@ fn verify(
                 targets: page.iter().filter_map(|look| dial(evidence, newest, look)).collect(),
                 through: through.take().map(|(through, _)| through),
                 others: others.clone(),
+                prober: evidence.policy.prober.clone(),
             };
             plan.step(WorkItem::Verify(item), because);
         }

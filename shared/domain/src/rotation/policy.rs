@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use time::Duration;
 
-use crate::id::{AcmArn, HostName, StackName};
+use crate::id::{AcmArn, HostName, ProberName, StackName};
 use crate::record::GenerationRecord;
 use crate::rotation::calendar::Calendar;
 use crate::spec::{AcmSource, AllowedDomains, Confirm, Manage, Others, Spec};
@@ -49,6 +49,8 @@ pub struct Policy {
     pub confirm: Confirm,
     /// After how long they do, in seconds.
     pub confirm_s: u32,
+    /// Which prober verifies; absent for the control plane's own.
+    pub prober: Option<ProberName>,
     /// How many connections through the service are sampled; 0 for none.
     pub samples: u32,
     /// Targets are only dialled: no leaf is minted, none is delivered (`manage: nothing`).
@@ -149,6 +151,7 @@ impl Policy {
             failure_budget: spec.rollout.failure_budget,
             confirm: spec.rollout.confirm,
             confirm_s: spec.rollout.confirm_seconds,
+            prober: spec.prober.name.clone(),
             samples: spec.prober.samples,
             observes: spec.manage == Manage::Nothing,
             others: spec.certificate.others().cloned(),

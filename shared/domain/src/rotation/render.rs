@@ -53,7 +53,8 @@ pub fn action(item: &WorkItem) -> String {
                 None => String::new(),
                 Some(through) => format!(" and {} connections through {}", through.samples, verify.server_name),
             };
-            format!("? Verify {targets}{through}")
+            let by = verify.prober.as_ref().map_or_else(String::new, |name| format!(", by the prober {name}"));
+            format!("? Verify {targets}{through}{by}")
         }
         WorkItem::Membership(item) => {
             format!("= Membership of {}", list(item.targets.iter().map(crate::id::TargetId::as_str)))

@@ -187,6 +187,7 @@ pub const CHANGES: &[FieldChange] = &[
     row("/healthCheck/healthyThreshold", InPlace, "`UpdateTargetGroup`"),
     row("/healthCheck/unhealthyThreshold", InPlace, "`UpdateTargetGroup`"),
     row("/healthCheck/codes", InPlace, "`UpdateTargetGroup`"),
+    row("/prober/name", InPlace, "of the next verification"),
     row(
         "/prober/securityGroupId",
         InPlace,

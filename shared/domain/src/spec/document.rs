@@ -6,8 +6,8 @@ use super::shape::{Shape, check, needed, optional};
 use super::{AllowedDomains, Spec, SpecError, SpecErrors, auth, rules, shape};
 use crate::authority::LONGEST_LEAF;
 use crate::id::{
-    AcmArn, HostName, HostedZoneId, LogDestination, NodeId, SecurityGroupId, ServiceId, ServiceNetworkRef, StackName,
-    SubnetId, TargetGroupId, TargetId, VpcId,
+    AcmArn, HostName, HostedZoneId, LogDestination, NodeId, ProberName, SecurityGroupId, ServiceId, ServiceNetworkRef,
+    StackName, SubnetId, TargetGroupId, TargetId, VpcId,
 };
 use crate::rotation::calendar::TimeOfDay;
 
@@ -39,6 +39,11 @@ const ADDRESS: Shape = Shape::Text {
         "|[0-9a-f]{0,4}(:[0-9a-f]{0,4}){2,7})$"
     ),
 };
+const PROBER_NAME: Shape = id!(
+    ProberName,
+    "1 to 24 lower-case letters, digits and single inner hyphens, starting with a letter",
+    "^(?!.*--)[a-z]([a-z0-9-]{0,22}[a-z0-9])?$"
+);
 const NODE: Shape =
     id!(NodeId, "a managed node's id, i-... or mi-...", "^(i-([0-9a-f]{8}|[0-9a-f]{17})|mi-[0-9a-f]{17})$");
 const SERVICE_ID: Shape = id!(ServiceId, "a VPC Lattice service id", "^svc-[0-9a-z]{17}$");
@@ -385,6 +390,7 @@ const HEALTH: Shape = Shape::Object(&[
 ]);
 
 const PROBER: Shape = Shape::Object(&[
+    optional("name", PROBER_NAME, "the prober of prober.yaml that verifies; the control plane's own if left out"),
     needed("securityGroupId", GROUP, "the prober's security group, admitted to the targets' port"),
     optional("samples", Shape::Number(0..=20), "connections sampled through the service; 6 if left out"),
     optional("resolver", RESOLVER, "a resolver to ask in place of the VPC's own"),

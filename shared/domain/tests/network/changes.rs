@@ -80,6 +80,7 @@ fn other(field: &str) -> Value {
         "/healthCheck/healthyThreshold" => json!(3),
         "/healthCheck/unhealthyThreshold" => json!(3),
         "/healthCheck/codes" => json!("204"),
+        "/prober/name" => json!("east"),
         "/prober/samples" => json!(1),
         "/prober/resolver" => json!("10.0.0.2:53"),
         field => panic!("{field} is new: write down in spec/change.rs what its change becomes, and another value here"),

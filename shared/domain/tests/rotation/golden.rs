@@ -479,6 +479,25 @@ fn a_delivery_that_ended_after_the_last_sighting_is_looked_at() {
     assert!(matches!(plan.steps.as_slice(), [step] if matches!(step.action, WorkItem::Verify(_))), "{plan:?}");
 }
 
+#[test]
+fn the_prober_that_the_spec_names_is_asked_for_every_look() {
+    let mut world = World::new(2);
+    world.policy.prober = Some(espalier_domain::id::ProberName::parse("east").unwrap());
+    let mut asked = 0;
+    for _ in 0..20 {
+        for step in world.look().steps {
+            if let WorkItem::Verify(item) = &step.action {
+                asked += 1;
+                assert_eq!(item.prober, world.policy.prober);
+                let told = espalier_domain::rotation::render::action(&step.action);
+                assert!(told.ends_with(", by the prober east"), "{told}");
+            }
+        }
+        world.pass();
+    }
+    assert!(asked > 1, "nobody was asked");
+}
+
 fn nightly(from: &str, to: &str) -> Window {
     let at = |text| TimeOfDay::parse(text).unwrap();
     Window { days: Vec::new(), from: at(from), to: at(to) }

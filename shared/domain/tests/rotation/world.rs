@@ -142,6 +142,7 @@ impl World {
                 observes: false,
                 others: None,
                 resolver: None,
+                prober: None,
             },
             hosts: (1..=hosts).map(|n| (instance(n), host.clone())).collect(),
             nodes: BTreeMap::new(),
