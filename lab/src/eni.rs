@@ -96,7 +96,8 @@ async fn accept(interface: Arc<Interface>, socket: TcpListener, counters: Arc<Co
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => {
-                tokio::spawn(serve(interface.clone(), stream, peer.ip(), counters.clone()));
+                let from = interface.fabric.whence(peer);
+                tokio::spawn(serve(interface.clone(), stream, from, counters.clone()));
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }

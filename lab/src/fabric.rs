@@ -7,7 +7,7 @@
 //! Invariant: nothing is admitted by default. What EC2 does not know, or could not be asked about, is refused.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ pub mod cidr;
 pub mod ec2;
 pub(crate) mod pipe;
 
+use crate::caller;
+use crate::process::Processes;
 pub use admission::{Party, Refusal};
 pub use cidr::Cidr;
 
@@ -23,6 +25,9 @@ pub use cidr::Cidr;
 const FRESH_FOR: Duration = Duration::from_millis(500);
 /// A data path may use a snapshot up to this age while a newer one is on its way.
 const USABLE_FOR: Duration = Duration::from_secs(5);
+
+/// Where the kernel has a process connect from that binds nothing.
+const UNBOUND: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// What EC2 knows, as far as admission depends on it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -159,6 +164,7 @@ struct Shared {
     source: Source,
     snapshot: Mutex<Option<(Instant, Arc<Network>)>>,
     attachments: Mutex<BTreeMap<IpAddr, Attachment>>,
+    placed: Mutex<BTreeMap<String, (Processes, IpAddr)>>,
     refresh: tokio::sync::Mutex<()>,
 }
 
@@ -182,6 +188,7 @@ impl Fabric {
             source,
             snapshot: Mutex::new(snapshot),
             attachments: Mutex::default(),
+            placed: Mutex::default(),
             refresh: tokio::sync::Mutex::new(()),
         }))
     }
@@ -199,6 +206,25 @@ impl Fabric {
     /// Takes an address out of the network.
     pub fn detach(&self, address: IpAddr) {
         lock(&self.0.attachments).remove(&address);
+    }
+
+    /// Has a function's connections come from this address, wherever the kernel has them come from: its interface is there.
+    pub fn place(&self, processes: &Processes, function: &str, address: IpAddr) {
+        lock(&self.0.placed).insert(function.to_owned(), (processes.clone(), address));
+    }
+
+    /// The function is gone.
+    pub fn displace(&self, function: &str) {
+        lock(&self.0.placed).remove(function);
+    }
+
+    /// The address that a connection comes from in this network.
+    pub fn whence(&self, peer: SocketAddr) -> IpAddr {
+        // Whoever binds an address of its own is no function; and reading processes takes a while.
+        let placed = if peer.ip() == UNBOUND { lock(&self.0.placed).clone() } else { BTreeMap::new() };
+        let caller = placed.values().next().and_then(|(processes, _)| caller::of(processes, peer));
+        let address = caller.and_then(|(_, function)| placed.get(&function).map(|(_, address)| *address));
+        address.unwrap_or_else(|| peer.ip())
     }
 
     /// EC2 as it was at most half a second ago. For decisions that are answered once, such as registering a target.

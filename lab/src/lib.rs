@@ -7,6 +7,7 @@ pub mod acm;
 pub mod alarms;
 pub mod autoscaling;
 pub mod aws;
+pub mod caller;
 pub mod chaos;
 pub mod client;
 pub mod cloudformation;

@@ -12,6 +12,7 @@ mod compromise;
 mod confirm;
 pub mod deploy;
 mod drift;
+mod elsewhere;
 mod emergency;
 mod expired;
 mod fleet;
@@ -300,6 +301,7 @@ async fn chapters(
             Scenario::CaRotation => succession::told(tale, options, report, ui).await?,
             Scenario::CaCompromise => compromise::told(tale, options, report, ui).await?,
             Scenario::OthersInstall => others::told(tale, ui).await?,
+            Scenario::AnotherVpc => elsewhere::told(tale, options, ui).await?,
             Scenario::Emergency => emergency::told(tale, options, report, ui).await?,
             Scenario::Policy => policy::told(tale, ui).await?,
             Scenario::Replace => replace::told(tale, options, report, ui).await?,

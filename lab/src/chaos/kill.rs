@@ -7,14 +7,8 @@ use std::net::SocketAddr;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+use crate::caller::{self, function_of};
 use crate::process::Processes;
-
-/// How often the kernel's table is read for one connection. It changes between two reads of its pages, and a row that
-/// moves is not shown: an answer that is cut while its caller lives would have the SDK ask again.
-const READINGS: usize = 20;
-
-/// By this a Lambda host tells a process which function it is.
-const FUNCTION: &str = "AWS_LAMBDA_FUNCTION_NAME=";
 
 /// Kills every process of a function; how many there were.
 pub fn function(processes: &Processes, function: &str) -> usize {
@@ -26,10 +20,7 @@ pub fn function(processes: &Processes, function: &str) -> usize {
 
 /// Kills the function process that holds the other end of a connection; whether there was one.
 pub fn caller(processes: &Processes, peer: SocketAddr) -> bool {
-    let Some(inode) = (0..READINGS).find_map(|_| inode(peer)) else { return false };
-    let socket = format!("socket:[{inode}]");
-    let holder = processes.living().into_iter().find(|pid| function_of(*pid).is_some() && holds(*pid, &socket));
-    holder.is_some_and(kill)
+    caller::of(processes, peer).is_some_and(|(pid, _)| kill(pid))
 }
 
 /// Kills the process group of every script that Run Command runs; how many there were.
@@ -43,13 +34,6 @@ fn kill(pid: i32) -> bool {
     Pid::from_raw(pid).is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
 }
 
-fn function_of(pid: i32) -> Option<String> {
-    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let entries = environment.split(|byte| *byte == 0);
-    let mut names = entries.filter_map(|entry| std::str::from_utf8(entry).ok()?.strip_prefix(FUNCTION));
-    names.next().map(str::to_owned)
-}
-
 /// The script's own shell leads its process group; its children have the same command line for a moment.
 fn is_script(pid: i32) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -59,26 +43,9 @@ fn is_script(pid: i32) -> bool {
     shell && script && Pid::from_raw(pid).is_some_and(|pid| rustix::process::getpgid(Some(pid)) == Ok(pid))
 }
 
-fn holds(pid: i32, socket: &str) -> bool {
-    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    files.filter_map(|file| fs::read_link(file.path()).ok()).any(|link| link.to_str() == Some(socket))
-}
-
-/// The inode of the socket whose own address is `address`, from the kernel's table.
-fn inode(address: SocketAddr) -> Option<String> {
-    let SocketAddr::V4(address) = address else { return None };
-    // The kernel prints the address's four bytes as one number in its own byte order.
-    let wanted = format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port());
-    let table = fs::read_to_string("/proc/net/tcp").ok()?;
-    let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let row = rows.find(|row| row.get(1) == Some(&wanted.as_str()))?;
-    row.get(9).map(|inode| (*inode).to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::net::{TcpListener, TcpStream};
     use std::os::unix::process::ExitStatusExt as _;
 
     use super::*;
@@ -106,16 +73,5 @@ mod tests {
         assert_eq!(mint.wait().await.unwrap().signal(), Some(9));
         assert!(rotate.try_wait().unwrap().is_none());
         processes.end_all().await;
-    }
-
-    #[test]
-    fn a_connection_is_traced_to_the_process_that_holds_it() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let socket = format!("socket:[{}]", inode(stream.local_addr().unwrap()).unwrap());
-        let own = i32::try_from(std::process::id()).unwrap();
-        assert!(holds(own, &socket));
-        drop(stream);
-        assert!(!holds(own, &socket));
     }
 }

@@ -59,7 +59,8 @@ async fn accept(lattice: Lattice, door: Door, socket: TcpListener) {
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => {
-                tokio::spawn(Box::pin(serve(lattice.clone(), door.clone(), stream, peer.ip())));
+                let from = lattice.fabric().whence(peer);
+                tokio::spawn(Box::pin(serve(lattice.clone(), door.clone(), stream, from)));
             }
             // Out of file descriptors, most likely: let some connections end.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,

@@ -68,6 +68,7 @@ pub(super) async fn told(
         | Scenario::CaRotation
         | Scenario::CaCompromise
         | Scenario::OthersInstall
+        | Scenario::AnotherVpc
         | Scenario::Policy
         | Scenario::AcmRequest
         | Scenario::AcmAccount

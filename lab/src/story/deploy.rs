@@ -108,7 +108,7 @@ pub async fn control_plane(
     parameters: &[String],
 ) -> Result<BTreeMap<String, String>, StoryError> {
     let stage = world.run.join("stage");
-    stage_template(workspace, binaries, &stage)?;
+    stage_template(workspace, "template.yaml", binaries, &stage)?;
     let aws = world.aws();
     aws.run(&[
         "s3api",
@@ -123,8 +123,29 @@ pub async fn control_plane(
     outputs(&aws, CONTROL_PLANE).await
 }
 
-/// Packages what is staged, and deploys it; what the CLI says.
+/// Deploys `prober.yaml` with the binary of the control plane's own prober; its outputs.
+pub async fn prober(
+    world: &World,
+    workspace: &Path,
+    stack: &str,
+    parameters: &[String],
+) -> Result<BTreeMap<String, String>, StoryError> {
+    let (binaries, stage) = (world.run.join("binaries"), world.run.join(stack));
+    let own = world.run.join("stage/code/verify/bootstrap");
+    std::fs::create_dir_all(&binaries).map_err(StoryError::io("the prober's binary"))?;
+    std::fs::copy(own, binaries.join("verify")).map_err(StoryError::io("the prober's binary"))?;
+    stage_template(workspace, "prober.yaml", &binaries, &stage)?;
+    submit_as(world, &stage, stack, parameters).await?;
+    outputs(&world.aws(), stack).await
+}
+
+/// Packages the control plane as it is staged, and deploys it; what the CLI says.
 pub async fn submit(world: &World, stage: &Path, parameters: &[String]) -> Result<String, StoryError> {
+    submit_as(world, stage, CONTROL_PLANE, parameters).await
+}
+
+/// Packages what is staged, and deploys it as this CloudFormation stack; what the CLI says.
+async fn submit_as(world: &World, stage: &Path, stack: &str, parameters: &[String]) -> Result<String, StoryError> {
     let aws = world.aws();
     let (template, packaged) = (stage.join("template.yaml"), stage.join("packaged.yaml"));
     let (template, packaged) = (template.to_string_lossy(), packaged.to_string_lossy());
@@ -139,7 +160,7 @@ pub async fn submit(world: &World, stage: &Path, parameters: &[String]) -> Resul
         &packaged,
     ];
     aws.run(&package).await?;
-    let mut deploy = vec!["cloudformation", "deploy", "--stack-name", CONTROL_PLANE, "--template-file", &packaged];
+    let mut deploy = vec!["cloudformation", "deploy", "--stack-name", stack, "--template-file", &packaged];
     deploy.extend(["--s3-bucket", BUCKET, "--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"]);
     deploy.extend(["CAPABILITY_AUTO_EXPAND", "--no-fail-on-empty-changeset", "--parameter-overrides"]);
     deploy.extend(parameters.iter().map(String::as_str));
@@ -217,11 +238,10 @@ pub fn next_release(stage: &Path) -> Result<(), StoryError> {
 }
 
 /// What `sam build` does, without building: each function's `CodeUri` becomes the directory of its `bootstrap`.
-fn stage_template(workspace: &Path, binaries: &Path, stage: &Path) -> Result<(), StoryError> {
-    let text =
-        std::fs::read_to_string(workspace.join("template.yaml")).map_err(StoryError::io("reading template.yaml"))?;
+fn stage_template(workspace: &Path, name: &str, binaries: &Path, stage: &Path) -> Result<(), StoryError> {
+    let text = std::fs::read_to_string(workspace.join(name)).map_err(StoryError::io("reading a template"))?;
     std::fs::create_dir_all(stage).map_err(StoryError::io("the stage's directory"))?;
-    let mut template: Yaml = serde_norway::from_str(&text).map_err(StoryError::boxed("parsing template.yaml"))?;
+    let mut template: Yaml = serde_norway::from_str(&text).map_err(StoryError::boxed("parsing a template"))?;
     let resources = template.get_mut("Resources").and_then(Yaml::as_mapping_mut);
     for (_, resource) in resources.into_iter().flatten() {
         stage_resource(resource, workspace, binaries, stage)?;
@@ -241,7 +261,7 @@ fn stage_resource(resource: &mut Yaml, workspace: &Path, binaries: &Path, stage:
         .and_then(|metadata| metadata.get("BuildProperties"))
         .and_then(|build| build.get("Binary"))
         .and_then(Yaml::as_str)
-        .ok_or_else(|| StoryError::Unmet("a function of template.yaml names no Binary".to_owned()))?;
+        .ok_or_else(|| StoryError::Unmet("a function of the template names no Binary".to_owned()))?;
     let code = stage.join("code").join(binary);
     std::fs::create_dir_all(&code).map_err(StoryError::io(copying))?;
     std::fs::copy(binaries.join(binary), code.join("bootstrap")).map_err(StoryError::io(copying))?;

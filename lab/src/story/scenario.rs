@@ -33,6 +33,8 @@ pub enum Scenario {
     CaCompromise,
     /// Somebody else installs what the targets serve: it is judged and told, and nothing is touched.
     OthersInstall,
+    /// A second stack lives in a VPC that only a prober of its own reaches.
+    AnotherVpc,
     /// Everything is frozen, and somebody declares what is served unsafe: it is replaced under client load.
     Emergency,
     /// An auth policy lets one client in and keeps another out.
@@ -86,6 +88,7 @@ impl Scenario {
             Self::CaRotation => "ca-rotation",
             Self::CaCompromise => "ca-compromise",
             Self::OthersInstall => "others-install",
+            Self::AnotherVpc => "another-vpc",
             Self::Emergency => "emergency",
             Self::Policy => "policy",
             Self::Replace => "replace",
