@@ -9,6 +9,7 @@ import argparse
 import http.server
 import os
 import pathlib
+import select
 import socket
 import statistics
 import subprocess
@@ -56,8 +57,12 @@ ENVIRONMENT = {
 }
 
 
+# What Lambda says of a sampled invocation.
+TRACE = "Root=1-581cf771-a006649127e371903a2de979;Parent=53995c3f42cd8ad8;Sampled=1"
+
+
 class RuntimeApi:
-    """Plays the Lambda service up to the first request for an event."""
+    """Plays the Lambda service up to the first request for an event, or to the answer to one."""
 
     def __init__(self):
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -71,6 +76,29 @@ class RuntimeApi:
         if b"/invocation/next" not in request.split(b"\r\n", 1)[0]:
             raise SystemExit(f"not a poll: {request[:200]!r}")
         return arrived, connection
+
+    def first_answer(self, connection):
+        """Hands out one event, `null`; when the answer to it arrived."""
+        headers = {
+            "Lambda-Runtime-Aws-Request-Id": "00000000-0000-4000-8000-000000000002",
+            "Lambda-Runtime-Deadline-Ms": str(int(time.time() * 1000) + 60_000),
+            "Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:eu-west-1:111122223333:function:benchmark",
+            "Lambda-Runtime-Trace-Id": TRACE,
+            "Content-Type": "application/json",
+            "Content-Length": "4",
+        }
+        lines = ["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in headers.items()), "", "null"]
+        connection.sendall("\r\n".join(lines).encode())
+        readable, _, _ = select.select([self.listener, connection], [], [], 60)
+        if not readable:
+            raise SystemExit("no answer within a minute")
+        if self.listener in readable:
+            connection, _ = self.listener.accept()
+        request = connection.recv(4096)
+        arrived = time.perf_counter()
+        if not request.startswith(b"POST"):
+            raise SystemExit(f"not an answer: {request[:200]!r}")
+        return arrived
 
 
 class OneEvent(http.server.BaseHTTPRequestHandler):
@@ -146,6 +174,57 @@ def start(program):
     connection.close()
     api.listener.close()
     return (arrived - begun) * 1000, peak
+
+
+class Daemon:
+    """Plays Lambda's X-Ray daemon."""
+
+    def __init__(self):
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.socket.setblocking(False)
+        self.address = "127.0.0.1:%d" % self.socket.getsockname()[1]
+
+    def documents(self):
+        """How many have come since the last question."""
+        count = 0
+        while select.select([self.socket], [], [], 0)[0]:
+            self.socket.recv(65536)
+            count += 1
+        return count
+
+
+def traced_start(program, daemon, is_traced):
+    """Milliseconds from spawning to the first poll, and to the answer to a first event."""
+    api = RuntimeApi()
+    switch = {"ESPALIER_TRACING": str(is_traced).lower(), "AWS_XRAY_DAEMON_ADDRESS": daemon.address}
+    environment = dict(ENVIRONMENT, AWS_LAMBDA_RUNTIME_API=api.address, **switch)
+    api.listener.settimeout(60)
+    begun = time.perf_counter()
+    process = subprocess.Popen(program, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    polled, connection = api.first_poll()
+    answered = api.first_answer(connection)
+    process.kill()
+    process.wait()
+    connection.close()
+    api.listener.close()
+    # A document that was not sent would be measured as a fast one.
+    if daemon.documents() != int(is_traced):
+        raise SystemExit(f"{program} was not measured with what it was switched to: traced is {is_traced}")
+    return (polled - begun) * 1000, (answered - begun) * 1000
+
+
+def tracing(arguments):
+    daemon = Daemon()
+    runs = {(name, is_traced): [] for name in CLIENTS for is_traced in (False, True)}
+    for _ in range(arguments.runs):
+        for (name, is_traced), all_runs in runs.items():
+            all_runs.append(traced_start([str(arguments.functions / name)], daemon, is_traced))
+    print(f"| tracing, {arguments.runs} runs | off: first poll, ms | on | off: first answer, ms | on |")
+    print("| --- | --- | --- | --- | --- |")
+    for name in CLIENTS:
+        medians = [statistics.median(run[which] for run in runs[name, on]) for which in (0, 1) for on in (False, True)]
+        print("| `%s` | %.1f | %.1f | %.1f | %.1f |" % (name, *medians))
 
 
 def starts(arguments):
@@ -233,6 +312,8 @@ def main():
     arguments = parser.parse_args()
     if arguments.functions:
         starts(arguments)
+        print()
+        tracing(arguments)
         print()
     if arguments.examples:
         certificates(arguments)

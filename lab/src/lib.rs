@@ -28,3 +28,4 @@ pub mod story;
 pub mod sts;
 pub mod target;
 pub mod ui;
+pub mod xray;

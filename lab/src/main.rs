@@ -79,6 +79,10 @@ struct Cli {
     #[arg(long)]
     naive: bool,
 
+    /// End with the newest rotation's trace as a tree: what was inside what, when it began, how long it took
+    #[arg(long)]
+    trace: bool,
+
     /// Leave the world running after the rotations, print how to talk to it and where its dashboard is, and tear down at
     /// Ctrl-C
     #[arg(long)]
@@ -163,6 +167,9 @@ async fn run(cli: Cli) -> ExitCode {
     };
     let report = story::run(&options, &ui).await;
     ui.line(&report.table());
+    if let Some(trace) = report.trace.as_ref().filter(|_| cli.trace) {
+        ui.line(&trace.told());
+    }
     if cli.json {
         print(&report.json());
     }

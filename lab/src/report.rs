@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::leak::Leak;
 use crate::ui::PhaseRecord;
+use crate::xray::trace::Trace;
 
 /// Everything a run has to say. The JSON keys are a public contract: fields may be added, not removed.
 #[derive(Debug, Default, Serialize)]
@@ -42,6 +43,9 @@ pub struct Report {
     pub api_calls: BTreeMap<String, u64>,
     /// Calls per operation of one look of `provision` at a stack where nothing is left to do.
     pub look: BTreeMap<String, u64>,
+    /// The newest rotation's trace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
     /// Per function.
     pub lambda: BTreeMap<String, Lambda>,
     /// Key material found where it must not be.

@@ -36,6 +36,7 @@ mod stack;
 mod succession;
 mod teardown;
 pub mod timeline;
+mod traced;
 mod upgrade;
 pub mod watch;
 pub mod world;
@@ -331,6 +332,7 @@ async fn chapters(
     if options.scenarios.contains(&Scenario::Leaks) {
         leaks::planted::all(tale, ui.phase("planted leaks")).await?;
     }
+    traced::taken(tale)?;
     stack::tear_down(tale, ui.phase("tear down")).await?;
     requests::check(tale, ui.phase("requests")).await
 }

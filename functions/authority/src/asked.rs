@@ -4,7 +4,7 @@
 use espalier_domain::authority::Word;
 use espalier_domain::id::{Caller, Reason, VerifierName};
 use espalier_domain::work::WorkItem;
-use espalier_edge::request::{strict, sweep};
+use espalier_edge::request::{Subject, strict, sweep};
 use espalier_edge::{EdgeError, Request};
 use serde::Deserialize;
 use serde_json::Value;
@@ -67,6 +67,15 @@ impl Request for Asked {
                 "request, field `mode`: {mode} is none of \"apply\", \"status\", \"prepare\", \"acknowledge\", \"activate\", \
                  \"taint\" and \"retire\""
             ))),
+        }
+    }
+
+    fn subject(&self) -> Subject {
+        match self {
+            Self::Work(item) => item.into(),
+            Self::Look => Subject::of("look"),
+            Self::Status => Subject::of("status"),
+            Self::Said { .. } => Subject::of("word"),
         }
     }
 }

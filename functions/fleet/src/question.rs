@@ -65,4 +65,9 @@ impl Request for Question {
         };
         Ok(Self { about, theme: asked.context.theme })
     }
+
+    fn subject(&self) -> espalier_edge::Subject {
+        let stack = if let Subject::Stack(name) = &self.about { Some(name.clone()) } else { None };
+        espalier_edge::Subject { stack, ..espalier_edge::Subject::of("question") }
+    }
 }

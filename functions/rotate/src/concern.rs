@@ -92,6 +92,7 @@ mod tests {
             instances: Vec::new(),
             scaling_group: None,
             command_id: None,
+            event: None,
         }
     }
 

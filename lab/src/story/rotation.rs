@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::deploy::{self, PORT};
 use super::judge::{self, DOMAIN};
 use super::load::{Clients, Seen};
-use super::{CLIENT, OUTSIDER, Options, PROBER, STACK, StoryError, Tale, naive, timeline};
+use super::{CLIENT, OUTSIDER, Options, PROBER, STACK, StoryError, Tale, naive, timeline, traced};
 use crate::client::LoadReport;
 use crate::report::{Handshakes, LoadRow, Report, Swap, Way};
 use crate::ui::{Phase, Ui};
@@ -74,6 +74,7 @@ pub(super) async fn renewals(tale: &Tale, options: &Options, report: &mut Report
     for number in 1..=options.rotations {
         on_renewal(tale, options, number, report, ui.phase(&format!("rotation {number}"))).await?;
     }
+    traced::told(tale, report, ui.phase("trace")).await?;
     if options.naive {
         naive::restarts(tale, options, report, ui).await?;
     }

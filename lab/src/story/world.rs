@@ -28,6 +28,7 @@ use crate::setup::Tools;
 use crate::ssm::{self, ManagedInstance, Ssm};
 use crate::sts::Sts;
 use crate::target::{Guest, Kind};
+use crate::xray::{self, Daemon};
 
 /// The services MiniStack answers for.
 const MINISTACK_SERVICES: [&str; 11] = [
@@ -76,6 +77,8 @@ pub struct World {
     pub autoscaling: AutoScaling,
     /// Systems Manager.
     pub ssm: Ssm,
+    /// X-Ray's daemon.
+    pub xray: Daemon,
     /// What was handed to stand-ins.
     pub handed_over: Arc<Mutex<Vec<String>>>,
     /// The hosts.
@@ -117,6 +120,7 @@ impl World {
         let ssm = Ssm::start(ssm::Options::new(&ministack, run.join("commands")), Arc::new(router.clone()))
             .await
             .map_err(StoryError::io("starting SSM"))?;
+        let xray = Daemon::start().map_err(StoryError::io("starting X-Ray's daemon"))?;
         let fabric = Fabric::of_ec2(&moto, REGION);
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let lattice = Lattice::start(any, fabric.clone(), lattice::Options::default())
@@ -162,6 +166,7 @@ impl World {
             sts,
             autoscaling,
             ssm,
+            xray,
             handed_over,
             hosts: Vec::new(),
             proxy,
@@ -194,10 +199,13 @@ impl World {
             ("LAMBDA_WARM_TTL_SECONDS", "600".into()),
             ("IOT_MTLS_ENABLED", "0".into()),
             ("AWS_LAMBDA_LOG_FORMAT", "JSON".into()),
+            ("AWS_XRAY_DAEMON_ADDRESS", self.xray.address().to_string()),
         ] {
             environment.insert(name.to_owned(), value);
         }
-        self.launch("ministack", "ministack", Vec::new(), environment)?;
+        let traced = self.run.join("start.py");
+        std::fs::write(&traced, xray::MINISTACK).map_err(StoryError::io("the run's directory"))?;
+        self.launch("ministack", "python", vec![traced.to_string_lossy().into_owned()], environment)?;
         for (name, port) in [("moto", moto_port), ("ministack", ministack_port)] {
             self.listening(name, port).await?;
         }

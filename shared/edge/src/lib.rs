@@ -12,9 +12,10 @@ pub mod error;
 pub mod metric;
 pub mod request;
 mod serve;
+mod trace;
 
 pub use clock::now;
 pub use env::Env;
 pub use error::EdgeError;
-pub use request::{Direct, Emergency, Hint, HintKind, Mode, Request, Trigger, strict};
+pub use request::{Direct, Emergency, Hint, HintKind, Mode, Request, Subject, Trigger, strict};
 pub use serve::{Function, Invocation, serve};

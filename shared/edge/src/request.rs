@@ -14,12 +14,17 @@ use serde_json::Value;
 use crate::EdgeError;
 
 mod hint;
+mod subject;
 pub use hint::{Hint, HintKind};
+pub use subject::Subject;
 
 /// A request that can be parsed out of an invocation's payload.
 pub trait Request: Sized {
     /// Parses the payload; `Invalid`, naming the field, when it is not one.
     fn parse(payload: Value) -> Result<Self, EdgeError>;
+
+    /// What it is about, for the trace.
+    fn subject(&self) -> Subject;
 }
 
 impl Request for WorkItem {
@@ -43,11 +48,19 @@ impl Request for WorkItem {
             ))),
         }
     }
+
+    fn subject(&self) -> Subject {
+        self.into()
+    }
 }
 
 impl Request for Pass {
     fn parse(payload: Value) -> Result<Self, EdgeError> {
         strict(payload, "pass")
+    }
+
+    fn subject(&self) -> Subject {
+        self.into()
     }
 }
 
@@ -127,6 +140,10 @@ impl Request for Trigger {
             return Pass::parse(payload).map(Self::Pass);
         }
         direct(strict(payload, "direct request")?).map(Self::Direct)
+    }
+
+    fn subject(&self) -> Subject {
+        self.into()
     }
 }
 

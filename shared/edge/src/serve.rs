@@ -8,10 +8,11 @@ use lambda_runtime::{Context, LambdaEvent, service_fn};
 use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
+use tracing::{Instrument as _, Span};
 
 use crate::metric::{self, Unit};
 use crate::request::Request;
-use crate::{EdgeError, Env};
+use crate::{EdgeError, Env, trace};
 
 /// A Lambda function.
 pub trait Function: Sized + Send + Sync + 'static {
@@ -65,8 +66,9 @@ impl Invocation {
 /// # Errors
 /// When the Lambda runtime API cannot be reached.
 pub async fn serve<F: Function>() -> Result<(), lambda_runtime::Error> {
-    lambda_runtime::tracing::init_default_subscriber();
-    let function = Arc::new(F::start(&Env::of_process()).await);
+    let env = Env::of_process();
+    trace::start(&env);
+    let function = Arc::new(F::start(&env).await);
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
         let function = Arc::clone(&function);
         async move { invoke(&function, event).await }
@@ -74,19 +76,17 @@ pub async fn serve<F: Function>() -> Result<(), lambda_runtime::Error> {
     .await
 }
 
-/// One invocation: parse, handle, log, measure.
+/// One invocation: answer, log, measure, and tell the trace.
 async fn invoke<F: Function>(
     function: &Result<F, EdgeError>,
     event: LambdaEvent<Value>,
 ) -> Result<F::Answer, EdgeError> {
     let begun = Instant::now();
-    let answer = match function {
-        Ok(function) => match F::Request::parse(event.payload) {
-            Ok(request) => function.handle(request, &Invocation::of(&event.context)).await,
-            Err(error) => Err(error),
-        },
-        Err(error) => Err(error.clone()),
-    };
+    let span = trace::invocation(F::NAME, &event.context);
+    // Boxed: the compiler lays futures out to a depth of its own.
+    let answer = Box::pin(answer(function, event, &span)).instrument(span.clone()).await;
+    trace::ended(&span, &answer);
+    drop(span);
     if let Err(error) = &answer {
         tracing::error!(function = F::NAME, word = error.word.as_str(), error = error.text, "invocation failed");
     }
@@ -98,6 +98,18 @@ async fn invoke<F: Function>(
         &[("Failed", Unit::Count, failed), ("Duration", Unit::Milliseconds, took_ms)],
     );
     answer
+}
+
+/// Parse, and handle.
+async fn answer<F: Function>(
+    function: &Result<F, EdgeError>,
+    event: LambdaEvent<Value>,
+    span: &Span,
+) -> Result<F::Answer, EdgeError> {
+    let function = function.as_ref().map_err(EdgeError::clone)?;
+    let request = F::Request::parse(event.payload)?;
+    trace::about(span, &request.subject());
+    function.handle(request, &Invocation::of(&event.context)).await
 }
 
 #[cfg(test)]

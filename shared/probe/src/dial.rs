@@ -17,6 +17,8 @@ use time::OffsetDateTime;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use crate::Trust;
@@ -31,7 +33,8 @@ pub(crate) async fn handshake(
     trust: &Trust,
     now: OffsetDateTime,
 ) -> Result<Presented, Fault> {
-    let tcp = match timeout(PATIENCE, TcpStream::connect(address)).await {
+    let connecting = timeout(PATIENCE, TcpStream::connect(address)).instrument(tracing::trace_span!("connect"));
+    let tcp = match connecting.await {
         Ok(Ok(tcp)) => tcp,
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(Fault::Refused),
         // No route, host down: as good as no answer.
@@ -40,8 +43,13 @@ pub(crate) async fn handshake(
     let capture = Arc::new(Capture { provider: Arc::clone(trust.provider()), chain: Mutex::default() });
     let config = config(&capture).map_err(|_| Fault::HandshakeFailed)?;
     let server_name = ServerName::try_from(name.as_str().to_owned()).map_err(|_| Fault::HandshakeFailed)?;
-    match timeout(PATIENCE, TlsConnector::from(Arc::new(config)).connect(server_name, tcp)).await {
-        Ok(Ok(_tls)) => {}
+    let span = tracing::trace_span!("handshake", tls = Empty);
+    let shaking = timeout(PATIENCE, TlsConnector::from(Arc::new(config)).connect(server_name, tcp));
+    match shaking.instrument(span.clone()).await {
+        Ok(Ok(tls)) => {
+            let version = tls.get_ref().1.protocol_version();
+            span.record("tls", version.map(tracing::field::debug));
+        }
         Ok(Err(_)) => return Err(Fault::HandshakeFailed),
         Err(_) => return Err(Fault::TimedOut),
     }

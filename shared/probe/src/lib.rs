@@ -18,6 +18,8 @@ use espalier_domain::verdict::{Expected, Fault, Leaf, Presented, Verdict, judge}
 use espalier_domain::work::{OthersItem, SeenTarget, SeenThrough, Through, VerifyItem, VerifyTarget, WorkResult};
 use futures::StreamExt as _;
 use time::OffsetDateTime;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 pub use resolve::Resolver;
 pub use trust::Trust;
@@ -91,6 +93,20 @@ struct Prober<'a, N> {
 
 impl<N: Fn() -> OffsetDateTime + Sync> Prober<'_, N> {
     async fn target(&self, target: &VerifyTarget) -> SeenTarget {
+        let span = tracing::trace_span!(
+            "dial",
+            target = target.target.as_str(),
+            generation = i64::from(target.generation.0),
+            address = %target.address,
+            faults = Empty,
+            otel.status_code = Empty,
+        );
+        let seen = self.seen(target).instrument(span.clone()).await;
+        note(&span, &seen.verdict);
+        seen
+    }
+
+    async fn seen(&self, target: &VerifyTarget) -> SeenTarget {
         let begun = Instant::now();
         let presented = dial::handshake(target.address, self.server_name, self.trust, (self.now)()).await;
         let handshake_ms = elapsed_ms(begun);
@@ -111,8 +127,17 @@ impl<N: Fn() -> OffsetDateTime + Sync> Prober<'_, N> {
 
     /// One client's way: ask for the name, dial what comes back.
     async fn sample(&self, resolver: &Resolver, through: &Through) -> SeenThrough {
+        let span = tracing::trace_span!("sample", address = Empty, faults = Empty, otel.status_code = Empty);
+        let sample = self.sampled(resolver, through).instrument(span.clone()).await;
+        span.record("address", sample.address.map(tracing::field::display));
+        note(&span, &sample.verdict);
+        sample
+    }
+
+    async fn sampled(&self, resolver: &Resolver, through: &Through) -> SeenThrough {
         let begun = Instant::now();
-        let (address, presented) = match resolver.lookup(self.server_name).await {
+        let looked_up = resolver.lookup(self.server_name).instrument(tracing::trace_span!("resolve")).await;
+        let (address, presented) = match looked_up {
             Err(fault) => (None, Err(fault)),
             Ok(ip) if ip.is_unspecified() || ip.is_multicast() => (Some(ip), Err(Fault::WrongAddress)),
             Ok(ip) => {
@@ -133,6 +158,14 @@ impl<N: Fn() -> OffsetDateTime + Sync> Prober<'_, N> {
             Ok(presented) => judge(&presented, &expected, (self.now)()),
             Err(fault) => Verdict { fingerprint: None, serial: None, not_after: None, faults: vec![fault] },
         }
+    }
+}
+
+/// Tells the trace what is wrong with what was seen.
+fn note(span: &Span, verdict: &Verdict) {
+    if !verdict.faults.is_empty() {
+        span.record("faults", tracing::field::debug(&verdict.faults));
+        span.record("otel.status_code", "ERROR");
     }
 }
 

@@ -41,6 +41,33 @@ fn the_template_sets_what_the_functions_read() {
     assert!(seen >= 8, "only {seen} variables were compared");
 }
 
+/// The variables that `shared/edge` reads for every function.
+fn asked_for_all() -> BTreeSet<String> {
+    let name = Regex::new(r#""(ESPALIER_[A-Z_]+)""#).unwrap();
+    let sources = product_sources();
+    let edge =
+        sources.iter().filter(|file| file.path.starts_with("shared/edge/src/") && !file.path.ends_with("tests.rs"));
+    let code = edge.map(|file| file.text.split("#[cfg(test)]").next().unwrap_or_default());
+    code.flat_map(|code| name.captures_iter(code).map(|found| found[1].to_owned()).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn one_parameter_switches_tracing_for_lambda_step_functions_and_the_functions_themselves() {
+    let template = Template::read("template.yaml");
+    let all = template.at("/Globals/Function/Environment/Variables").as_object().unwrap();
+    assert_eq!(all.keys().cloned().collect::<BTreeSet<_>>(), asked_for_all());
+    let switch = serde_json::json!({"Ref": "Tracing"});
+    assert_eq!(all["ESPALIER_TRACING"], switch);
+    assert_eq!(template.at("/Resources/Rotation/Properties/Tracing/Enabled"), &switch);
+    let is_on = serde_json::json!({"Fn::Equals": [switch, "true"]});
+    assert_eq!(template.at("/Conditions/IsTraced"), &is_on);
+    let lambda = serde_json::json!({"Fn::If": ["IsTraced", "Active", "PassThrough"]});
+    assert_eq!(template.at("/Globals/Function/Tracing"), &lambda);
+    for (id, properties) in template.functions() {
+        assert!(properties["Tracing"].is_null(), "{id} is traced by a switch of its own");
+    }
+}
+
 #[test]
 fn every_function_is_a_crate_a_binary_and_a_function_of_the_template() {
     let template = Template::read("template.yaml");

@@ -41,13 +41,15 @@ pub(super) enum Channel {
     Answer,
     /// What a function answers, errors above all.
     FunctionAnswer,
+    /// What is sent to X-Ray.
+    Trace,
     /// A file the run writes.
     File,
 }
 
 impl Channel {
     /// Every one.
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::Log,
         Self::EventIn,
         Self::EventOut,
@@ -62,6 +64,7 @@ impl Channel {
         Self::Request,
         Self::Answer,
         Self::FunctionAnswer,
+        Self::Trace,
         Self::File,
     ];
 
@@ -81,6 +84,7 @@ impl Channel {
             Self::Request => "request",
             Self::Answer => "answer",
             Self::FunctionAnswer => "function's answer",
+            Self::Trace => "trace",
             Self::File => "file",
         }
     }
@@ -104,6 +108,9 @@ pub(super) async fn all(tale: &Tale) -> Result<Vec<Place>, StoryError> {
     let mut found = Found { base: tale.world.ministack.clone(), places: Vec::new() };
     found.calls(tale.world.gateway.passed());
     found.commands(tale)?;
+    for document in tale.world.xray.documents() {
+        found.add(Channel::Trace, text(&document["name"]), document.to_string());
+    }
     found.heard(tale).await?;
     found.logs(tale).await?;
     found.histories(tale).await?;

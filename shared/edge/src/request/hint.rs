@@ -16,6 +16,8 @@ pub struct Hint {
     pub source: String,
     /// The event's detail type, for the log.
     pub detail_type: String,
+    /// The event's id, for the trace.
+    pub event: Option<String>,
     /// The stack it names, if it names one.
     pub stack: Option<StackName>,
     /// The ACM certificates it is about; a notice of AWS Health may name several.
@@ -59,6 +61,7 @@ pub(super) fn parse(payload: Value) -> Result<Hint, EdgeError> {
         kind: HintKind::Sweep,
         source: envelope.source.clone(),
         detail_type: envelope.detail_type.clone(),
+        event: envelope.id.clone().filter(|id| is_id(id)),
         stack: None,
         certificates: Vec::new(),
         instances: Vec::new(),
@@ -106,6 +109,11 @@ pub(super) fn parse(payload: Value) -> Result<Hint, EdgeError> {
     Ok(hint)
 }
 
+/// Whether this is an id as EventBridge makes them. Who forges an event shall not write into the trace.
+fn is_id(text: &str) -> bool {
+    text.len() == 36 && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+}
+
 /// Whoever may put an event on the bus could ask for one: that is not ignored as other unknown fields are, but refused.
 fn no_emergency(payload: &Value) -> Result<(), EdgeError> {
     let asks = |mode: &Value| mode.as_str() == Some("emergency");
@@ -126,6 +134,7 @@ pub(super) fn sweep(payload: Value) -> Result<Hint, EdgeError> {
         kind: HintKind::Sweep,
         source: "espalier".into(),
         detail_type: "sweep".into(),
+        event: None,
         stack: None,
         certificates: Vec::new(),
         instances: Vec::new(),
