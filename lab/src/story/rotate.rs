@@ -15,7 +15,7 @@ use super::load::Clients;
 use super::look::{converged, forget};
 use super::repair::{renew, settled};
 use super::rotation::{LIMIT, spent, unharmed};
-use super::{Options, PROBER, STACK, StoryError, Tale, judge, timeline};
+use super::{Options, PROBER, STACK, StoryError, Tale, judge, timeline, traced};
 use crate::report::{Fleet, Report, Way};
 use crate::ui::{Phase, Ui};
 
@@ -26,6 +26,7 @@ const TARGETS: usize = 30;
 pub(super) async fn told(tale: &mut Tale, options: &Options, report: &mut Report, ui: &Ui) -> Result<(), StoryError> {
     let more = grow(tale, options, ui.phase("thirty targets")).await?;
     rotate(tale, options, report, ui.phase("fleet's rotation")).await?;
+    traced::told(tale, report, ui.phase("fleet's trace")).await?;
     shrink(tale, &more, ui.phase("recipe's own again")).await
 }
 

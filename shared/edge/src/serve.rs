@@ -86,7 +86,6 @@ async fn invoke<F: Function>(
     // Boxed: the compiler lays futures out to a depth of its own.
     let answer = Box::pin(answer(function, event, &span)).instrument(span.clone()).await;
     trace::ended(&span, &answer);
-    drop(span);
     if let Err(error) = &answer {
         tracing::error!(function = F::NAME, word = error.word.as_str(), error = error.text, "invocation failed");
     }
@@ -97,6 +96,8 @@ async fn invoke<F: Function>(
         &[("Function", F::NAME)],
         &[("Failed", Unit::Count, failed), ("Duration", Unit::Milliseconds, took_ms)],
     );
+    // Its end sends it: whatever that takes, nobody's log waits for it.
+    drop(span);
     answer
 }
 

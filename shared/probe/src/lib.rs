@@ -161,10 +161,12 @@ impl<N: Fn() -> OffsetDateTime + Sync> Prober<'_, N> {
     }
 }
 
-/// Tells the trace what is wrong with what was seen.
+/// Tells the trace what is wrong with what was seen. A former certificate is news in a rotation, and no failure.
 fn note(span: &Span, verdict: &Verdict) {
     if !verdict.faults.is_empty() {
         span.record("faults", tracing::field::debug(&verdict.faults));
+    }
+    if verdict.faults.iter().any(|fault| fault.fails_clients()) {
         span.record("otel.status_code", "ERROR");
     }
 }

@@ -67,6 +67,8 @@ fn only_these_crates_name_the_sdk_open_a_socket_or_sign() {
                 "aws-sdk-ec2" => &["espalier-aws-ec2"],
                 sdk if sdk.starts_with("aws-sdk-") => &["espalier-aws"],
                 "rcgen" => &["espalier-pki"],
+                "tracing-opentelemetry" => &["espalier-edge"],
+                traces if traces.starts_with("opentelemetry") => &["espalier-edge"],
                 "rustls" | "tokio-rustls" | "hickory-resolver" => &["espalier-probe", "espalier-lab"],
                 "lambda_runtime" => &[
                     "espalier-edge",

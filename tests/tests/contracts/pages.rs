@@ -28,6 +28,32 @@ fn every_event_of_ours_is_documented() {
 }
 
 #[test]
+fn every_span_and_what_it_may_say_is_documented() {
+    let page = read("docs/tracing.md");
+    let span = Regex::new(r#"trace_span!\(\s*"([a-z]+)""#).unwrap();
+    let sources = espalier_tests::product_sources();
+    let sources = sources.iter().filter(|file| !file.path.ends_with("/tests.rs"));
+    let mut said: Vec<String> = sources
+        .flat_map(|file| span.captures_iter(&file.text).map(|found| found[1].to_owned()).collect::<Vec<_>>())
+        // Named for its function.
+        .filter(|name| name != "invocation")
+        .collect();
+    assert!(said.len() >= 5, "only {said:?} were found");
+    let document = read("shared/edge/src/trace/document.rs");
+    let list = Regex::new(r"const (?:SOUGHT|TOLD): \[&str; (\d+)\] = \[([^\]]+)\]").unwrap();
+    for found in list.captures_iter(&document) {
+        let words: Vec<String> = found[2].split(',').map(|word| word.trim().trim_matches('"').to_owned()).collect();
+        assert_eq!(words.len().to_string(), found[1], "{words:?}");
+        said.extend(words);
+    }
+    said.push("spans_left_out".to_owned());
+    for word in said {
+        let is_named = page.contains(&format!("`{word}`")) || page.contains(&format!(".{word}`"));
+        assert!(is_named, "docs/tracing.md does not name {word}");
+    }
+}
+
+#[test]
 fn every_parameter_of_the_template_is_documented() {
     let readme = read("README.md");
     for (name, parameter) in Template::read("template.yaml").at("/Parameters").as_object().unwrap() {

@@ -1,9 +1,10 @@
 //! A corpus of what arrives: AWS's own events as documented, ours, and what a broken sender may send.
 
 use espalier_domain::failure::Word;
+use espalier_domain::id::StackName;
 use serde_json::{Value, json};
 
-use super::{Direct, Emergency, Hint, HintKind, Mode, Request, Trigger};
+use super::{Direct, Emergency, Hint, HintKind, Mode, Request, Subject, Trigger};
 use crate::EdgeError;
 
 const CALLER: &str = "arn:aws:sts::123456789012:assumed-role/ops/jane";
@@ -279,4 +280,47 @@ fn the_state_machines_requests_are_told_apart() {
     let mint =
         json!({ "kind": "mint", "stack": "payments", "scope": "shared", "generation": 1, "because": "none yet" });
     assert!(matches!(parse(mint), Ok(Trigger::Work(_))));
+}
+
+#[test]
+fn what_a_request_is_about_is_told_in_identifiers_alone() {
+    let told = |payload: Value| parse(payload).unwrap().subject();
+    let item = |kind: &str, more: Value| {
+        let mut item = json!({"kind": kind, "stack": "pay"});
+        item.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        item
+    };
+    let on = |kind: &'static str| Subject { stack: StackName::parse("pay").ok(), ..Subject::of(kind) };
+    let targets = || vec!["i-0123456789abcdef0".to_owned()];
+    assert_eq!(told(json!({"stack": "pay", "mode": "status"})), on("status"));
+    assert_eq!(
+        told(json!({"stack": "pay", "epoch": 7, "wave": 2, "results": []})),
+        Subject { epoch: Some(7), wave: Some(2), ..on("pass") }
+    );
+    let minted = item("mint", json!({"scope": "shared", "generation": 3, "because": "-----BEGIN PRIVATE KEY-----"}));
+    assert_eq!(told(minted), Subject { generation: Some(3), ..on("mint") });
+    let delivered = item(
+        "deliver",
+        json!({"epoch": 7, "action": "Install", "scope": "shared", "generation": 3, "targets": targets(), "attempt": 1,
+            "windowS": 0}),
+    );
+    assert_eq!(told(delivered), Subject { epoch: Some(7), generation: Some(3), targets: targets(), ..on("deliver") });
+    assert_eq!(
+        told(item("membership", json!({"targets": targets()}))),
+        Subject { targets: targets(), ..on("membership") }
+    );
+}
+
+#[test]
+fn an_events_id_is_told_unless_it_is_none() {
+    let event = |id: &str| {
+        let mut event = envelope("aws.acm", "ACM Certificate Available", &[ACM], &Value::Null);
+        event["id"] = id.into();
+        parse(event).unwrap().subject().event
+    };
+    let id = "9c95e8e4-96a4-ef3f-b739-b6aa5b193afb";
+    assert_eq!(event(id).as_deref(), Some(id));
+    for forged in ["", "a secret that somebody sends", "-----BEGIN-PRIVATE-KEY----- MHcCAQEEI"] {
+        assert_eq!(event(forged), None, "{forged}");
+    }
 }

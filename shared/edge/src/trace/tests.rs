@@ -85,6 +85,7 @@ async fn an_invocation_is_one_document_with_what_was_inside_it() {
     assert_eq!(inside[0]["name"], "SSM");
     assert_eq!(inside[0]["namespace"], "aws");
     assert_eq!(inside[0]["aws"], json!({"operation": "GetParameter"}));
+    assert!(inside[0]["fault"].is_null(), "what is logged as an error is not the call's");
     assert_eq!((&inside[1]["name"], &inside[1]["subsegments"][0]["name"]), (&json!("shut"), &json!("inner")));
     assert_eq!(inside[1]["subsegments"][0]["metadata"], json!({"espalier": {"target": "i-1"}}));
     let text = document.to_string();
