@@ -26,6 +26,7 @@ fn a_further_prober_differs_from_the_control_planes_own_in_its_name_and_in_whom_
     }
     assert_eq!(resources["Verify"]["Metadata"]["BuildProperties"], json!({ "Binary": "verify" }));
     assert_eq!(further.at("/Globals"), own.at("/Globals"));
+    assert_eq!(further.at("/Conditions/IsTraced"), own.at("/Conditions/IsTraced"));
 }
 
 #[test]
@@ -45,7 +46,7 @@ fn what_both_templates_ask_for_is_asked_in_the_same_words() {
             assert_eq!(parameter[part], there[part], "{name}: {part}");
         }
     }
-    assert_eq!(shared, 4, "subnets, security groups, retention, processor");
+    assert_eq!(shared, 5, "subnets, security groups, retention, traces, processor");
 }
 
 #[test]
