@@ -110,5 +110,6 @@ fn every_task_survives_a_crash_and_an_unknown_error() {
 fn the_workflow_ends_before_its_history_is_full() {
     let text = read(DEFINITION);
     let last = espalier_domain::work::Pass::LAST;
-    assert!(text.contains(&format!("NumericGreaterThanEquals: {last}")), "the limit of passes is {last} in the code");
+    let limit = format!("NumericGreaterThanEquals: {last}");
+    assert!(text.lines().any(|line| line.trim() == limit), "the limit of passes is {last} in the code");
 }
