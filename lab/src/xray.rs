@@ -1,7 +1,7 @@
 //! X-Ray: the daemon that functions send their spans to, and what a trace looks like in the end.
 //!
 //! No emulator takes a trace. What X-Ray or its daemon would throw away is refused here, by the rule that it breaks
-//! ([`rules`]), and fails the run.
+//! (`rules`), and fails the run.
 
 mod rules;
 pub mod trace;
