@@ -102,7 +102,7 @@ pub fn active<'a>(authorities: &'a [AuthorityRecord], turns: &[TurnRecord]) -> O
 /// Where this authority stands.
 pub fn phase(record: &AuthorityRecord, authorities: &[AuthorityRecord], turns: &[TurnRecord]) -> Phase {
     let is_it = |turn: &&TurnRecord| turn.authority == record.authority;
-    if turns.iter().any(|turn| is_it(&turn) && turn.turn == Turn::Retired) {
+    if turned(Turn::Retired, &record.authority, turns).is_some() {
         return Phase::Retired;
     }
     let mut signs = first(authorities).is_some_and(|first| first.authority == record.authority);
@@ -122,15 +122,17 @@ pub fn phase(record: &AuthorityRecord, authorities: &[AuthorityRecord], turns: &
 
 /// The word that what this authority signed is unsafe, if somebody said it.
 pub fn tainted<'a>(authority: &str, turns: &'a [TurnRecord]) -> Option<&'a TurnRecord> {
-    turns.iter().find(|turn| turn.turn == Turn::Tainted && turn.authority == authority)
+    turned(Turn::Tainted, authority, turns)
 }
 
 /// Those whose roots clients and probers trust: all that are not retired.
 pub fn trusted(authorities: Vec<AuthorityRecord>, turns: &[TurnRecord]) -> Vec<AuthorityRecord> {
-    let is_retired = |record: &AuthorityRecord| {
-        turns.iter().any(|turn| turn.turn == Turn::Retired && turn.authority == record.authority)
-    };
-    authorities.into_iter().filter(|record| !is_retired(record)).collect()
+    authorities.into_iter().filter(|record| turned(Turn::Retired, &record.authority, turns).is_none()).collect()
+}
+
+/// The first turn of this kind that an authority took.
+fn turned<'a>(what: Turn, authority: &str, turns: &'a [TurnRecord]) -> Option<&'a TurnRecord> {
+    turns.iter().find(|turn| turn.turn == what && turn.authority == authority)
 }
 
 /// Their roots, concatenated PEM in a fixed order: what clients are to have.
@@ -176,9 +178,8 @@ impl Facts {
 
     /// Why no bundle can be made of what there is: somebody's root belongs into it, and is not what it was.
     fn damage(&self) -> Option<String> {
-        let trusted = trusted(self.authorities.clone(), &self.turns);
-        let is_damaged = |record: &&AuthorityRecord| self.damaged.contains(&record.authority);
-        let damaged: Vec<&str> = trusted.iter().filter(is_damaged).map(|record| record.authority.as_str()).collect();
+        let is_trusted = |authority: &&String| turned(Turn::Retired, authority, &self.turns).is_none();
+        let damaged: Vec<&str> = self.damaged.iter().filter(is_trusted).map(String::as_str).collect();
         (!damaged.is_empty()).then(|| {
             format!(
                 "in the ledger, the certificates of {} are damaged: restore them (docs/disasters.md); nothing is published until then",

@@ -109,7 +109,9 @@ async fn answer<F: Function>(
 ) -> Result<F::Answer, EdgeError> {
     let function = function.as_ref().map_err(EdgeError::clone)?;
     let request = F::Request::parse(event.payload)?;
-    trace::about(span, &request.subject());
+    if !span.is_none() {
+        trace::about(span, &request.subject());
+    }
     function.handle(request, &Invocation::of(&event.context)).await
 }
 
