@@ -24,9 +24,6 @@ const LIMIT: Wait = Wait::from_secs(120);
 
 const LOOK: Wait = Wait::from_millis(100);
 
-/// A sweep whose end nobody was told of for so long is followed by another.
-const SILENT: Wait = Wait::from_secs(30);
-
 /// The deployed schedule's `rate(15 minutes)`.
 const QUARTER: Duration = Duration::minutes(15);
 
@@ -72,18 +69,12 @@ async fn all(tale: &Tale, stage: &mut Stage, phase: &Phase) -> Result<&'static s
 async fn quarter(tale: &Tale, stage: &mut Stage, phase: &Phase) -> Result<(), StoryError> {
     let since = OffsetDateTime::now_utc();
     tale.world.router.fire_schedules().await?;
-    let mut again = tokio::time::Instant::now() + SILENT;
     let swept = until(LIMIT, LOOK, async || {
         phase.progress("waiting for a sweep");
         tale.watch.hear().await?;
         for function in SWEPT {
             let (calls, errors) = stage.calls(&tale.function(function), since).await?;
             if calls == errors && errors < ATTEMPTS {
-                // What it said last may still be on its way, and then comes with the next call.
-                if tokio::time::Instant::now() > again {
-                    again += SILENT;
-                    tale.world.router.fire_schedules().await?;
-                }
                 return Ok::<_, StoryError>(None);
             }
         }

@@ -130,12 +130,11 @@ impl Stage {
         let mut metrics = self.published.clone();
         for function in FUNCTIONS.map(|name| tale.function(name)) {
             let of_lambda = |name: &str| Series::of("AWS/Lambda", name, ("FunctionName", &function));
-            for one in self.eyes.invocations(&function, self.begun).await? {
-                let (at, has_failed) = (one.at, one.has_failed());
+            for Invocation { at, has_failed, points } in self.eyes.invocations(&function, self.begun).await? {
                 let at = self.clock.at(at);
                 metrics.put(of_lambda("Invocations"), at, 1.0);
                 metrics.put(of_lambda("Errors"), at, if has_failed { 1.0 } else { 0.0 });
-                for (at, series, value) in one.points.into_iter().filter(|(at, _, _)| *at >= self.begun) {
+                for (at, series, value) in points.into_iter().filter(|(at, _, _)| *at >= self.begun) {
                     metrics.put(series, self.clock.at(at), value);
                 }
             }
@@ -151,7 +150,7 @@ impl Stage {
     /// How often a function was called since then, and how often it failed.
     pub(super) async fn calls(&self, function: &str, since: OffsetDateTime) -> Result<(usize, usize), StoryError> {
         let all = self.eyes.invocations(function, since).await?;
-        Ok((all.len(), all.iter().filter(|one| one.has_failed()).count()))
+        Ok((all.len(), all.iter().filter(|one| one.has_failed).count()))
     }
 
     /// Tells CloudWatch's emulator the states of the metric alarms, so that whoever asks it is answered. Composite alarms find
@@ -346,8 +345,10 @@ impl Eyes {
                 lines.extend(event["message"].as_str().map(str::to_owned));
             }
             if !answer["nextToken"].is_string() || answer["nextToken"] == ask["nextToken"] {
-                let all = streams.into_values().filter_map(|(at, lines)| Invocation::of(at, &lines).transpose());
-                return all.collect::<Result<Vec<_>, _>>().map(belated);
+                return streams
+                    .into_values()
+                    .filter_map(|(at, lines)| Invocation::of(at, &lines).transpose())
+                    .collect();
             }
             ask["nextToken"] = answer["nextToken"].clone();
         }
@@ -384,45 +385,23 @@ impl Eyes {
 #[derive(Debug)]
 struct Invocation {
     at: OffsetDateTime,
-    /// Whether it failed, by its own word. One that says nothing was killed.
-    verdicts: Vec<bool>,
+    has_failed: bool,
     points: Vec<(OffsetDateTime, Series, f64)>,
 }
 
 impl Invocation {
-    /// What its log tells, if it has ended.
+    /// What its log tells, if it has ended. A function says itself whether it failed; one that says nothing was killed.
     fn of(millis: i64, lines: &[String]) -> Result<Option<Self>, StoryError> {
         if !lines.iter().any(|line| line.starts_with("REPORT ")) {
             return Ok(None);
         }
         let points: Result<Vec<_>, String> = lines.iter().map(|line| embedded(line)).collect();
         let points: Vec<_> = points.map_err(StoryError::Unmet)?.into_iter().flatten().collect();
-        let failed = points.iter().filter(|(_, series, _)| series.name == "Failed");
-        let verdicts = failed.map(|(.., value)| *value != 0.0).collect();
+        let is_well = points.iter().any(|(_, series, value)| series.name == "Failed" && *value == 0.0);
         let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000);
         let at = at.map_err(|_| StoryError::Unmet(format!("{millis} is no time of a log")))?;
-        Ok(Some(Self { at, verdicts, points }))
+        Ok(Some(Self { at, has_failed: !is_well, points }))
     }
-
-    fn has_failed(&self) -> bool {
-        self.verdicts.iter().all(|failed| *failed)
-    }
-}
-
-/// On a busy machine MiniStack takes an invocation's last line for the first of the next one in the same environment: that one has two
-/// verdicts then, and the first is the other's.
-fn belated(mut all: Vec<Invocation>) -> Vec<Invocation> {
-    all.sort_by_key(|one| one.at);
-    for index in 0..all.len() {
-        if !all[index].verdicts.is_empty() {
-            continue;
-        }
-        if let Some(next) = all[index..].iter_mut().find(|one| one.verdicts.len() > 1) {
-            let verdict = next.verdicts.remove(0);
-            all[index].verdicts.push(verdict);
-        }
-    }
-    all
 }
 
 fn millis(at: OffsetDateTime) -> i64 {
@@ -432,22 +411,6 @@ fn millis(at: OffsetDateTime) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_last_line_that_comes_with_the_next_invocation_is_the_former_ones() {
-        let told = |verdicts: &[&[bool]]| {
-            let one = |(at, verdicts): (i64, &&[bool])| Invocation {
-                at: OffsetDateTime::UNIX_EPOCH + Duration::seconds(at),
-                verdicts: verdicts.to_vec(),
-                points: Vec::new(),
-            };
-            let all = belated((0..).zip(verdicts).map(one).collect());
-            all.iter().map(Invocation::has_failed).collect::<Vec<_>>()
-        };
-        assert_eq!(told(&[&[false], &[], &[true]]), [false, true, true], "it was killed");
-        assert_eq!(told(&[&[], &[false, true], &[false]]), [false, true, false]);
-        assert_eq!(told(&[&[], &[false], &[true, false]]), [true, false, false]);
-    }
 
     #[test]
     fn what_comes_after_hours_that_were_left_out_lies_so_much_later() {
