@@ -5,14 +5,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::cli::Cli;
 use super::confirm::serving;
 use super::emergency::{freeze, nobody_goes_back, thaw};
 use super::judge;
 use super::load::Clients;
 use super::repair::settled;
 use super::rotation::unharmed;
-use super::succession::{bundle, made, spoken, standing, with_phase};
+use super::succession::{bundle, made, said, standing, with_phase};
 use super::watch::until;
 use super::{Options, PROBER, STACK, StoryError, Tale, command};
 use crate::report::{Report, Way};
@@ -98,9 +97,4 @@ async fn gone(tale: &mut Tale, stolen: &str, next: &str, phase: &Phase) -> Resul
     judge::openssl(&tale.world, &tale.roots).await?;
     let generations = tale.watch.generations(tale.ledger()?, STACK).await?;
     judge::served(&tale.world, PROBER, &tale.roots, &generations).await.map(drop)
-}
-
-/// Runs the operator's command, which has to say this, whether or not somebody is needed.
-async fn said(espalier: &Cli, arguments: &[&str], wanted: &str) -> Result<(), StoryError> {
-    command::expect(arguments, &spoken(espalier, arguments).await?, wanted)
 }

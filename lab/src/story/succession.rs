@@ -150,14 +150,12 @@ async fn taken_over(
     let digest = told["bundle"].as_str().unwrap_or_default().to_owned();
     let acknowledge = ["authority", "acknowledge", SLOW, "--authority", next, "--bundle"];
     // What it has is another bundle: that is no acknowledgement.
-    let wrong = [&acknowledge[..], &["00"]].concat();
-    command::expect(&wrong, &spoken(&espalier, &wrong).await?, "Differs")?;
+    said(&espalier, &[&acknowledge[..], &["00"]].concat(), "Differs").await?;
     nothing_changes(tale, next).await?;
     slow.stop(tale, report).await?;
     let slow = Slow::start(tale, &tale.roots)?;
     let begun = std::time::Instant::now();
-    let right = [&acknowledge[..], &[&digest]].concat();
-    command::expect(&acknowledge, &spoken(&espalier, &right).await?, "Activated")?;
+    said(&espalier, &[&acknowledge[..], &[&digest]].concat(), "Activated").await?;
     let everywhere = until(LIMIT, LOOK, async || {
         phase.progress("waiting for every target");
         tale.world.router.fire_schedules().await?;
@@ -241,8 +239,13 @@ async fn aged(tale: &Tale, sk: &str, field: &str, by: time::Duration) -> Result<
     Ok(tale.watch.write(tale.ledger()?, PARTITION, sk, &record).await?)
 }
 
+/// Runs the operator's command, which has to say this, whether or not somebody is needed.
+pub(super) async fn said(espalier: &Cli, arguments: &[&str], wanted: &str) -> Result<(), StoryError> {
+    command::expect(arguments, &spoken(espalier, arguments).await?, wanted)
+}
+
 /// What the operator's command says, also where somebody is needed.
-pub(super) async fn spoken(espalier: &Cli, arguments: &[&str]) -> Result<String, StoryError> {
+async fn spoken(espalier: &Cli, arguments: &[&str]) -> Result<String, StoryError> {
     match espalier.run(arguments).await {
         Ok(text) => Ok(text.as_str().unwrap_or_default().to_owned()),
         Err(CliError::Failed { output, .. }) => Ok(output),
