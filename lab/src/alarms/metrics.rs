@@ -54,6 +54,12 @@ impl Metrics {
         self.points.contains_key(series)
     }
 
+    /// The values that this metric had since then.
+    pub fn since(&self, series: &Series, from: OffsetDateTime) -> Vec<f64> {
+        let all = self.points.get(series).into_iter().flatten();
+        all.filter(|(at, _)| *at >= from).map(|(_, value)| *value).collect()
+    }
+
     /// The statistic over a period, if there is anything in it.
     pub fn value(
         &self,
@@ -141,5 +147,6 @@ mod tests {
         assert_eq!(value(Statistic::Minimum, 0, 60), Some(1.0));
         assert_eq!(value(Statistic::Maximum, 20, 60), Some(2.0));
         assert_eq!(value(Statistic::Sum, 31, 60), None);
+        assert_eq!(metrics.since(&series, at(20)), [1.0, 2.0]);
     }
 }

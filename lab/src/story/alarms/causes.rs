@@ -154,6 +154,8 @@ pub(super) async fn person(tale: &Tale, stage: &mut Stage, phase: &Phase) -> Res
     tale.world.ssm.set_online(&host.id, false);
     let mut spec = tale.spec.clone();
     spec["certificate"]["renewBeforeHours"] = json!(TOO_LATE.0);
+    // Which part of its life earlier a leaf is replaced depends on its generation: some would come early enough.
+    spec["certificate"]["renewSpreadPercent"] = json!(0);
     spec["rollout"]["bakeMinutes"] = json!(TOO_LATE.1);
     tale.put(&spec, true).await?;
     ask(tale).await?;

@@ -201,8 +201,15 @@ impl Stage {
             let mut changes = self.monitor.changes.iter().filter(|change| Some(change.at) >= since);
             changes.any(|change| change.id == id && change.state == State::Alarm)
         };
-        let others: Vec<&&str> = ids.iter().filter(|id| !raised(id)).collect();
-        if others.is_empty() { Ok(()) } else { Err(StoryError::Unmet(format!("{others:?} were not raised"))) }
+        let others: Vec<String> =
+            ids.iter().filter(|id| !raised(id)).map(|id| format!("{id} ({:?})", self.watched(id, since))).collect();
+        if others.is_empty() { Ok(()) } else { Err(StoryError::Unmet(format!("not raised: {}", others.join(", ")))) }
+    }
+
+    /// What a metric alarm saw since then.
+    fn watched(&self, id: &str, since: Option<OffsetDateTime>) -> Vec<f64> {
+        let alarm = self.monitor.alarms().iter().find(|alarm| alarm.id == id);
+        alarm.zip(since).map(|(alarm, since)| self.seen.since(&alarm.series, since)).unwrap_or_default()
     }
 
     /// Demands that nobody else called since this was asked last.
