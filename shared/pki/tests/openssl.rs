@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use common::{NOW, authority, key, leaf, ready, request, rules, serial, try_leaf};
+use espalier_domain::record::AuthorityRecord;
 use espalier_domain::spec::KeyType;
 use espalier_pki::bundle;
 use espalier_pki::issue::{IssueError, Leaf};
@@ -297,6 +298,29 @@ fn an_authority_survives_its_secret_and_nothing_else_does() {
             !said.contains("PRIVATE") && !ours.lines().any(|line| line.len() > 20 && said.contains(line)),
             "{said}"
         );
+    }
+}
+
+#[test]
+fn a_record_is_what_was_founded_or_is_refused() {
+    let authority = authority(&["example.com"], NOW);
+    let (record, other) = (authority.record(None), common::authority(&["example.com"], NOW).record(None));
+    espalier_pki::authority::check(&record).unwrap();
+    let spoilt = |der: &[u8]| {
+        let mut der = der.to_vec();
+        *der.last_mut().unwrap() ^= 1;
+        pem::encode(pem::CERTIFICATE, &der).to_string()
+    };
+    for (what, damaged) in [
+        ("another id", AuthorityRecord { authority: other.authority.clone(), ..record.clone() }),
+        ("another root", AuthorityRecord { root_pem: other.root_pem.clone(), ..record.clone() }),
+        ("another root and its id", AuthorityRecord { issuing_pem: record.issuing_pem.clone(), ..other.clone() }),
+        ("no certificate", AuthorityRecord { root_pem: String::new(), ..record.clone() }),
+        ("the root in its place", AuthorityRecord { issuing_pem: record.root_pem.clone(), ..record.clone() }),
+        ("a spoilt signature", AuthorityRecord { issuing_pem: spoilt(authority.issuing_der()), ..record.clone() }),
+        ("a spoilt root", AuthorityRecord { root_pem: spoilt(authority.root_der()), ..record.clone() }),
+    ] {
+        assert!(espalier_pki::authority::check(&damaged).is_err(), "{what} was taken");
     }
 }
 
