@@ -57,6 +57,7 @@ use crate::report::Report;
 use crate::setup::{self, SetupError};
 use crate::ui::{Phase, Ui};
 use cli::CliError;
+use leaks::Clean;
 pub use scenario::Scenario;
 use watch::{Heard, Watch, until};
 use world::World;
@@ -281,6 +282,7 @@ async fn chapters(
     command::told(tale, ui.phase("command")).await?;
     fleet::drawn(tale, ui.phase("dashboard")).await?;
     look::counted(tale, report, ui.phase("one look")).await?;
+    let mut clean = Clean::default();
     for scenario in &options.scenarios {
         if !scenario.name().starts_with("acm-") {
             acm::left(tale, ui).await?;
@@ -320,7 +322,7 @@ async fn chapters(
             Scenario::Chaos => chaos::storms(tale, options, report, ui).await?,
         }
         stack::again(tale, ui.phase("plan again")).await?;
-        searched(tale, scenario.name(), report, ui).await?;
+        searched(tale, &mut clean, scenario.name(), report, ui).await?;
     }
     if options.keep {
         kept.store(true, Ordering::Relaxed);
@@ -328,7 +330,7 @@ async fn chapters(
         kept.store(false, Ordering::Relaxed);
         looked_at?;
     }
-    searched(tale, "the run", report, ui).await?;
+    searched(tale, &mut Clean::default(), "the run", report, ui).await?;
     if options.scenarios.contains(&Scenario::Leaks) {
         leaks::planted::all(tale, ui.phase("planted leaks")).await?;
     }
@@ -337,9 +339,9 @@ async fn chapters(
     requests::check(tale, ui.phase("requests")).await
 }
 
-/// Looks for key material in everything so far, and blames the scenario that was told last.
-async fn searched(tale: &Tale, after: &str, report: &mut Report, ui: &Ui) -> Result<(), StoryError> {
-    report.leaks = leaks::check(tale, ui.phase("leaks")).await?;
+/// Looks for key material in what is not known to be clean, and blames the scenario that was told last.
+async fn searched(tale: &Tale, clean: &mut Clean, after: &str, report: &mut Report, ui: &Ui) -> Result<(), StoryError> {
+    report.leaks = leaks::check(tale, clean, ui.phase("leaks")).await?;
     match report.leaks.first() {
         None => Ok(()),
         Some(leak) => Err(StoryError::Unmet(format!(

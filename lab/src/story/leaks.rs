@@ -3,6 +3,8 @@
 mod places;
 pub(super) mod planted;
 
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 
 use serde_json::json;
@@ -12,11 +14,24 @@ use crate::aws::Endpoint;
 use crate::leak::{Leak, Search, Secret, keys_in, word};
 use crate::ui::Phase;
 
-/// Searches every place; what was found.
-pub(super) async fn check(tale: &Tale, phase: Phase) -> Result<Vec<Leak>, StoryError> {
+/// What was searched before and held no key: no key that was made since can be in it. The run's last search begins without.
+#[derive(Debug, Default)]
+pub(super) struct Clean(HashSet<u64>);
+
+impl Clean {
+    /// Whether this was not searched before.
+    fn is_new(&mut self, content: &[u8]) -> bool {
+        let mut hasher = DefaultHasher::new();
+        content.hash(&mut hasher);
+        self.0.insert(hasher.finish())
+    }
+}
+
+/// Searches every place but those that were clean before; what was found.
+pub(super) async fn check(tale: &Tale, clean: &mut Clean, phase: Phase) -> Result<Vec<Leak>, StoryError> {
     phase.progress("collecting every key of the run");
     let mut search = searching(&secrets(tale).await?)?;
-    for place in places::all(tale).await? {
+    for place in places::all(tale).await?.into_iter().filter(|place| clean.is_new(&place.content)) {
         search.look(&place.to_string(), &place.content);
     }
     let (keys, places) = (search.keys(), search.places());
