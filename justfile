@@ -28,7 +28,7 @@ generate:
 
 # The functions as users deploy them
 build:
-    cargo lambda build --release --arm64
+    cargo lambda build --locked --release --arm64
 
 # Deploys the control plane into the account that the environment names
 deploy:
