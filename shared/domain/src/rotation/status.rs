@@ -50,6 +50,9 @@ pub struct Leaf {
     pub generation: Generation,
     /// Its serial number, lower-case hexadecimal.
     pub serial: String,
+    /// Where it is stored with its key: the Parameter Store parameter that targets fetch.
+    #[serde(default)]
+    pub parameter: String,
     /// The names in it.
     pub dns_names: Vec<String>,
     /// When it was minted.
@@ -281,6 +284,7 @@ fn leaf(record: &GenerationRecord) -> Leaf {
     Leaf {
         generation: record.generation,
         serial: record.serial.clone(),
+        parameter: record.parameter.clone(),
         dns_names: record.dns_names.clone(),
         minted_at: record.minted_at,
         not_after: record.not_after,
