@@ -58,6 +58,7 @@ async fn all(tale: &Tale, stage: &mut Stage, phase: &Phase) -> Result<&'static s
     causes::commands(tale, stage, phase).await?;
     causes::export(tale, stage, phase).await?;
     causes::restored(tale, stage, phase).await?;
+    causes::shut_out(tale, stage, phase).await?;
     causes::person(tale, stage, phase).await?;
     causes::over(tale, stage, phase).await?;
     causes::silence(tale, stage, phase).await?;
