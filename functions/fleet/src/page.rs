@@ -171,6 +171,7 @@ fn leaf(status: &Status) -> Markup {
     html! {
         @if let Some(leaf) = &status.leaf {
             "generation " (leaf.generation) " for " (leaf.dns_names.join(", "))
+            @if leaf.each { ", one for each target" }
         } @else if let Some(others) = &status.others {
             (others)
         } @else {

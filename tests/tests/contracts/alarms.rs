@@ -215,7 +215,7 @@ fn one_cause_rings_once() {
         ("rotate cannot read one stack's records", (&["RotateErrors", "LettersWaiting"], &["LookingFails"])),
         ("the issuing key denies mint", (&["RotateBlocked"], &["RotateBlocked"])),
         ("a verifier does not acknowledge the next authority", (&["AuthorityBlocked"], &["AuthorityBlocked"])),
-        ("a target's group shuts the prober out", (&["VerificationFailing"], &["VerificationFailing"])),
+        ("a target's group shuts everybody out", (&["VerificationFailing"], &["VerificationFailing"])),
         ("a CAA record forbids ACM", (&["AcmBlocked"], &["AcmBlocked"])),
         ("the leaf key denies mint", (&["MintErrors"], &["WorkFails"])),
         ("provision may not call VPC Lattice", (&["ProvisionErrors", "LettersWaiting"], &["WorkFails"])),

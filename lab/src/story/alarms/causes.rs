@@ -147,11 +147,11 @@ pub(super) async fn restored(tale: &Tale, stage: &mut Stage, phase: &Phase) -> R
     stage.expect_calls(&[])
 }
 
-/// The prober is shut out of a host, whose server goes on serving its clients.
+/// A host's security group shuts everybody out: clients, too, until they are led away from it.
 pub(super) async fn shut_out(tale: &Tale, stage: &mut Stage, phase: &Phase) -> Result<(), StoryError> {
-    stage.because("a target's group shuts the prober out");
+    stage.because("a target's security group shuts everybody out");
     let host = first(tale)?;
-    let former = hosts::close_to_prober(tale, host).await?;
+    let former = hosts::close(tale, host).await?;
     let told = failing(tale, stage, host, phase).await;
     hosts::open(tale, host, &former).await?;
     told?;

@@ -4,16 +4,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use serde_json::Value;
+use time::OffsetDateTime;
 
 use crate::story::deploy;
 use crate::story::judge::DOMAIN;
 use crate::story::naive::{FILES, restart};
 use crate::story::world::Host;
 use crate::story::{STACK, StoryError, Tale};
-
-/// Whom a security group's rule may admit.
-const RANGES: [&str; 4] = ["UserIdGroupPairs", "IpRanges", "Ipv6Ranges", "PrefixListIds"];
 
 /// How long the fabric may believe what it last read of EC2.
 const BELIEVED: std::time::Duration = std::time::Duration::from_secs(6);
@@ -73,44 +70,17 @@ fn copy(from: &Path, to: &Path) -> Result<(), StoryError> {
     }
 }
 
-/// Gives the instance a security group that admits nobody; the groups it had.
-pub(super) async fn close(tale: &Tale, host: &Host) -> Result<Vec<String>, StoryError> {
-    let closed = group(tale, "closed").await?;
-    exchanged(tale, host, closed).await
-}
-
-/// Gives the instance a security group that admits everybody whom its own admits, but the prober; the groups it had.
-pub(in crate::story) async fn close_to_prober(tale: &Tale, host: &Host) -> Result<Vec<String>, StoryError> {
+/// Gives the instance a new security group that admits nobody; the groups it had.
+pub(in crate::story) async fn close(tale: &Tale, host: &Host) -> Result<Vec<String>, StoryError> {
     let aws = tale.world.aws();
-    let [own, prober] = ["TargetGroupId", "ProberGroupId"].map(|name| deploy::output(&tale.network, name));
-    let ask = ["ec2", "describe-security-groups", "--group-ids", own?, "--output", "json"];
-    let mut rules = aws.run(&ask).await?["SecurityGroups"][0]["IpPermissions"].take();
-    let prober = prober?;
-    for rule in rules.as_array_mut().into_iter().flatten() {
-        let pairs = rule["UserIdGroupPairs"].as_array_mut();
-        pairs.into_iter().for_each(|pairs| pairs.retain(|pair| pair["GroupId"] != prober));
-    }
-    let others = |rule: &Value| RANGES.iter().any(|kind| rule[kind].as_array().is_some_and(|some| !some.is_empty()));
-    rules.as_array_mut().into_iter().for_each(|rules| rules.retain(others));
-    let narrower = group(tale, "without-prober").await?;
-    let rules = rules.to_string();
-    aws.run(&["ec2", "authorize-security-group-ingress", "--group-id", &narrower, "--ip-permissions", &rules]).await?;
-    exchanged(tale, host, narrower).await
-}
-
-/// A new security group in the targets' VPC.
-async fn group(tale: &Tale, name: &str) -> Result<String, StoryError> {
     let vpc = deploy::output(&tale.network, "VpcId")?;
-    let create = ["ec2", "create-security-group", "--group-name", name, "--description", name, "--vpc-id", vpc];
-    let made = tale.world.aws().run(&[&create[..], &["--output", "json"]].concat()).await?;
-    Ok(made["GroupId"].as_str().unwrap_or_default().to_owned())
-}
-
-/// Gives the instance this security group; the groups it had.
-async fn exchanged(tale: &Tale, host: &Host, group: String) -> Result<Vec<String>, StoryError> {
+    let name = format!("closed-{}", OffsetDateTime::now_utc().unix_timestamp_nanos());
+    let create = ["ec2", "create-security-group", "--group-name", &name, "--description", "closed", "--vpc-id", vpc];
+    let made = aws.run(&[&create[..], &["--output", "json"]].concat()).await?;
+    let closed = made["GroupId"].as_str().unwrap_or_default().to_owned();
     let network = tale.world.fabric.network().await.map_err(StoryError::boxed("reading the instances"))?;
     let former = network.instances.get(&host.id).map(|instance| instance.groups.clone()).unwrap_or_default();
-    groups(tale, host, &[group]).await?;
+    groups(tale, host, &[closed]).await?;
     Ok(former)
 }
 
