@@ -110,9 +110,10 @@ check_parameters() {
         report refused 'Fingerprint is not 64 hexadecimal digits, or a list of nodes with theirs'
     matches "${SSM_ParameterName:-}" "/espalier-leaf/$stack/(shared|target)/$generation" ||
         report refused 'ParameterName is not this generation of this stack'
-    case "$SSM_ParameterName:$SSM_Fingerprint" in
-        */target/*:*=*) find_own ;;
-        */shared/*:*=* | */target/*) report refused 'ParameterName and Fingerprint do not speak of the same leaves' ;;
+    # A stack may be called like either.
+    case "${SSM_ParameterName#"/espalier-leaf/$stack/"}:$SSM_Fingerprint" in
+        target/*:*=*) find_own ;;
+        shared/*:*=* | target/*) report refused 'ParameterName and Fingerprint do not speak of the same leaves' ;;
         *) fingerprint=$SSM_Fingerprint parameter=$SSM_ParameterName ;;
     esac
 }

@@ -302,6 +302,20 @@ fn of_leaves_for_many_a_host_takes_the_one_that_is_its_own() {
 }
 
 #[test]
+fn a_stack_may_be_called_like_what_its_leaves_are() {
+    for stack in ["target", "shared"] {
+        let (host, bundle) = (Host::new(), fresh(&authority()));
+        host.configure(&host.usual().replace("api-service", stack));
+        host.publish(1, &bundle.text);
+        let mut command = host.command(1, &bundle.fingerprint);
+        command.env("SSM_Stack", stack).env("SSM_ParameterName", format!("/espalier-leaf/{stack}/shared/1"));
+        let said = Host::run(command);
+        // The server of these tests reads another stack's pair: that this one's was put in place and tried is enough.
+        assert_eq!(said.code(), "servedOther", "{stack}: {said:?}");
+    }
+}
+
+#[test]
 fn whose_leaf_is_meant_is_said_or_nothing_happens() {
     let (host, authority) = (Host::new(), authority());
     let mine = fresh(&authority);

@@ -20,6 +20,9 @@ use time::{Duration, OffsetDateTime};
 
 use crate::authority::{Authorities, Stop, unusable};
 
+/// Between one target's leaf and the next: Parameter Store takes three writes a second, of all of an account and Region.
+const BETWEEN: std::time::Duration = std::time::Duration::from_millis(340);
+
 /// What a mint works with.
 #[derive(Debug)]
 pub(crate) struct Minter {
@@ -89,17 +92,24 @@ impl Minter {
             Some(generation) => generation,
             None => self.open(item, &spec, &authority, now).await?,
         };
-        takes_more(&generation, &spec, authority.id())?;
-        for scope in missing {
+        takes_more(&generation, &spec, authority.id(), now)?;
+        let mut failed = None;
+        for (at, scope) in missing.into_iter().enumerate() {
+            if at > 0 {
+                tokio::time::sleep(BETWEEN).await;
+            }
             let (leaf, bundle) = sign(&spec, &self.allowed, &authority, Life::in_common(&generation)).await?;
             let own = own(&generation, scope, &leaf, now);
-            let own = self.leaves.store(&item.stack, own, &bundle, now).await?;
-            tracing::info!(
-                stack = %item.stack, generation = item.generation.0, node = %own.scope, serial = own.serial,
-                because = item.because, "leaf minted"
-            );
+            match self.leaves.store(&item.stack, own, &bundle, now).await {
+                Ok(own) => tracing::info!(
+                    stack = %item.stack, generation = item.generation.0, node = %own.scope, serial = own.serial,
+                    because = item.because, "leaf minted"
+                ),
+                // What is wrong with one target's parameter keeps no other from its leaf.
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        Ok(String::new())
+        failed.map_or(Ok(String::new()), |error| Err(error.into()))
     }
 
     /// Begins a generation in which each target has its own leaf. One is signed and thrown away: a generation of which nothing can
@@ -155,11 +165,19 @@ fn check(item: &MintItem) -> Result<(), EdgeError> {
 }
 
 /// Whether the generation may have a further leaf: one that differs in nothing but its key.
-fn takes_more(generation: &GenerationRecord, spec: &Spec, authority: &str) -> Result<(), EdgeError> {
+fn takes_more(
+    generation: &GenerationRecord,
+    spec: &Spec,
+    authority: &str,
+    now: OffsetDateTime,
+) -> Result<(), EdgeError> {
     let mut names: Vec<&str> = spec.certificate.dns_names.iter().map(HostName::as_str).collect();
     names.sort_unstable();
     names.dedup();
     let (number, stack) = (generation.generation, &spec.stack);
+    if generation.not_after <= now {
+        return Err(EdgeError::conflict(format!("generation {number} of {stack} has ended")));
+    }
     if generation.authority != authority {
         let text =
             format!("generation {number} of {stack} was signed by {}, and {authority} signs now", generation.authority);

@@ -20,7 +20,7 @@ use crate::acm::Certificates;
 use crate::command::Commands;
 use crate::error::AwsError;
 use crate::inventory::{Inventory, Node, Nodes, OPT_IN_TAG};
-use crate::ledger::{EpochSeen, Ledger, LedgerError};
+use crate::ledger::{EpochSeen, LEAF_KEPT, Ledger, LedgerError};
 use crate::specs::Specs;
 use crate::{acm, command, inventory, ledger, specs};
 
@@ -330,7 +330,9 @@ fn with_own_leaves(
     let served = sightings.iter().filter_map(|sighting| sighting.floor);
     let under_way = attempts.iter().filter(|attempt| is_asked(attempt, now)).map(|attempt| attempt.generation);
     let relevant: BTreeSet<Generation> = newest.into_iter().chain(served).chain(under_way).collect();
-    let each = generations.iter().filter(|record| record.scope.is_each()).map(|record| record.generation);
+    // Whoever served what is long over was terminated since, and is still remembered.
+    let kept = |record: &&GenerationRecord| now <= record.not_after.saturating_add(LEAF_KEPT);
+    let each = generations.iter().filter(|record| record.scope.is_each()).filter(kept).map(|record| record.generation);
     each.filter(|generation| relevant.contains(generation)).collect()
 }
 

@@ -41,7 +41,7 @@ fn no_promise_is_broken_whatever_happens() {
     complete(&tally, |trouble| !OWN.contains(trouble));
 }
 
-/// The same where each target has a leaf of its own: half as many, in which there is everything that the others have, too.
+/// The same where each target has a leaf of its own: half as many.
 #[test]
 fn nor_where_each_target_has_a_leaf_of_its_own() {
     let Some(tally) = lived(&Fleet::Each, WORLDS / 2, "where_each") else { return };

@@ -226,7 +226,7 @@ esac
 /// Hands out `bundles/<generation>`; refuses anything but the one call the installer makes.
 const AWS: &str = r#"#!/bin/sh
 case "$*" in
-"ssm get-parameter --with-decryption --name /espalier-leaf/api-service/"*" --query Parameter.Value --output text"*) ;;
+"ssm get-parameter --with-decryption --name /espalier-leaf/$SSM_Stack/"*" --query Parameter.Value --output text"*) ;;
 *) echo "unexpected: $*" >&2; exit 252 ;;
 esac
 echo "$*" >>"$HOST/asked"

@@ -158,15 +158,15 @@ pub(super) async fn shut_out(tale: &Tale, stage: &mut Stage, phase: &Phase) -> R
     stage.expect(State::Alarm, &["VerificationFailing"])?;
     stage.expect_calls(&["VerificationFailing"])?;
     settled(tale, phase).await?;
-    // It was seen to fail when the first of these began.
+    // It was still seen to fail when the first of these began.
     quarter(tale, stage, phase).await?;
     quarter(tale, stage, phase).await?;
     stage.expect(State::Ok, &["VerificationFailing"])
 }
 
-/// Two quarters of an hour in each of which a host is seen to fail.
+/// Three quarters of an hour in each of which a host is seen to fail.
 async fn failing(tale: &Tale, stage: &mut Stage, host: &Host, phase: &Phase) -> Result<(), StoryError> {
-    for _ in 0..2 {
+    for _ in 0..3 {
         find(tale, host, "TimedOut", phase).await?;
         quarter(tale, stage, phase).await?;
     }

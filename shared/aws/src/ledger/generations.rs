@@ -13,7 +13,7 @@ use super::{AUTHORITIES, Condition, EXPIRES, Key, Ledger, LedgerError, Written, 
 const PROPOSAL_KEPT: Duration = Duration::days(30);
 
 /// How long a target's own leaf is remembered after its end.
-const LEAF_KEPT: Duration = Duration::days(30);
+pub(crate) const LEAF_KEPT: Duration = Duration::days(30);
 
 impl Ledger {
     /// Every generation of the stack, oldest first.

@@ -173,9 +173,6 @@ pub(crate) fn due(evidence: &Evidence, acm: Option<&Meaning>) -> Option<Due> {
     if newest.export.is_some() {
         return Some(Due::Source);
     }
-    if newest.scope.is_each() != evidence.policy.scope.is_each() {
-        return Some(Due::Scope { each: evidence.policy.scope.is_each() });
-    }
     if let Some(turn) = evidence.signed_unsafely(newest.generation) {
         return Some(Due::AuthorityTainted(turn.clone()));
     }
@@ -187,6 +184,10 @@ pub(crate) fn due(evidence: &Evidence, acm: Option<&Meaning>) -> Option<Due> {
     }
     if !evidence.authorities.iter().any(|authority| authority.authority == newest.authority) {
         return Some(Due::AuthorityRetired { authority: newest.authority.clone() });
+    }
+    // It may wait for the calendar, and none of the above may.
+    if newest.scope.is_each() != evidence.policy.scope.is_each() {
+        return Some(Due::Scope { each: evidence.policy.scope.is_each() });
     }
     if let Some(issuing) = evidence.issuing().filter(|issuing| issuing.authority != newest.authority) {
         let (authority, by) = (newest.authority.clone(), issuing.authority.clone());

@@ -429,7 +429,8 @@ fn acceptable(
         let shown = look.target.sighting.as_ref().and_then(|sighting| sighting.verdict.fingerprint.as_deref());
         fingerprints.extend(shown);
     }
-    if fingerprints.len() > FINGERPRINTS && evidence.policy.scope.is_each() {
+    // Only where targets have, or had, leaves of their own there are so many.
+    if fingerprints.len() > FINGERPRINTS {
         return Vec::new();
     }
     fingerprints.into_iter().map(str::to_owned).collect()

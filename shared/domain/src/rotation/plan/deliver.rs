@@ -96,8 +96,8 @@ pub(super) fn deliver(
     true
 }
 
-/// Where each target has a leaf of its own: makes those of the targets whose turn it is, a page at a time. The next look finds
-/// them, and delivers.
+/// Where each target has a leaf of its own: makes those of the targets whose turn it is, one page of them, since Parameter Store takes
+/// three writes a second of an account. The next look finds them, delivers, and has the others made.
 fn make(
     plan: &mut Plan<WorkItem>,
     evidence: &Evidence,
@@ -107,18 +107,20 @@ fn make(
 ) {
     let mut nodes: Vec<NodeId> = bare.iter().filter_map(|candidate| candidate.target.node.clone()).collect();
     nodes.sort();
-    for page in nodes.chunks(PAGE) {
-        let because = format!("{stage}; each target has a leaf of its own");
-        let item = MintItem {
-            stack: evidence.policy.stack.clone(),
-            scope: newest.scope.clone(),
-            generation: newest.generation,
-            nodes: page.to_vec(),
-            follows: newest.follows.clone(),
-            because: because.clone(),
-        };
-        plan.step(WorkItem::Mint(item), because);
+    nodes.truncate(PAGE);
+    if nodes.is_empty() {
+        return;
     }
+    let because = format!("{stage}; each target has a leaf of its own");
+    let item = MintItem {
+        stack: evidence.policy.stack.clone(),
+        scope: newest.scope.clone(),
+        generation: newest.generation,
+        nodes,
+        follows: newest.follows.clone(),
+        because: because.clone(),
+    };
+    plan.step(WorkItem::Mint(item), because);
 }
 
 /// Whether a wave may be filled up while some of it is under way: nobody in it has failed, and nobody is tried again.
