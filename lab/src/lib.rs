@@ -18,6 +18,7 @@ pub mod fabric;
 pub mod gateway;
 pub mod lattice;
 pub mod leak;
+pub mod logs;
 pub mod port;
 pub mod process;
 pub mod report;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::aws::{ACCOUNT, CallError, Endpoint, REGION};
+use crate::logs;
 use crate::report::Lambda;
 
 /// The queue on which the lab hears Espalier's own events.
@@ -260,25 +261,8 @@ impl Watch {
 
     /// Everything in a log group, a message a line.
     pub async fn log_group(&self, group: &str) -> Result<Vec<String>, CallError> {
-        let mut lines = Vec::new();
-        let mut token = Value::Null;
-        loop {
-            let mut ask = json!({"logGroupName": group});
-            if token.is_string() {
-                ask["nextToken"] = token.clone();
-            }
-            let answer = match self.logs.json("Logs_20140328.FilterLogEvents", &ask).await {
-                Ok(answer) => answer,
-                // A function that was never called has no group.
-                Err(CallError::Refused { body, .. }) if body.contains("ResourceNotFound") => return Ok(lines),
-                Err(error) => return Err(error),
-            };
-            lines.extend(answer["events"].as_array().into_iter().flatten().map(|event| text(&event["message"])));
-            if answer["nextToken"].is_null() || answer["nextToken"] == token {
-                return Ok(lines);
-            }
-            token = answer["nextToken"].clone();
-        }
+        let lines = logs::read(&self.logs, group, 0).await?;
+        Ok(lines.into_iter().map(|line| line.message).collect())
     }
 
     /// What the Lambda host reports of each function, keyed by its short name.

@@ -11,7 +11,8 @@ use crate::alarms::composite::Composite;
 use crate::alarms::metrics::{Metrics, Series, embedded};
 use crate::alarms::monitor::Monitor;
 use crate::alarms::{Alarm, State};
-use crate::aws::{CallError, Endpoint};
+use crate::aws::Endpoint;
+use crate::logs;
 use crate::report::Raised;
 use crate::setup::FUNCTIONS;
 
@@ -346,29 +347,13 @@ impl Eyes {
     /// The invocations that ended since then. MiniStack counts none that it makes by itself (repetitions of an asynchronous one,
     /// those of an execution), but each has a log stream of its own here.
     async fn invocations(&self, function: &str, since: OffsetDateTime) -> Result<Vec<Invocation>, StoryError> {
-        let from = millis(since);
-        let mut ask = json!({"logGroupName": format!("/aws/lambda/{function}"), "startTime": from});
         let mut streams: BTreeMap<String, (i64, Vec<String>)> = BTreeMap::new();
-        loop {
-            let answer = match self.logs.json("Logs_20140328.FilterLogEvents", &ask).await {
-                // A function that was never called has no log.
-                Err(CallError::Refused { body, .. }) if body.contains("ResourceNotFound") => return Ok(Vec::new()),
-                answer => answer?,
-            };
-            for event in answer["events"].as_array().into_iter().flatten() {
-                let stream = event["logStreamName"].as_str().unwrap_or_default().to_owned();
-                let (at, lines) = streams.entry(stream).or_default();
-                *at = event["timestamp"].as_i64().unwrap_or_default();
-                lines.extend(event["message"].as_str().map(str::to_owned));
-            }
-            if !answer["nextToken"].is_string() || answer["nextToken"] == ask["nextToken"] {
-                return streams
-                    .into_values()
-                    .filter_map(|(at, lines)| Invocation::of(at, &lines).transpose())
-                    .collect();
-            }
-            ask["nextToken"] = answer["nextToken"].clone();
+        for line in logs::read(&self.logs, &format!("/aws/lambda/{function}"), millis(since)).await? {
+            let (at, lines) = streams.entry(line.stream).or_default();
+            *at = line.at;
+            lines.push(line.message);
         }
+        streams.into_values().filter_map(|(at, lines)| Invocation::of(at, &lines).transpose()).collect()
     }
 
     /// When executions failed.
