@@ -2,7 +2,7 @@
 //! the X-Ray daemon that Lambda runs beside the function.
 //!
 //! A crate says what takes time by a `tracing` span at the level `TRACE`, and names no library for it: the log does not
-//! show spans of that level, and where tracing is off nobody listens. What the log shows is [`line`]. One invocation becomes one document, sent when it is over
+//! show spans of that level, and where tracing is off nobody listens. What the log shows is [`line()`]. One invocation becomes one document, sent when it is over
 //! and before it is answered, so that nothing is lost when Lambda freezes the process (docs/decisions/0026-traces.md).
 
 mod daemon;
