@@ -36,12 +36,15 @@ impl Minter {
     /// Makes the item's generation unless it is there.
     pub(crate) async fn mint(&self, item: &MintItem, now: OffsetDateTime) -> Result<WorkResult, EdgeError> {
         check(item)?;
-        let place = self.leaves.place(&item.stack, &item.scope, item.generation).await?;
-        let made = match (place, item.scope.is_each()) {
-            (Place::Taken(record), false) => Ok(record.serial),
-            (Place::Next(_), false) => self.make(item, now).await,
-            (Place::Taken(generation), true) => self.make_own(item, Some(*generation), now).await,
-            (Place::Next(_), true) => self.make_own(item, None, now).await,
+        let known = match self.leaves.place(&item.stack, &item.scope, item.generation).await? {
+            Place::Taken(record) => Some(*record),
+            Place::Next(_) => None,
+        };
+        let made = match (known, item.scope.is_each()) {
+            (Some(record), false) => Ok(record.serial),
+            (None, false) => self.make(item, now).await,
+            // They have a serial each, and no common one.
+            (known, true) => self.make_own(item, known, now).await.map(|()| String::new()),
         };
         match made {
             Ok(serial) => Ok(WorkResult::Minted {
@@ -76,7 +79,7 @@ impl Minter {
         item: &MintItem,
         generation: Option<GenerationRecord>,
         now: OffsetDateTime,
-    ) -> Result<String, Stop> {
+    ) -> Result<(), Stop> {
         let mut missing = Vec::new();
         for scope in item.nodes.iter().map(Scope::of) {
             if self.leaves.ledger.leaf(&item.stack, &scope, item.generation).await?.is_none() {
@@ -84,7 +87,7 @@ impl Minter {
             }
         }
         if generation.is_some() && missing.is_empty() {
-            return Ok(String::new());
+            return Ok(());
         }
         let spec = self.spec(item).await?;
         let authority = self.authorities.issuing().await?;
@@ -109,7 +112,7 @@ impl Minter {
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
-        failed.map_or(Ok(String::new()), |error| Err(error.into()))
+        failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Begins a generation in which each target has its own leaf. One is signed and thrown away: a generation of which nothing can

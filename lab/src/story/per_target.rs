@@ -84,15 +84,15 @@ async fn mixed_up(tale: &Tale, phase: Phase) -> Result<(), StoryError> {
     find(tale, one, "OtherCertificate", &phase).await?;
     settled(tale, &phase).await?;
     let mended = each_its_own(tale).await?;
-    if serial_of(&mended, &own) {
+    if are_the_same(&mended, &own) {
         phase.done("another target's, which clients accept, was found as OtherCertificate; its own is served again");
         return Ok(());
     }
     Err(StoryError::Unmet(format!("something new was made to repair one target: {own:?}, {mended:?}")))
 }
 
-fn serial_of(mended: &BTreeMap<String, Served>, own: &BTreeMap<String, Served>) -> bool {
-    mended.iter().all(|(target, one)| own.get(target).is_some_and(|was| was.serial == one.serial))
+fn are_the_same(now: &BTreeMap<String, Served>, before: &BTreeMap<String, Served>) -> bool {
+    now.iter().all(|(target, one)| before.get(target).is_some_and(|was| was.serial == one.serial))
 }
 
 async fn one_for_all(tale: &mut Tale, phase: Phase) -> Result<(), StoryError> {
@@ -125,12 +125,12 @@ async fn each_its_own(tale: &Tale) -> Result<BTreeMap<String, Served>, StoryErro
     let all = served(tale).await?;
     let leaves = tale.watch.records(tale.ledger()?, STACK, "LEAF#").await?;
     for one in all.values() {
-        let is_it = |leaf: &&serde_json::Value| {
+        let is_it = |leaf: &serde_json::Value| {
             leaf["scope"] == one.target.as_str()
                 && leaf["serial"] == one.serial.as_str()
                 && leaf["generation"] == one.generation
         };
-        if !leaves.iter().any(|leaf| is_it(&leaf)) {
+        if !leaves.iter().any(is_it) {
             return Err(StoryError::Unmet(format!("{} serves {}, which is not its own", one.target, one.serial)));
         }
     }

@@ -216,7 +216,7 @@ impl Sources {
         let mut leaves = OwnLeaves::new();
         for generation in with_own_leaves(generations, attempts, sightings, now) {
             for leaf in self.ledger.leaves(stack, generation).await? {
-                leaves.insert((leaf.scope.clone(), generation), leaf);
+                leaves.entry(leaf.scope.clone()).or_default().push(leaf);
             }
         }
         Ok(leaves)
@@ -243,13 +243,8 @@ impl Sources {
             let node = select.node(&attempt.target).or_else(|| NodeId::of(&attempt.target));
             let seen = commands.get(command_id).zip(node.as_ref()).and_then(|(nodes, node)| nodes.get(node));
             let generation = generations.iter().find(|record| record.generation == attempt.generation);
-            let expected = generation.and_then(|record| {
-                if !record.scope.is_each() {
-                    return Some(record.fingerprint.as_str());
-                }
-                let own = leaves.get(&(Scope::of(node.as_ref()?), record.generation));
-                own.map(|leaf| leaf.fingerprint.as_str())
-            });
+            let own = node.as_ref().and_then(|node| leaves.get(&Scope::of(node))).map_or(&[][..], Vec::as_slice);
+            let expected = generation.and_then(|record| record.fingerprint_with(own));
             let Some(end) = seen.and_then(|seen| settle(attempt, stack, expected, seen, now)) else { continue };
             if hands == Hands::Writing {
                 self.ledger.end_attempt(stack, attempt, &end).await?;
@@ -316,7 +311,7 @@ impl Sources {
 }
 
 /// Targets' own leaves, by node.
-type OwnLeaves = BTreeMap<(Scope, Generation), LeafRecord>;
+type OwnLeaves = BTreeMap<Scope, Vec<LeafRecord>>;
 
 /// The generations in which each target has its own leaf, as far as anything may depend on them: the newest, those that were last
 /// proven to be served, and those that are being installed.
@@ -349,12 +344,8 @@ fn targets(
     fleet: Fleet,
     attempts: Vec<AttemptRecord>,
     sightings: Vec<SightingRecord>,
-    leaves: OwnLeaves,
+    mut leaves: OwnLeaves,
 ) -> Vec<TargetEvidence> {
-    let mut leaves_of: BTreeMap<Scope, Vec<LeafRecord>> = BTreeMap::new();
-    for ((scope, _), leaf) in leaves {
-        leaves_of.entry(scope).or_default().push(leaf);
-    }
     let mut attempts_of: BTreeMap<TargetId, Vec<AttemptRecord>> = BTreeMap::new();
     for attempt in attempts {
         attempts_of.entry(attempt.target.clone()).or_default().push(attempt);
@@ -373,7 +364,7 @@ fn targets(
             managed: node.as_ref().and_then(managed),
             attempts: attempts_of.remove(&target).unwrap_or_default(),
             sighting: sighting_of.remove(&target),
-            leaves: node.as_ref().and_then(|node| leaves_of.remove(&Scope::of(node))).unwrap_or_default(),
+            leaves: node.as_ref().and_then(|node| leaves.remove(&Scope::of(node))).unwrap_or_default(),
             node,
             target,
         })

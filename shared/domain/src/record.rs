@@ -62,6 +62,17 @@ pub struct GenerationRecord {
     pub because: String,
 }
 
+impl GenerationRecord {
+    /// The fingerprint of what this generation is to whoever has these leaves of its own; nothing where it is to have one of this
+    /// generation and has none yet.
+    pub fn fingerprint_with<'a>(&'a self, own: &'a [LeafRecord]) -> Option<&'a str> {
+        if !self.scope.is_each() {
+            return Some(&self.fingerprint);
+        }
+        own.iter().find(|leaf| leaf.generation == self.generation).map(|leaf| leaf.fingerprint.as_str())
+    }
+}
+
 /// One target's own leaf of a generation: names, dates and authority are the generation's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

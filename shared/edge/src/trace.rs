@@ -88,22 +88,36 @@ fn is_traced(metadata: &Metadata<'_>) -> bool {
     metadata.is_span() && (target.starts_with("espalier_") || target.starts_with("aws_sdk_"))
 }
 
+/// A span in which [`about`] writes down what a request is about.
+macro_rules! span_about {
+    ($target:expr, $level:ident, $name:literal $(, $more:ident $(. $part:ident)* = $value:expr)*) => {
+        tracing::span!(
+            target: $target,
+            tracing::Level::$level,
+            $name,
+            $($more $(. $part)* = $value,)*
+            kind = Empty,
+            stack = Empty,
+            epoch = Empty,
+            wave = Empty,
+            generation = Empty,
+            targets = Empty,
+            event = Empty,
+        )
+    };
+}
+
 /// The span of one invocation; none unless Lambda says that it is sampled.
 pub(crate) fn invocation(function: &'static str, context: &Context) -> Span {
     let Some(parent) = context.xray_trace_id.as_deref().and_then(sampled) else { return Span::none() };
-    let span = tracing::trace_span!(
+    let span = span_about!(
+        module_path!(),
+        TRACE,
         "invocation",
         otel.name = function,
         otel.status_code = Empty,
         request = context.request_id,
-        kind = Empty,
-        stack = Empty,
-        epoch = Empty,
-        wave = Empty,
-        generation = Empty,
-        targets = Empty,
-        event = Empty,
-        word = Empty,
+        word = Empty
     );
     // It fails where nobody listens.
     let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(parent));
@@ -112,17 +126,7 @@ pub(crate) fn invocation(function: &'static str, context: &Context) -> Span {
 
 /// What each line of the log says that it is about, traced or not.
 pub(crate) fn line() -> Span {
-    tracing::info_span!(
-        target: LINE,
-        "request",
-        kind = Empty,
-        stack = Empty,
-        epoch = Empty,
-        wave = Empty,
-        generation = Empty,
-        targets = Empty,
-        event = Empty,
-    )
+    span_about!(LINE, INFO, "request")
 }
 
 /// What a tracing header names, if that is sampled.

@@ -1,5 +1,5 @@
-//! One leaf, shared or a target's own, stored and appended; or found, and finished if its maker was killed half-way. The order of the three
-//! writes and why it is safe under crashes and concurrency is told one level up.
+//! One leaf, shared or a target's own, stored and appended; or found, and finished if its maker was killed half-way. The order of
+//! the three writes and why it is safe under crashes and concurrency is told one level up.
 
 use espalier_domain::failure::{Failure, Word};
 use espalier_domain::id::{Generation, Scope, StackName, leaf_parameter};

@@ -200,11 +200,7 @@ impl Evidence {
 impl TargetEvidence {
     /// The fingerprint of what a generation is on this target; nothing where it is to have a leaf of its own and has none yet.
     pub fn fingerprint<'a>(&'a self, of: &'a GenerationRecord) -> Option<&'a str> {
-        if !of.scope.is_each() {
-            return Some(&of.fingerprint);
-        }
-        let own = self.leaves.iter().find(|leaf| leaf.generation == of.generation);
-        own.map(|leaf| leaf.fingerprint.as_str())
+        of.fingerprint_with(&self.leaves)
     }
 
     /// The highest generation ever proven here.
