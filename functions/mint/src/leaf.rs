@@ -5,7 +5,7 @@ use espalier_aws::parameters::leaves::{Leaves, Place};
 use espalier_aws::specs::Specs;
 use espalier_domain::failure::{Failure as _, chain};
 use espalier_domain::id::leaf_parameter;
-use espalier_domain::record::GenerationRecord;
+use espalier_domain::record::{GenerationRecord, SpecMark};
 use espalier_domain::spec::{AllowedDomains, Manage, Spec};
 use espalier_domain::work::{MintItem, WorkResult};
 use espalier_edge::EdgeError;
@@ -48,10 +48,10 @@ impl Minter {
     }
 
     async fn make(&self, item: &MintItem, now: OffsetDateTime) -> Result<GenerationRecord, Stop> {
-        let spec = self.spec(item).await?;
+        let (spec, mark) = self.spec(item).await?;
         let authority = self.authorities.issuing().await?;
         let (leaf, bundle) = sign(&spec, &self.allowed, &authority, now).await?;
-        let record = record(item, &leaf, &authority, now);
+        let record = record(item, &leaf, &authority, mark, now);
         let record = self.leaves.store(&item.stack, record, &bundle, now).await?;
         tracing::info!(
             stack = %item.stack, generation = item.generation.0, serial = record.serial, because = item.because,
@@ -60,8 +60,8 @@ impl Minter {
         Ok(record)
     }
 
-    async fn spec(&self, item: &MintItem) -> Result<Spec, EdgeError> {
-        let spec = self.specs.needed(&item.stack, &self.allowed).await?;
+    async fn spec(&self, item: &MintItem) -> Result<(Spec, SpecMark), EdgeError> {
+        let (spec, mark) = self.specs.needed(&item.stack, &self.allowed).await?;
         if spec.manage == Manage::Nothing {
             return Err(EdgeError::refused(format!("`manage` of {} is `nothing`: no leaf is minted", item.stack)));
         }
@@ -69,7 +69,7 @@ impl Minter {
             let text = format!("`certificate.issuer` of {} is `acm`: no leaf is minted", item.stack);
             return Err(EdgeError::refused(text));
         }
-        Ok(spec)
+        Ok((spec, mark))
     }
 }
 
@@ -122,7 +122,13 @@ fn unsigned(error: &IssueError) -> Stop {
     }
 }
 
-fn record(item: &MintItem, leaf: &Leaf, authority: &Authority<impl Signer>, now: OffsetDateTime) -> GenerationRecord {
+fn record(
+    item: &MintItem,
+    leaf: &Leaf,
+    authority: &Authority<impl Signer>,
+    spec: SpecMark,
+    now: OffsetDateTime,
+) -> GenerationRecord {
     let facts = leaf.facts();
     GenerationRecord {
         scope: item.scope.clone(),
@@ -137,6 +143,8 @@ fn record(item: &MintItem, leaf: &Leaf, authority: &Authority<impl Signer>, now:
         authority: authority.id().to_owned(),
         follows: item.follows.clone(),
         export: None,
+        spec: Some(spec),
+        key_type: facts.key_type,
         because: item.because.clone(),
     }
 }
@@ -178,7 +186,9 @@ mod tests {
         };
         let leaf =
             issue::leaf(authority.signer(), authority.issuing_der(), key.public(), &request, &policy).await.unwrap();
-        let record = record(&item(1), &leaf, &authority, now);
+        let spec = SpecMark { version: 3, digest: "5a".repeat(32) };
+        let record = record(&item(1), &leaf, &authority, spec.clone(), now);
+        assert_eq!((record.spec, record.key_type), (Some(spec), Some(KeyType::EcPrime256v1)));
         assert_eq!(record.parameter, "/espalier-leaf/payments/shared/1");
         assert_eq!((record.serial, record.dns_names), (request.serial.text(), vec!["pay.example.com".to_owned()]));
         let bundle = bundle::assemble(&key, &leaf).unwrap();

@@ -139,6 +139,8 @@ impl World {
             authority,
             follows: item.follows.clone(),
             export: None,
+            spec: None,
+            key_type: None,
             because: item.because.clone(),
         }
     }

@@ -294,6 +294,8 @@ mod tests {
             authority: String::new(),
             follows: None,
             export: None,
+            spec: None,
+            key_type: None,
             because: String::new(),
         }
     }

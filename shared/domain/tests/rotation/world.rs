@@ -290,6 +290,8 @@ impl World {
             authority: issuing.authority.clone(),
             follows: item.follows.clone(),
             export: None,
+            spec: None,
+            key_type: None,
             because: item.because.clone(),
         });
     }
@@ -397,6 +399,7 @@ impl World {
                         fingerprint: Some(leaf.fingerprint.clone()),
                         serial: Some(leaf.serial.clone()),
                         not_after: Some(leaf.not_after),
+                        tls: None,
                         faults,
                     }
                 }
