@@ -112,6 +112,8 @@ fn event() -> impl Strategy<Value = Event> {
 fn about(row: &Row) -> Option<String> {
     match row {
         Row::Issued(one) => Some(format!("{} {}", one.record.scope, one.record.generation)),
+        // Sealed while it was under way, its end would be lost.
+        Row::Delivered(one) if one.ended.is_none() => Some("under way".to_owned()),
         Row::Delivered(one) => Some(format!("{} {} {}", one.target, one.generation, one.attempt)),
         Row::Unsafe(one) => Some(format!("unsafe {}", one.through)),
         Row::Authority(one) => Some(one.authority.clone()),
