@@ -30,7 +30,8 @@ step='starting'
 serial=''
 stack="${SSM_Stack:-}"
 generation="${SSM_Generation:-0}"
-fingerprint="${SSM_Fingerprint:-}"
+fingerprint=''
+parameter=''
 
 # report CODE DETAIL: prints the last line and ends.
 report() {
@@ -101,13 +102,32 @@ check_parameters() {
     matches "$stack" '[a-z][a-z0-9-]{1,22}[a-z0-9]' || report refused 'Stack is not a stack name'
     [ "$SSM_Action" != Expire ] || return 0
     matches "$generation" '[1-9][0-9]{0,8}' || report refused 'Generation is not a number from 1'
-    matches "$fingerprint" '[0-9a-f]{64}' || report refused 'Fingerprint is not 64 hexadecimal digits'
     matches "${SSM_StartSeconds:-}" '0|[1-9][0-9]{0,2}' || report refused 'StartSeconds is not a number from 0 to 999'
     matches "${SSM_WindowSeconds:-}" '0|[1-9][0-9]{0,3}' || report refused 'WindowSeconds is not a number from 0 to 9999'
     matches "${SSM_ConfirmSeconds:-}" '0|[1-9][0-9]{0,3}' || report refused 'ConfirmSeconds is not a number from 0 to 9999'
     matches "${SSM_MarginHours:-}" '0|[1-9][0-9]{0,3}' || report refused 'MarginHours is not a number from 0 to 9999'
-    matches "${SSM_ParameterName:-}" "/espalier-leaf/$stack/(shared|i-[0-9a-f]{8,17})/$generation" ||
+    matches "${SSM_Fingerprint:-}" '([0-9a-f]{64}|m?i-[0-9a-f]{8,17}=[0-9a-f]{64}(,m?i-[0-9a-f]{8,17}=[0-9a-f]{64})*)' ||
+        report refused 'Fingerprint is not 64 hexadecimal digits, or a list of nodes with theirs'
+    matches "${SSM_ParameterName:-}" "/espalier-leaf/$stack/(shared|target)/$generation" ||
         report refused 'ParameterName is not this generation of this stack'
+    case "$SSM_ParameterName:$SSM_Fingerprint" in
+        */target/*:*=*) find_own ;;
+        */shared/*:*=* | */target/*) report refused 'ParameterName and Fingerprint do not speak of the same leaves' ;;
+        *) fingerprint=$SSM_Fingerprint parameter=$SSM_ParameterName ;;
+    esac
+}
+
+# Each target has a leaf of its own, and one command is about many: which is this host's, by the name that its agent has.
+find_own() {
+    node="${AWS_SSM_INSTANCE_ID:-}"
+    matches "$node" 'm?i-[0-9a-f]{8,17}' || report refused 'no AWS_SSM_INSTANCE_ID in the environment: whose leaf is meant?'
+    own=",$SSM_Fingerprint,"
+    case "$own" in
+        *",$node="*) own=${own#*",$node="} ;;
+        *) report refused "Fingerprint names no leaf of $node" ;;
+    esac
+    fingerprint=${own%%,*}
+    parameter="/espalier-leaf/$stack/$node/$generation"
 }
 
 # is_ours FILE: whether only root, or whoever runs this, can change it. Root follows it, so nobody else may.
@@ -543,12 +563,12 @@ fetch() {
     step='fetching the bundle'
     until_time=$(($(date +%s) + FETCH_SECONDS))
     pause=1
-    until timeout 45 aws ssm get-parameter --with-decryption --name "$SSM_ParameterName" --query Parameter.Value \
+    until timeout 45 aws ssm get-parameter --with-decryption --name "$parameter" --query Parameter.Value \
         --output text --cli-connect-timeout 5 --cli-read-timeout 20 >"$new/bundle" 2>"$new/answer" 9>&-; do
-        if is_full; then report fetchFailed "$SSM_ParameterName could not be kept: no room on the disk"; fi
+        if is_full; then report fetchFailed "$parameter could not be kept: no room on the disk"; fi
         if [ "$(($(date +%s) + pause))" -ge "$until_time" ]; then
             reason=$(sed -n 's/.*An error occurred (\([A-Za-z]*\)).*/\1/p' "$new/answer" | head -n 1)
-            report fetchFailed "$SSM_ParameterName could not be read: ${reason:-no answer}"
+            report fetchFailed "$parameter could not be read: ${reason:-no answer}"
         fi
         sleep "$pause" 9>&-
         [ "$pause" -ge 16 ] || pause=$((pause * 2))

@@ -111,7 +111,8 @@ fn header(status: &Status, now: OffsetDateTime) -> Vec<String> {
 
 fn issued(leaf: &Leaf, now: OffsetDateTime) -> String {
     let (number, names) = (leaf.generation, leaf.dns_names.join(", "));
-    format!("generation {number} for {names}, {} ({})", ends(leaf.not_after, now), leaf.because)
+    let each = if leaf.each { ", one for each target" } else { "" };
+    format!("generation {number} for {names}{each}, {} ({})", ends(leaf.not_after, now), leaf.because)
 }
 
 fn progress(rotation: &Progress, status: &Status, now: OffsetDateTime) -> String {

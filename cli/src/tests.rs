@@ -61,7 +61,7 @@ fn status() -> Value {
         "stack": "payments",
         "status": {
             "leaf": {
-                "generation": 4, "serial": "5a01", "dnsNames": ["pay.example.com"], "mintedAt": "2026-11-21T11:58:00Z",
+                "generation": 4, "serial": "5a01", "parameter": "/espalier-leaf/payments/shared/4", "dnsNames": ["pay.example.com"], "mintedAt": "2026-11-21T11:58:00Z",
                 "notAfter": "2026-11-28T11:58:00Z", "because": "the followed ACM certificate was renewed"
             },
             "emergency": {

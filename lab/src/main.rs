@@ -36,7 +36,8 @@ struct Cli {
     custody: String,
 
     /// What to show once the stack stands and serves, in one world: `recipe` (ACM renews, under client load; the default
-    /// without `--chaos`), `rotate` (thirty targets, in waves, under client load), `chaos` (the same under faults, see there), `repair` (what breaks is found and put right),
+    /// without `--chaos`), `rotate` (thirty targets, in waves, under client load),
+    /// `per-target` (a certificate and a key for each target, under client load), `chaos` (the same under faults, see there), `repair` (what breaks is found and put right),
     /// `canary-fails` (nobody else is touched until it is mended), `agent-dies` (in the middle of an installation), `outage`
     /// (what a rotation depends on is out, one thing after the other), `expired` (every target serves what has ended),
     /// `upgrade` (the same again changes nothing; the next release is deployed in the middle of a rotation),

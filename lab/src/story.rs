@@ -25,6 +25,7 @@ mod look;
 mod naive;
 mod others;
 mod outage;
+mod per_target;
 mod policy;
 mod repair;
 mod replace;
@@ -294,6 +295,7 @@ async fn chapters(
             Scenario::Leaks => continue,
             Scenario::Input => input::told(tale, ui).await?,
             Scenario::Rotate => rotate::told(tale, options, report, ui).await?,
+            Scenario::PerTarget => per_target::told(tale, options, report, ui).await?,
             Scenario::Repair => repair::told(tale, options, report, ui).await?,
             Scenario::CommitConfirm => confirm::told(tale, options, report, ui).await?,
             Scenario::CanaryFails => canary::told(tale, options, report, ui).await?,

@@ -87,7 +87,7 @@ async fn foreign_reloads_at_any_time_do_no_harm() {
     for kind in kinds() {
         let host = Host::new(kind);
         host.installed(1).await;
-        for generation in 2..2 + tries(2, 50) {
+        for generation in 2..2 + tries(2, 150) {
             let pair = host.authority.pair();
             let mut run = host.command(generation, &pair.fingerprint, &pair.bundle()).spawn().unwrap();
             while run.try_wait().unwrap().is_none() {
@@ -161,7 +161,7 @@ async fn a_run_killed_at_any_moment_leaves_a_pair_that_serves() {
         let mut proven = host.installed(1).await;
         let whole = u32::try_from(begun.elapsed().as_millis()).unwrap();
         let mut killed = 0;
-        let tries = tries(8, 160);
+        let tries = tries(8, 230);
         for (attempt, generation) in (2..2 + tries).enumerate() {
             let pair = host.authority.pair();
             let mut command = host.command(generation, &pair.fingerprint, &pair.bundle());

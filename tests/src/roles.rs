@@ -28,6 +28,8 @@ pub fn statements(template: &Template, role: &str) -> Vec<Statement> {
     let apart = apart
         .filter(|policy| policy["Roles"].as_array().is_some_and(|roles| roles.iter().any(|one| one["Ref"] == role)));
     let documents = inline.into_iter().flatten().chain(apart).map(|policy| &policy["PolicyDocument"]["Statement"]);
+    // A managed policy is for roles of others.
+    let documents = documents.chain([template.at(&format!("/Resources/{role}/Properties/PolicyDocument/Statement"))]);
     documents
         .flat_map(|list| list.as_array().into_iter().flatten())
         // One that a parameter brings in.

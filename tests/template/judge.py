@@ -29,6 +29,7 @@ EXCUSED = [
     ("DistributeRole", "RESOURCE_MISMATCH", "SendCommand", "the call names document and nodes; OurDocument, OptedInInstances and OptedInNodes each allow one"),
     ("VerifyRole", "RESOURCE_STAR", "CreateNetworkInterface", "Lambda asks for these on every resource to place a function in a VPC; the code itself is denied them"),
     ("VerifyRole", "UNKNOWN_CONDITION_FOR_ACTION", "lambda:SourceFunctionArn", "a global key that the Lambda service sets; parliament knows keys by service"),
+    ("TargetPolicy", "RESOURCE_MISMATCH", "ssm:GetParameter", "parliament counts the colons of IAM's variable as the ARN's; the resource is a parameter below espalier-leaf"),
     ("TargetRole", "UNKNOWN_CONDITION_FOR_ACTION", "kms:ResourceAliases", "in the service authorization reference since 2021; parliament's copy is older"),
 ]
 
@@ -92,6 +93,8 @@ def checkov(paths):
 
 def policies(template, excused):
     for name, resource in template["Resources"].items():
+        if resource["Type"] == "AWS::IAM::ManagedPolicy":
+            yield from judged(name, value(template, resource["Properties"]["PolicyDocument"]), excused)
         if resource["Type"] != "AWS::IAM::Role":
             continue
         documents = [policy["PolicyDocument"] for policy in resource["Properties"].get("Policies", [])]
@@ -102,12 +105,16 @@ def policies(template, excused):
         if size > INLINE_LIMIT:
             yield f"{name}: inline policies of {size} characters; IAM takes {INLINE_LIMIT}"
         for policy in written:
-            for finding in parliament.analyze_policy_string(json.dumps(policy)).findings:
-                detail = str(finding.detail)
-                reasons = [at for at, one in enumerate(EXCUSED) if one[:2] == (name, finding.issue) and one[2] in detail]
-                excused.update(reasons)
-                if not reasons:
-                    yield f"parliament {finding.issue} {name}: {detail}"
+            yield from judged(name, policy, excused)
+
+
+def judged(name, policy, excused):
+    for finding in parliament.analyze_policy_string(json.dumps(policy)).findings:
+        detail = str(finding.detail)
+        reasons = [at for at, one in enumerate(EXCUSED) if one[:2] == (name, finding.issue) and one[2] in detail]
+        excused.update(reasons)
+        if not reasons:
+            yield f"parliament {finding.issue} {name}: {detail}"
 
 
 def value(template, node):
@@ -137,6 +144,8 @@ def value(template, node):
 
 
 def substituted(template, name):
+    if name.startswith("!"):  # IAM's own variable, which CloudFormation leaves as it is
+        return "${" + name[1:] + "}"
     known = KNOWN.get(name) or PARAMETERS.get(name)
     return known if isinstance(known, str) else attribute(template, name.split(".")[0])
 
@@ -211,6 +220,11 @@ BROKEN = [
     ("callers_are_named", [*TOPIC, "Principal"], {"AWS": "*"}),
     ("callers_are_named", [*TOPIC, "Condition"], None),
     ("roles_are_for_one_service", ["Resources", "MintRole", "Properties", "AssumeRolePolicyDocument", "Statement", 0, "Principal"], {"AWS": "210987654321"}),
+    ("roles_are_for_one_service", ["Resources", "MintRole", "Properties", "AssumeRolePolicyDocument", "Statement", 0, "Condition"], None),
+    ("roles_can_be_bounded", ["Resources", "MintRole", "Properties", "PermissionsBoundary"], None),
+    ("leaves_are_opened_in_parameter_store", ["Resources", "LeafKey", "Properties", "KeyPolicy", "Statement", 0, "Action"], "kms:*"),
+    ("leaves_are_opened_in_parameter_store", ["Resources", "LeafKey", "Properties", "KeyPolicy", "Statement", 1, "Condition"], None),
+    ("actions_are_written_out_apart", ["Resources", "TargetPolicy", "Properties", "PolicyDocument", "Statement", 1, "Action"], "ssm:*"),
     ("actions_are_written_out", [*statement("MintRole"), "Action"], "ssm:*"),
     ("actions_are_written_out", [*statement("MintRole"), "Action"], ["ssm:GetParameter", "kms:*"]),
     ("actions_are_written_out_apart", ["Resources", "MintSigns", "Properties", "PolicyDocument", "Statement", 0, "Action"], "kms:*"),

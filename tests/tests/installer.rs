@@ -261,6 +261,76 @@ fn only_a_host_whose_owner_said_so_takes_part() {
     assert_eq!(host.install(1, &bundle).code(), "installed");
 }
 
+/// One command for several hosts, each of which has a leaf of its own.
+fn own(host: &Host, node: Option<&str>, generation: u32, leaves: &[(&str, &str)]) -> Said {
+    let list: Vec<String> = leaves.iter().map(|(node, fingerprint)| format!("{node}={fingerprint}")).collect();
+    let mut command = host.command(generation, &list.join(","));
+    command.env("SSM_ParameterName", format!("/espalier-leaf/api-service/target/{generation}"));
+    command.envs(node.map(|node| ("AWS_SSM_INSTANCE_ID", node)));
+    Host::run(command)
+}
+
+#[test]
+fn of_leaves_for_many_a_host_takes_the_one_that_is_its_own() {
+    let (host, authority) = (Host::new(), authority());
+    let (mine, theirs) = (fresh(&authority), fresh(&authority));
+    let (me, other, longer) = ("i-0000000a", "mi-0123456789abcdef0", "i-0000000a0");
+    let leaves = [(other, theirs.fingerprint.as_str()), (longer, &theirs.fingerprint), (me, &mine.fingerprint)];
+    host.publish(1, &mine.text);
+    let said = own(&host, Some(me), 1, &leaves);
+    assert_eq!((said.code(), host.served()), ("installed", Some(mine.fingerprint.clone())), "{said:?}");
+    assert_eq!(said.last["fingerprint"], mine.fingerprint.as_str());
+    assert!(fs::read_to_string(host.at("asked")).unwrap().contains(&format!("/espalier-leaf/api-service/{me}/1 ")));
+    assert_eq!(own(&host, Some(me), 1, &leaves).code(), "unchanged");
+    // What is stored under its name is not what was announced for it.
+    host.publish(2, &theirs.text);
+    assert_eq!(own(&host, Some(me), 2, &leaves).code(), "invalidBundle");
+    // A person put another host's there: the same number, and another leaf.
+    for part in ["key.pem", "leaf.pem", "chain.pem", "fullchain.pem"] {
+        let [key, leaf, chain] = &theirs.parts()[..] else { panic!("a bundle has three parts") };
+        let text = match part {
+            "key.pem" => key.clone(),
+            "leaf.pem" => leaf.clone(),
+            "chain.pem" => chain.clone(),
+            _ => format!("{leaf}{chain}"),
+        };
+        fs::write(host.base().join("current").join(part), text).unwrap();
+    }
+    let said = own(&host, Some(me), 1, &leaves);
+    assert_eq!((said.code(), host.served()), ("installed", Some(mine.fingerprint.clone())), "{said:?}");
+    assert_eq!(host.floor().as_deref(), Some("1"));
+}
+
+#[test]
+fn whose_leaf_is_meant_is_said_or_nothing_happens() {
+    let (host, authority) = (Host::new(), authority());
+    let mine = fresh(&authority);
+    host.publish(1, &mine.text);
+    let leaves = [("i-0000000a", mine.fingerprint.as_str())];
+    for node in [
+        None,
+        Some(""),
+        Some("i-0000000b"),
+        Some("i-0000000"),
+        Some("i-0000000a,i-0000000a"),
+        Some("*"),
+        Some("i-0000000a="),
+    ] {
+        let said = own(&host, node, 1, &leaves);
+        assert_eq!((said.code(), said.status), ("refused", Some(1)), "{node:?}: {said:?}");
+    }
+    // One for all under the name of one for each, and the other way round.
+    for (scope, fingerprint) in
+        [("target", mine.fingerprint.clone()), ("shared", format!("i-0000000a={}", mine.fingerprint))]
+    {
+        let mut command = host.command(1, &fingerprint);
+        command.env("SSM_ParameterName", format!("/espalier-leaf/api-service/{scope}/1"));
+        command.env("AWS_SSM_INSTANCE_ID", "i-0000000a");
+        assert_eq!(Host::run(command).code(), "refused", "{scope}");
+    }
+    assert!(!host.base().exists() && !host.at("asked").exists());
+}
+
 /// Even from an agent that would pass anything on.
 #[test]
 fn parameters_are_identifiers_or_nothing_happens() {

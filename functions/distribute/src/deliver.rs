@@ -7,7 +7,7 @@ use espalier_aws::command::{Commands, Order};
 use espalier_aws::error::{AwsError, Kind};
 use espalier_aws::ledger::{Begun, Ledger};
 use espalier_domain::failure::chain;
-use espalier_domain::id::NodeId;
+use espalier_domain::id::{NodeId, Scope};
 use espalier_domain::record::{AttemptEnd, AttemptRecord, GenerationRecord};
 use espalier_domain::work::{DeliverItem, DeliveryAction, PAGE, WorkResult};
 use espalier_edge::EdgeError;
@@ -34,6 +34,14 @@ pub(crate) struct Document {
     pub(crate) version: Option<String>,
 }
 
+/// What the command says of the leaf. Where each target has its own, one command says it of all: each host finds its own by its
+/// node's id.
+#[derive(Debug)]
+struct Leaf {
+    parameter: String,
+    fingerprint: String,
+}
+
 /// What a delivery works with.
 #[derive(Debug)]
 pub(crate) struct Delivery {
@@ -46,15 +54,19 @@ impl Delivery {
     /// Sends the item's command unless its attempts have been begun before.
     pub(crate) async fn deliver(&self, item: &DeliverItem, now: OffsetDateTime) -> Result<WorkResult, EdgeError> {
         let receivers = check(item)?;
-        let generation = self.ledger.generation(&item.stack, &item.scope, item.generation).await?.ok_or_else(|| {
-            EdgeError::conflict(format!("generation {} of {} is not in the ledger", item.generation, item.stack))
+        let generation = self.ledger.generation(&item.stack, item.generation).await?;
+        let generation = generation.filter(|record| record.scope == item.scope).ok_or_else(|| {
+            let (number, scope, stack) = (item.generation, &item.scope, &item.stack);
+            EdgeError::conflict(format!("generation {number} of {stack}, of scope {scope}, is not in the ledger"))
         })?;
+        let fingerprint = self.fingerprint(item, &receivers, &generation).await?;
         let attempts = item.attempts(&generation, now);
         match self.ledger.begin_attempts(&item.stack, &attempts).await? {
             Begun::Ours => {}
             Begun::Taken(found) => return already(item, &found),
         }
-        match self.send(item, receivers, &generation).await {
+        let leaf = Leaf { parameter: generation.parameter, fingerprint };
+        match self.send(item, receivers, &leaf).await {
             Ok(command_id) => {
                 self.ledger.note_command(&item.stack, &attempts, &command_id).await?;
                 tracing::info!(stack = %item.stack, generation = item.generation.0, command_id, "command sent");
@@ -69,24 +81,39 @@ impl Delivery {
         }
     }
 
-    /// Sends the order, patiently: its hosts have places in the line, and a command that was not sent keeps its stack's
-    /// wave waiting. What they wait for us they wait the less for their turn.
-    async fn send(
+    /// What the command says of the leaf's fingerprint: the one, or each receiver's own.
+    async fn fingerprint(
         &self,
         item: &DeliverItem,
-        receivers: Vec<NodeId>,
+        receivers: &[NodeId],
         generation: &GenerationRecord,
-    ) -> Result<String, AwsError> {
+    ) -> Result<String, EdgeError> {
+        if !generation.scope.is_each() {
+            return Ok(generation.fingerprint.clone());
+        }
+        let mut own = Vec::with_capacity(receivers.len());
+        for node in receivers {
+            let leaf = self.ledger.leaf(&item.stack, &Scope::of(node), item.generation).await?.ok_or_else(|| {
+                EdgeError::conflict(format!("{node} has no leaf of generation {} of {}", item.generation, item.stack))
+            })?;
+            own.push(format!("{node}={}", leaf.fingerprint));
+        }
+        Ok(own.join(","))
+    }
+
+    /// Sends the order, patiently: its hosts have places in the line, and a command that was not sent keeps its stack's
+    /// wave waiting. What they wait for us they wait the less for their turn.
+    async fn send(&self, item: &DeliverItem, receivers: Vec<NodeId>, leaf: &Leaf) -> Result<String, AwsError> {
         let mut item = item.clone();
         for pause_s in THROTTLED_S {
-            match self.commands.send(order(&self.document, &item, receivers.clone(), generation)).await {
+            match self.commands.send(order(&self.document, &item, receivers.clone(), leaf)).await {
                 Err(error) if error.kind == Kind::Throttled => {}
                 sent => return sent,
             }
             tokio::time::sleep(Duration::from_secs(u64::from(pause_s))).await;
             item.start_s = item.start_s.saturating_sub(pause_s);
         }
-        self.commands.send(order(&self.document, &item, receivers, generation)).await
+        self.commands.send(order(&self.document, &item, receivers, leaf)).await
     }
 
     /// Ends attempts whose command was certainly not sent, so that nobody waits for them.
@@ -164,7 +191,7 @@ fn was_not_sent(error: &AwsError) -> bool {
     }
 }
 
-fn order(document: &Document, item: &DeliverItem, nodes: Vec<NodeId>, generation: &GenerationRecord) -> Order {
+fn order(document: &Document, item: &DeliverItem, nodes: Vec<NodeId>, leaf: &Leaf) -> Order {
     Order {
         document: document.name.clone(),
         version: document.version.clone(),
@@ -173,8 +200,8 @@ fn order(document: &Document, item: &DeliverItem, nodes: Vec<NodeId>, generation
             ("Action", format!("{:?}", item.action)),
             ("Stack", item.stack.to_string()),
             ("Generation", item.generation.to_string()),
-            ("ParameterName", generation.parameter.clone()),
-            ("Fingerprint", generation.fingerprint.clone()),
+            ("ParameterName", leaf.parameter.clone()),
+            ("Fingerprint", leaf.fingerprint.clone()),
             ("StartSeconds", item.start_s.to_string()),
             ("WindowSeconds", item.window_s.to_string()),
             ("ConfirmSeconds", item.confirm_s.to_string()),
@@ -192,7 +219,7 @@ fn order(document: &Document, item: &DeliverItem, nodes: Vec<NodeId>, generation
 mod tests {
     use super::*;
     use espalier_domain::failure::Word;
-    use espalier_domain::id::{Epoch, Generation, Scope, StackName, TargetId};
+    use espalier_domain::id::{Epoch, Generation, StackName, TargetId};
     use espalier_domain::rotation::pace::LINE_S;
     use espalier_domain::rotation::policy::COMMAND_DEADLINE;
 
@@ -232,7 +259,8 @@ mod tests {
             nodes.iter().map(NodeId::as_str).collect::<Vec<_>>(),
             ["i-0000000000000000a", "i-0000000000000000b"]
         );
-        let order = order(&Document { name: "installer".into(), version: None }, &item(), nodes, &generation());
+        let leaf = Leaf { parameter: generation().parameter, fingerprint: generation().fingerprint };
+        let order = order(&Document { name: "installer".into(), version: None }, &item(), nodes, &leaf);
         assert_eq!(order.parameters[0], ("Action", "Install".to_owned()));
         assert_eq!(order.parameters[3], ("ParameterName", "/espalier-leaf/payments/shared/3".to_owned()));
         assert_eq!(order.parameters[5], ("StartSeconds", "7".to_owned()));

@@ -139,6 +139,7 @@ fn details(status: &Status, now: OffsetDateTime) -> Markup {
                 (leaf(status))
                 @if let Some(leaf) = &status.leaf { ", " (ends(leaf.not_after, now)) " (" (leaf.because) ")" }
             }
+            @if let Some(leaf) = &status.leaf { dt { "stored" } dd { (leaf.parameter) } }
             dt { "life" } dd { (life(status, now)) }
             dt { "served" } dd { (served(status)) }
             @if let Some(rotation) = &status.rotation { dt { "rotation" } dd { (progress(rotation, now)) } }
@@ -170,6 +171,7 @@ fn leaf(status: &Status) -> Markup {
     html! {
         @if let Some(leaf) = &status.leaf {
             "generation " (leaf.generation) " for " (leaf.dns_names.join(", "))
+            @if leaf.each { ", one for each target" }
         } @else if let Some(others) = &status.others {
             (others)
         } @else {

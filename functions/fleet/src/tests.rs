@@ -23,7 +23,7 @@ fn known(name: &str, found: &Value) -> Stack {
 
 fn leaf(generation: u32) -> Value {
     json!({
-        "generation": generation, "serial": "5a01", "dnsNames": ["pay.example.com"], "mintedAt": "2026-11-17T12:00:00Z",
+        "generation": generation, "serial": "5a01", "parameter": format!("/espalier-leaf/search/shared/{generation}"), "dnsNames": ["pay.example.com"], "mintedAt": "2026-11-17T12:00:00Z",
         "notAfter": "2026-11-25T12:00:00Z", "because": "the leaf before is near its end"
     })
 }

@@ -1,13 +1,14 @@
-//! One generation: made and stored, or found. How it is stored is `espalier_aws::parameters`' business.
+//! One generation, or targets' own leaves of one: made and stored, or found. How they are stored is `espalier_aws::parameters`'
+//! business.
 
 use espalier_aws::kms::KmsError;
 use espalier_aws::parameters::leaves::{Leaves, Place};
 use espalier_aws::specs::Specs;
 use espalier_domain::failure::{Failure as _, chain};
-use espalier_domain::id::leaf_parameter;
-use espalier_domain::record::{GenerationRecord, SpecMark};
-use espalier_domain::spec::{AllowedDomains, Manage, Spec};
-use espalier_domain::work::{MintItem, WorkResult};
+use espalier_domain::id::{HostName, Scope, leaf_parameter};
+use espalier_domain::record::{GenerationRecord, LeafRecord, SpecMark};
+use espalier_domain::spec::{AllowedDomains, Manage, Sharing, Spec};
+use espalier_domain::work::{MintItem, PAGE, WorkResult};
 use espalier_edge::EdgeError;
 use espalier_pki::authority::Authority;
 use espalier_pki::bundle;
@@ -31,33 +32,98 @@ pub(crate) struct Minter {
 impl Minter {
     /// Makes the item's generation unless it is there.
     pub(crate) async fn mint(&self, item: &MintItem, now: OffsetDateTime) -> Result<WorkResult, EdgeError> {
-        let record = match self.leaves.place(&item.stack, &item.scope, item.generation).await? {
-            Place::Taken(record) => *record,
-            Place::Next(_) => match self.make(item, now).await {
-                Ok(record) => record,
-                Err(Stop::Blocked(block)) => return Ok(WorkResult::Blocked { block }),
-                Err(Stop::Failed(error)) => return Err(error),
-            },
+        check(item)?;
+        let place = self.leaves.place(&item.stack, &item.scope, item.generation).await?;
+        let made = match (place, item.scope.is_each()) {
+            (Place::Taken(record), false) => Ok(record.serial),
+            (Place::Next(_), false) => self.make(item, now).await,
+            (Place::Taken(generation), true) => self.make_own(item, Some(*generation), now).await,
+            (Place::Next(_), true) => self.make_own(item, None, now).await,
         };
-        Ok(WorkResult::Minted {
-            stack: item.stack.clone(),
-            scope: item.scope.clone(),
-            generation: item.generation,
-            serial: record.serial,
-        })
+        match made {
+            Ok(serial) => Ok(WorkResult::Minted {
+                stack: item.stack.clone(),
+                scope: item.scope.clone(),
+                generation: item.generation,
+                serial,
+            }),
+            Err(Stop::Blocked(block)) => Ok(WorkResult::Blocked { block }),
+            Err(Stop::Failed(error)) => Err(error),
+        }
     }
 
-    async fn make(&self, item: &MintItem, now: OffsetDateTime) -> Result<GenerationRecord, Stop> {
+    /// The one leaf of a generation that is shared.
+    async fn make(&self, item: &MintItem, now: OffsetDateTime) -> Result<String, Stop> {
         let (spec, mark) = self.spec(item).await?;
         let authority = self.authorities.issuing().await?;
-        let (leaf, bundle) = sign(&spec, &self.allowed, &authority, now).await?;
+        let (leaf, bundle) = sign(&spec, &self.allowed, &authority, Life::of(&spec, now)).await?;
         let record = record(item, &leaf, &authority, mark, now);
         let record = self.leaves.store(&item.stack, record, &bundle, now).await?;
         tracing::info!(
             stack = %item.stack, generation = item.generation.0, serial = record.serial, because = item.because,
             "generation minted"
         );
-        Ok(record)
+        Ok(record.serial)
+    }
+
+    /// The leaves that are asked for of a generation in which each target has its own. Whoever comes first settles what they have in
+    /// common; whoever comes later, perhaps in weeks, signs for the same dates.
+    async fn make_own(
+        &self,
+        item: &MintItem,
+        generation: Option<GenerationRecord>,
+        now: OffsetDateTime,
+    ) -> Result<String, Stop> {
+        let mut missing = Vec::new();
+        for scope in item.nodes.iter().map(Scope::of) {
+            if self.leaves.ledger.leaf(&item.stack, &scope, item.generation).await?.is_none() {
+                missing.push(scope);
+            }
+        }
+        if generation.is_some() && missing.is_empty() {
+            return Ok(String::new());
+        }
+        let (spec, mark) = self.spec(item).await?;
+        let authority = self.authorities.issuing().await?;
+        let generation = match generation {
+            Some(generation) => generation,
+            None => self.open(item, &spec, mark, &authority, now).await?,
+        };
+        takes_more(&generation, &spec, authority.id())?;
+        for scope in missing {
+            let (leaf, bundle) = sign(&spec, &self.allowed, &authority, Life::in_common(&generation)).await?;
+            let own = own(&generation, scope, &leaf, now);
+            let own = self.leaves.store(&item.stack, own, &bundle, now).await?;
+            tracing::info!(
+                stack = %item.stack, generation = item.generation.0, node = %own.scope, serial = own.serial,
+                because = item.because, "leaf minted"
+            );
+        }
+        Ok(String::new())
+    }
+
+    /// Begins a generation in which each target has its own leaf. One is signed and thrown away: a generation of which nothing can
+    /// be signed is not written down.
+    async fn open(
+        &self,
+        item: &MintItem,
+        spec: &Spec,
+        mark: SpecMark,
+        authority: &Authority<impl Signer>,
+        now: OffsetDateTime,
+    ) -> Result<GenerationRecord, Stop> {
+        let (leaf, _) = sign(spec, &self.allowed, authority, Life::of(spec, now)).await?;
+        let in_common = GenerationRecord {
+            serial: String::new(),
+            fingerprint: String::new(),
+            ..record(item, &leaf, authority, mark, now)
+        };
+        let generation = self.leaves.open(&item.stack, &in_common).await?;
+        tracing::info!(
+            stack = %item.stack, generation = item.generation.0, because = item.because,
+            "generation begun, of one leaf for each target"
+        );
+        Ok(generation)
     }
 
     async fn spec(&self, item: &MintItem) -> Result<(Spec, SpecMark), EdgeError> {
@@ -69,7 +135,62 @@ impl Minter {
             let text = format!("`certificate.issuer` of {} is `acm`: no leaf is minted", item.stack);
             return Err(EdgeError::refused(text));
         }
+        if (spec.certificate.scope == Sharing::Target) != item.scope.is_each() {
+            let text = format!("`certificate.scope` of {} was changed since this was planned", item.stack);
+            return Err(EdgeError::conflict(text));
+        }
         Ok((spec, mark))
+    }
+}
+
+/// Whether the item is one that can be done in one go.
+fn check(item: &MintItem) -> Result<(), EdgeError> {
+    let is_known = item.scope == Scope::shared() && item.nodes.is_empty() || item.scope.is_each();
+    if !is_known {
+        return Err(EdgeError::invalid("`scope`: `shared`, or `target` with `nodes`, is minted"));
+    }
+    if item.nodes.len() > PAGE || item.nodes.windows(2).any(|pair| pair[0] >= pair[1]) {
+        return Err(EdgeError::invalid(format!("`nodes`: up to {PAGE} go in one item, sorted, each once")));
+    }
+    Ok(())
+}
+
+/// Whether the generation may have a further leaf: one that differs in nothing but its key.
+fn takes_more(generation: &GenerationRecord, spec: &Spec, authority: &str) -> Result<(), EdgeError> {
+    let mut names: Vec<&str> = spec.certificate.dns_names.iter().map(HostName::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    let (number, stack) = (generation.generation, &spec.stack);
+    if generation.authority != authority {
+        let text =
+            format!("generation {number} of {stack} was signed by {}, and {authority} signs now", generation.authority);
+        return Err(EdgeError::conflict(text));
+    }
+    if !generation.dns_names.iter().eq(&names) {
+        return Err(EdgeError::conflict(format!("generation {number} of {stack} is for other names than the spec's")));
+    }
+    Ok(())
+}
+
+/// When a leaf lives.
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    /// As of when it is made.
+    now: OffsetDateTime,
+    validity: Duration,
+}
+
+impl Life {
+    /// As long as the spec says, from now on.
+    fn of(spec: &Spec, now: OffsetDateTime) -> Self {
+        Self { now, validity: Duration::hours(i64::from(spec.certificate.validity_hours)) }
+    }
+
+    /// As long as the others of its generation.
+    fn in_common(generation: &GenerationRecord) -> Self {
+        // Both ends count.
+        let validity = generation.not_after - generation.not_before + Duration::SECOND;
+        Self { now: generation.minted_at, validity }
     }
 }
 
@@ -77,7 +198,7 @@ async fn sign(
     spec: &Spec,
     allowed: &AllowedDomains,
     authority: &Authority<impl Signer>,
-    now: OffsetDateTime,
+    life: Life,
 ) -> Result<(Leaf, SecretText), Stop> {
     let broken = |error: &dyn std::error::Error| EdgeError::broken(chain(error));
     let wanted = &spec.certificate;
@@ -85,8 +206,8 @@ async fn sign(
     let request = LeafRequest {
         purpose: Purpose::Server,
         dns_names: wanted.dns_names.clone(),
-        now,
-        validity: Duration::hours(i64::from(wanted.validity_hours)),
+        now: life.now,
+        validity: life.validity,
         serial: Serial::random().map_err(|error| broken(&error))?,
     };
     let policy = Policy {
@@ -149,10 +270,22 @@ fn record(
     }
 }
 
+fn own(generation: &GenerationRecord, scope: Scope, leaf: &Leaf, now: OffsetDateTime) -> LeafRecord {
+    let facts = leaf.facts();
+    LeafRecord {
+        scope,
+        generation: generation.generation,
+        serial: facts.serial.clone(),
+        fingerprint: facts.fingerprint.clone(),
+        minted_at: now,
+        not_after: facts.not_after,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use espalier_domain::id::{Generation, Scope, StackName};
+    use espalier_domain::id::{Generation, StackName};
     use espalier_domain::spec::KeyType;
 
     fn item(generation: u32) -> MintItem {
@@ -160,6 +293,7 @@ mod tests {
             stack: StackName::parse("payments").unwrap(),
             scope: Scope::shared(),
             generation: Generation(generation),
+            nodes: Vec::new(),
             follows: None,
             because: "missing".into(),
         }

@@ -1,4 +1,4 @@
-//! `mint`: makes one generation of a leaf and stores it sealed; the only function that uses the authority's issuing key.
+//! `mint`: makes one generation of a leaf, or leaves of targets' own, and stores them sealed; the only function that uses the authority's issuing key.
 //!
 //! It makes no authority (that is `authority`'s), reaches no target, and can write leaves but not read them back.
 

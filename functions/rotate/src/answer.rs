@@ -142,6 +142,7 @@ mod tests {
             stack: stack(),
             scope: Scope::shared(),
             generation: Generation(2),
+            nodes: Vec::new(),
             follows: None,
             because: "the ACM certificate was renewed".into(),
         })

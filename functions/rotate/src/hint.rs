@@ -108,8 +108,7 @@ pub(crate) async fn apply(
         Look::Nothing => return Ok(answer::nothing(stack)),
         Look::Blocked(block) => return Ok(watch::counted(answer::blocked(stack, block), stack, now)),
     };
-    watch::slack(stack, &evidence, now);
-    watch::served(stack, &evidence, now);
+    watch::seen(stack, &evidence, now);
     let plan = plan(&evidence);
     watch::blocks(stack, &plan.blocks, now);
     let is_begun = epoch.as_ref().is_some_and(EpochSeen::is_open) || is_anybody_arriving(&evidence);

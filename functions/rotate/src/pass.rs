@@ -27,6 +27,8 @@ pub(crate) async fn handle(sources: &Sources, pass: &Pass, now: OffsetDateTime) 
             return Ok(announced(sources, answer::blocked(&pass.stack, block), &pass.stack, now).await);
         }
     };
+    // While an execution carries the stack, the sweep looks at nothing: a rotation that hangs would hide what runs out meanwhile.
+    watch::seen(&pass.stack, &evidence, now);
     let plan = held(plan(&evidence), blocks);
     let mut outcome = answer::to_plan(&pass.stack, plan, Reader::Machine { wave: pass.wave, failed });
     let readers = pace::readers(&outcome.work);

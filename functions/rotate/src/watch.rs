@@ -3,16 +3,23 @@
 use espalier_domain::id::StackName;
 use espalier_domain::plan::Block;
 use espalier_domain::rotation::evidence::Evidence;
+use espalier_domain::rotation::slack::{self, Assumed};
 use espalier_domain::rotation::status::Served;
 use espalier_domain::work::RotateOutcome;
 use espalier_edge::metric::{self, Unit};
 use time::OffsetDateTime;
 
-use crate::forecast::Forecast;
+/// What a look has seen: whoever looks writes it.
+pub(crate) fn seen(stack: &StackName, evidence: &Evidence, now: OffsetDateTime) {
+    slack(stack, evidence, now);
+    served(stack, evidence, now);
+}
 
-/// How much time is left between a replacement that goes badly and the end of what is served.
-pub(crate) fn slack(stack: &StackName, evidence: &Evidence, now: OffsetDateTime) {
-    let Some(slack_s) = Forecast::of(evidence).min_slack_s else { return };
+/// How much time is left between a replacement that goes badly and the end of what is served. Of who serves nothing that was
+/// proven nobody knows it, which keeps none of the others' from being told; that it does not is [`served`]'s to tell.
+fn slack(stack: &StackName, evidence: &Evidence, now: OffsetDateTime) {
+    let all = slack::slack(evidence, &Assumed::default());
+    let Some(slack_s) = all.iter().filter_map(|one| one.slack_s).min() else { return };
     #[expect(clippy::cast_precision_loss, reason = "a span of years in seconds is exact in 53 bits")]
     let slack_s = slack_s as f64;
     for dimension in dimensions(stack) {
@@ -21,7 +28,7 @@ pub(crate) fn slack(stack: &StackName, evidence: &Evidence, now: OffsetDateTime)
 }
 
 /// What targets were last seen to serve, in numbers; nothing of a stack of which nothing was seen yet.
-pub(crate) fn served(stack: &StackName, evidence: &Evidence, now: OffsetDateTime) {
+fn served(stack: &StackName, evidence: &Evidence, now: OffsetDateTime) {
     let Some(Served { days_to_expiry, failing, stale }) = Served::of(evidence) else { return };
     for dimension in dimensions(stack) {
         metric::emit(now, &[dimension], &[("VerificationFailed", Unit::Count, f64::from(failing))]);

@@ -54,6 +54,7 @@ pub(super) async fn told(
         }
         Scenario::Recipe
         | Scenario::Rotate
+        | Scenario::PerTarget
         | Scenario::Leaks
         | Scenario::Input
         | Scenario::Repair

@@ -218,7 +218,7 @@ async fn served(tale: &Tale, host: &Host) -> Result<u32, StoryError> {
 }
 
 /// Asks for a fresh look, and waits until it has found this host with this fault.
-async fn find(tale: &Tale, host: &Host, fault: &str, phase: &Phase) -> Result<(), StoryError> {
+pub(super) async fn find(tale: &Tale, host: &Host, fault: &str, phase: &Phase) -> Result<(), StoryError> {
     let known = found(tale, host, fault).await?;
     ask(tale).await?;
     let again = until(LIMIT, LOOK, async || {

@@ -7,6 +7,8 @@ pub enum Scenario {
     Recipe,
     /// Thirty targets are given a new leaf in waves, under client load.
     Rotate,
+    /// The spec asks for a certificate for each target, then for one for all again, under client load.
+    PerTarget,
     /// At the end of the run a key is planted in every place that is searched, and found.
     Leaks,
     /// Mistakes, nonsense, strangers and dangerous wishes change nothing.
@@ -77,6 +79,7 @@ impl Scenario {
         match self {
             Self::Recipe => "recipe",
             Self::Rotate => "rotate",
+            Self::PerTarget => "per-target",
             Self::Leaks => "leaks",
             Self::Input => "input",
             Self::Repair => "repair",

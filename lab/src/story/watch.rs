@@ -60,9 +60,11 @@ pub struct LedgerGeneration {
     pub generation: u32,
     /// Where its bundle is.
     pub parameter: String,
-    /// SHA-256 of the leaf.
+    /// SHA-256 of the leaf; empty of what leaves that are each target's own have in common.
+    #[serde(default)]
     pub fingerprint: String,
     /// Serial number, hexadecimal.
+    #[serde(default)]
     pub serial: String,
     /// Why it was minted.
     pub because: String,
@@ -205,7 +207,22 @@ impl Watch {
     /// The leaves of a stack, oldest first.
     pub async fn generations(&self, table: &str, stack: &str) -> Result<Vec<LedgerGeneration>, CallError> {
         let records = self.records(table, stack, "GENERATION#").await?;
-        Ok(records.into_iter().filter_map(|record| serde_json::from_value(record).ok()).collect())
+        let generations = records.into_iter().filter_map(|record| serde_json::from_value(record).ok());
+        let generations: Vec<LedgerGeneration> = generations.collect();
+        if generations.iter().all(|one| !one.fingerprint.is_empty()) {
+            return Ok(generations);
+        }
+        // Each of them before what they have in common, which stays the last of its number.
+        let leaves = self.records(table, stack, "LEAF#").await?;
+        let mut all = Vec::new();
+        for generation in generations {
+            for leaf in leaves.iter().filter(|leaf| leaf["generation"] == generation.generation) {
+                let (fingerprint, serial) = (text(&leaf["fingerprint"]), text(&leaf["serial"]));
+                all.push(LedgerGeneration { fingerprint, serial, ..generation.clone() });
+            }
+            all.push(generation);
+        }
+        Ok(all)
     }
 
     /// The executions of a state machine: name and status.

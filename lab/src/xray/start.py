@@ -24,7 +24,7 @@ HOST, PORT = os.environ["AWS_XRAY_DAEMON_ADDRESS"].rsplit(":", 1)
 SOCKET = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
 # What a function writes last, and how long that is waited for: one that could not read its event does not write it.
-LAST, PATIENCE = '"Failed":', 1.0
+LAST, PATIENCE = '"Failed":', 5.0
 
 # The header that is in force where something is called: (trace, parent, whether it is sampled). Threads that MiniStack
 # starts for an execution or for an invocation copy it.

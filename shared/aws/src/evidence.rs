@@ -6,9 +6,9 @@ use aws_config::SdkConfig;
 use espalier_domain::acm::{AcmEvidence, request};
 use espalier_domain::authority;
 use espalier_domain::failure::{Failure, Word, chain};
-use espalier_domain::id::{NodeId, Scope, StackName, TargetId};
+use espalier_domain::id::{Generation, NodeId, Scope, StackName, TargetId};
 use espalier_domain::plan::{Block, BlockCode};
-use espalier_domain::record::{AttemptRecord, GenerationRecord, MembershipRecord, SightingRecord};
+use espalier_domain::record::{AttemptRecord, GenerationRecord, LeafRecord, MembershipRecord, SightingRecord};
 use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
 use espalier_domain::rotation::policy::Policy;
 use espalier_domain::rotation::settle::{CommandSeen, settle};
@@ -185,13 +185,13 @@ impl Sources {
             line,
         ) = facts;
         let fleet = self.fleet(spec, membership.as_ref()).await?;
-        self.settle(spec, &generations, &mut attempts, hands, now).await?;
-        let generations = generations.into_iter().filter(|record| record.scope == Scope::shared()).collect();
+        let leaves = self.leaves(stack, &generations, &attempts, &sightings, now).await?;
+        self.settle(spec, &generations, &leaves, &mut attempts, hands, now).await?;
         Ok(Evidence {
             now,
             policy,
             generations,
-            targets: targets(fleet, attempts, sightings),
+            targets: targets(fleet, attempts, sightings, leaves),
             authorities: authority::trusted(authorities, &turns),
             turns,
             acm,
@@ -204,11 +204,30 @@ impl Sources {
         })
     }
 
+    /// The targets' own leaves, of those generations that anything may depend on.
+    async fn leaves(
+        &self,
+        stack: &StackName,
+        generations: &[GenerationRecord],
+        attempts: &[AttemptRecord],
+        sightings: &[SightingRecord],
+        now: OffsetDateTime,
+    ) -> Result<OwnLeaves, LookError> {
+        let mut leaves = OwnLeaves::new();
+        for generation in with_own_leaves(generations, attempts, sightings, now) {
+            for leaf in self.ledger.leaves(stack, generation).await? {
+                leaves.insert((leaf.scope.clone(), generation), leaf);
+            }
+        }
+        Ok(leaves)
+    }
+
     /// Asks Run Command about the attempts that are open, and ends those that are over.
     async fn settle(
         &self,
         spec: &Spec,
         generations: &[GenerationRecord],
+        leaves: &OwnLeaves,
         attempts: &mut [AttemptRecord],
         hands: Hands,
         now: OffsetDateTime,
@@ -222,8 +241,15 @@ impl Sources {
             }
             // Whoever is no node any more is asked about until its time is up.
             let node = select.node(&attempt.target).or_else(|| NodeId::of(&attempt.target));
-            let seen = commands.get(command_id).zip(node).and_then(|(nodes, node)| nodes.get(&node));
-            let expected = generations.iter().find(|record| record.generation == attempt.generation);
+            let seen = commands.get(command_id).zip(node.as_ref()).and_then(|(nodes, node)| nodes.get(node));
+            let generation = generations.iter().find(|record| record.generation == attempt.generation);
+            let expected = generation.and_then(|record| {
+                if !record.scope.is_each() {
+                    return Some(record.fingerprint.as_str());
+                }
+                let own = leaves.get(&(Scope::of(node.as_ref()?), record.generation));
+                own.map(|leaf| leaf.fingerprint.as_str())
+            });
             let Some(end) = seen.and_then(|seen| settle(attempt, stack, expected, seen, now)) else { continue };
             if hands == Hands::Writing {
                 self.ledger.end_attempt(stack, attempt, &end).await?;
@@ -289,6 +315,25 @@ impl Sources {
     }
 }
 
+/// Targets' own leaves, by node.
+type OwnLeaves = BTreeMap<(Scope, Generation), LeafRecord>;
+
+/// The generations in which each target has its own leaf, as far as anything may depend on them: the newest, those that were last
+/// proven to be served, and those that are being installed.
+fn with_own_leaves(
+    generations: &[GenerationRecord],
+    attempts: &[AttemptRecord],
+    sightings: &[SightingRecord],
+    now: OffsetDateTime,
+) -> BTreeSet<Generation> {
+    let newest = generations.iter().map(|record| record.generation).max();
+    let served = sightings.iter().filter_map(|sighting| sighting.floor);
+    let under_way = attempts.iter().filter(|attempt| is_asked(attempt, now)).map(|attempt| attempt.generation);
+    let relevant: BTreeSet<Generation> = newest.into_iter().chain(served).chain(under_way).collect();
+    let each = generations.iter().filter(|record| record.scope.is_each()).map(|record| record.generation);
+    each.filter(|generation| relevant.contains(generation)).collect()
+}
+
 /// Who is meant, who consented, and who can be reached.
 #[derive(Debug)]
 struct Fleet {
@@ -298,7 +343,16 @@ struct Fleet {
     nodes: Nodes,
 }
 
-fn targets(fleet: Fleet, attempts: Vec<AttemptRecord>, sightings: Vec<SightingRecord>) -> Vec<TargetEvidence> {
+fn targets(
+    fleet: Fleet,
+    attempts: Vec<AttemptRecord>,
+    sightings: Vec<SightingRecord>,
+    leaves: OwnLeaves,
+) -> Vec<TargetEvidence> {
+    let mut leaves_of: BTreeMap<Scope, Vec<LeafRecord>> = BTreeMap::new();
+    for ((scope, _), leaf) in leaves {
+        leaves_of.entry(scope).or_default().push(leaf);
+    }
     let mut attempts_of: BTreeMap<TargetId, Vec<AttemptRecord>> = BTreeMap::new();
     for attempt in attempts {
         attempts_of.entry(attempt.target.clone()).or_default().push(attempt);
@@ -315,9 +369,10 @@ fn targets(fleet: Fleet, attempts: Vec<AttemptRecord>, sightings: Vec<SightingRe
             wanted: true,
             opted_in: node.as_ref().is_some_and(|node| fleet.opted_in.contains(node)),
             managed: node.as_ref().and_then(managed),
-            node,
             attempts: attempts_of.remove(&target).unwrap_or_default(),
             sighting: sighting_of.remove(&target),
+            leaves: node.as_ref().and_then(|node| leaves_of.remove(&Scope::of(node))).unwrap_or_default(),
+            node,
             target,
         })
         .collect()
@@ -391,7 +446,7 @@ mod tests {
             opted_in: ['a', 'd'].map(node_of).into(),
             nodes: [(node_of('a'), node.clone()), (node_of('b'), node.clone()), (node_of('d'), node)].into(),
         };
-        let found = targets(fleet, vec![attempt('a'), attempt('d')], Vec::new());
+        let found = targets(fleet, vec![attempt('a'), attempt('d')], Vec::new(), OwnLeaves::new());
         let seen: Vec<_> =
             found.iter().map(|t| (t.target.clone(), t.opted_in, t.managed.is_some(), t.attempts.len())).collect();
         assert_eq!(seen, [(id('a'), true, true, 1), (id('b'), false, true, 0), (id('c'), false, false, 0)]);
@@ -406,7 +461,7 @@ mod tests {
             opted_in: [node.clone()].into(),
             nodes: [(node, Node { online: true, address: Some("192.0.2.1".parse().unwrap()) })].into(),
         };
-        let found = targets(fleet, Vec::new(), Vec::new());
+        let found = targets(fleet, Vec::new(), Vec::new(), OwnLeaves::new());
         assert_eq!(found[0].address(), address.address(), "where the spec says, not where the agent thinks");
         assert!(found[0].opted_in && found[0].managed.as_ref().is_some_and(|managed| managed.online));
         assert_eq!((found[1].node.clone(), found[1].managed.clone(), found[1].opted_in), (None, None, false));

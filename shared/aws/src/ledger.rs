@@ -6,8 +6,9 @@
 //!
 //! | `pk` | `sk` | record |
 //! | --- | --- | --- |
-//! | `STACK#<stack>` | `GENERATION#<scope>#<%08d>` | [`GenerationRecord`](espalier_domain::record::GenerationRecord) |
-//! | `STACK#<stack>` | `PROPOSAL#<scope>#<%08d>#<fingerprint>` | the same, before it is known which mint won |
+//! | `STACK#<stack>` | `GENERATION#shared#<%08d>` | [`GenerationRecord`](espalier_domain::record::GenerationRecord) |
+//! | `STACK#<stack>` | `LEAF#<%08d>#<node>` | [`LeafRecord`](espalier_domain::record::LeafRecord), where each target has its own; until a month after its end |
+//! | `STACK#<stack>` | `PROPOSAL#<scope>#<%08d>#<fingerprint>` | either, before it is known which mint won |
 //! | `STACK#<stack>` | `ATTEMPT#<instance>#<%08d>#<%04d>` | [`AttemptRecord`](espalier_domain::record::AttemptRecord) |
 //! | `STACK#<stack>` | `SIGHTING#<instance>` | [`SightingRecord`](espalier_domain::record::SightingRecord) |
 //! | `STACK#<stack>` | `THROUGH` | [`ThroughRecord`](espalier_domain::record::ThroughRecord) |
@@ -54,6 +55,7 @@ use crate::error::{AwsError, during};
 
 pub use attempts::Begun;
 pub use epochs::{Claim, EpochSeen, Still};
+pub use generations::Minted;
 pub use membership::Noted;
 pub use told::{Teller, Told};
 

@@ -76,6 +76,7 @@ fn target(number: u32) -> TargetEvidence {
         opted_in: true,
         managed,
         attempts,
+        leaves: Vec::new(),
         sighting: Some(sighting),
     }
 }
@@ -93,6 +94,7 @@ fn evidence(targets: u32) -> Evidence {
             validity_hours: 168,
             renew_before_hours: 56,
             renew_spread_percent: 0,
+            scope: Scope::shared(),
             source: None,
             follow: None,
             canary: 1,

@@ -278,8 +278,9 @@ impl ServiceNetworkRef {
 }
 
 text_id!(
-    /// Which of a stack's targets share one leaf: `shared`, or one instance's id.
-    Scope, "`shared` or an EC2 instance id", |v| v == "shared" || prefixed_hex(v, "i-", &[8, 17])
+    /// Whose leaf it is: `shared` by all of a stack's targets, `target` for a generation in which each has its own, or the
+    /// managed node that one of those is for.
+    Scope, "`shared`, `target` or a managed node's id", |v| matches!(v, "shared" | "target") || NodeId::parse(v).is_ok()
 );
 
 impl Scope {
@@ -287,15 +288,30 @@ impl Scope {
     pub fn shared() -> Self {
         Self("shared".into())
     }
+
+    /// A leaf for each target. No leaf has this scope, but the generation that they are of.
+    pub fn target() -> Self {
+        Self("target".into())
+    }
+
+    /// The leaf of one target: of the node that it is installed on.
+    pub fn of(node: &NodeId) -> Self {
+        Self(node.as_str().to_owned())
+    }
+
+    /// Whether each target has a leaf of its own.
+    pub fn is_each(&self) -> bool {
+        self.0 == "target"
+    }
 }
 
-/// How often a leaf has been minted for a scope: 1 for the first. Never reused, never goes back.
+/// How often a stack's targets were to have a new leaf: 1 for the first. Never reused, never goes back, whoever shares it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Generation(pub u32);
 
 impl Generation {
-    /// The first generation of a scope.
+    /// The first generation of a stack.
     pub const FIRST: Self = Self(1);
 
     /// No generation of ours: what others installed is numbered by nobody.

@@ -23,19 +23,22 @@ pub struct AcmMark {
     pub expiring: bool,
 }
 
-/// A leaf that was minted here or exported from ACM. Public data only: its key is in the Parameter Store value and nowhere else.
+/// What a stack's targets are to serve: minted here or exported from ACM. Public data only: a key is in the Parameter Store value
+/// and nowhere else. Where each target has a leaf of its own, this is what all of them have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GenerationRecord {
-    /// Who shares the leaf.
+    /// Whether one leaf is shared, or each target has its own.
     pub scope: Scope,
     /// Its number.
     pub generation: Generation,
-    /// Where the bundle is.
+    /// Where the bundle is; where each target has its own, with the word `target` in place of the target.
     pub parameter: String,
-    /// The leaf's serial number, lower-case hexadecimal.
+    /// The leaf's serial number, lower-case hexadecimal; empty where each target has its own: [`LeafRecord`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub serial: String,
-    /// SHA-256 of the leaf's DER, lower-case hexadecimal.
+    /// SHA-256 of the leaf's DER, lower-case hexadecimal; empty where each target has its own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub fingerprint: String,
     /// The DNS names in the leaf, sorted.
     pub dns_names: Vec<String>,
@@ -74,6 +77,26 @@ pub struct SpecMark {
     pub version: i64,
     /// SHA-256 of its text, lower-case hexadecimal.
     pub digest: String,
+}
+
+/// One target's own leaf of a generation: names, dates and authority are the generation's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeafRecord {
+    /// The node it is for.
+    pub scope: Scope,
+    /// The generation it is of.
+    pub generation: Generation,
+    /// Its serial number, lower-case hexadecimal.
+    pub serial: String,
+    /// SHA-256 of its DER, lower-case hexadecimal.
+    pub fingerprint: String,
+    /// When it was minted.
+    #[serde(with = "time::serde::rfc3339")]
+    pub minted_at: OffsetDateTime,
+    /// End of validity.
+    #[serde(with = "time::serde::rfc3339")]
+    pub not_after: OffsetDateTime,
 }
 
 /// A generation that came out of ACM.

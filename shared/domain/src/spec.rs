@@ -306,6 +306,9 @@ pub struct Certificate {
     /// Where the key is made and kept.
     #[serde(default)]
     pub custody: Custody,
+    /// Who shares it.
+    #[serde(default)]
+    pub scope: Sharing,
     /// The names in the certificate; the service's domain name is one of them.
     pub dns_names: Vec<HostName>,
     /// The kind of key.
@@ -387,6 +390,17 @@ impl Certificate {
             || self.others().is_some_and(|others| others.certificate_arn.as_ref() == Some(certificate))
             || self.follow.as_ref().is_some_and(|follow| follow.certificate_arn == *certificate)
     }
+}
+
+/// Who shares a certificate and its key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Sharing {
+    /// All targets of the stack.
+    #[default]
+    Shared,
+    /// Nobody: each target has its own.
+    Target,
 }
 
 /// Where a leaf's key is made and kept.

@@ -63,10 +63,14 @@ pub struct AuthorityItem {
 pub struct MintItem {
     /// The stack.
     pub stack: StackName,
-    /// Who shares the leaf.
+    /// Whether one leaf is shared, or each target has its own.
     pub scope: Scope,
     /// The generation to make: the ledger's newest plus one at the time of planning. A conditional write decides.
     pub generation: Generation,
+    /// Where each target has its own leaf, up to 50 nodes, sorted, that are to have theirs. With none of them, nothing but what
+    /// the generation's leaves have in common is decided.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeId>,
     /// The state of the followed ACM certificate that this generation answers, if the stack follows one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follows: Option<AcmMark>,
@@ -111,7 +115,7 @@ pub struct DeliverItem {
     pub epoch: Epoch,
     /// What the targets are told.
     pub action: DeliveryAction,
-    /// Who shares the leaf.
+    /// Whether they share one leaf, or each is given its own.
     pub scope: Scope,
     /// The generation to install.
     pub generation: Generation,
@@ -225,7 +229,8 @@ pub struct Through {
     pub port: u16,
     /// How many connections to sample (each may reach another target), 1 to 20.
     pub samples: u32,
-    /// Fingerprints that a healthy sample may show (current and, during a rollout, previous generation).
+    /// Fingerprints that a healthy sample may show (current and, during a rollout, previous generation). Empty where there are
+    /// too many to name, in a fleet in which each target has its own: then chain, names and dates count.
     pub fingerprints: Vec<String>,
     /// A resolver to ask in place of the VPC's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -249,16 +254,17 @@ pub enum WorkResult {
         /// What is wrong and what would end it.
         block: Block,
     },
-    /// `mint` or `export`: the generation exists now (made by this call, or found).
+    /// `mint` or `export`: the generation exists now (made by this call, or found), and so do the leaves that were asked for.
     #[serde(rename_all = "camelCase")]
     Minted {
         /// The stack.
         stack: StackName,
-        /// Who shares the leaf.
+        /// Whether one leaf is shared, or each target has its own.
         scope: Scope,
         /// The generation.
         generation: Generation,
-        /// The leaf's serial number, lower-case hexadecimal without leading zeros.
+        /// The leaf's serial number, lower-case hexadecimal without leading zeros; empty where each target has its own.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
         serial: String,
     },
     /// `distribute`: the command is under way.

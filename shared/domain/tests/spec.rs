@@ -301,6 +301,34 @@ fn a_certificate_out_of_acm_is_named_and_nothing_is_said_that_acm_decides() {
 }
 
 #[test]
+fn each_target_may_have_a_certificate_of_its_own_where_we_sign_and_install() {
+    let mut document: Value = serde_json::from_str(RECIPE).unwrap();
+    let scope = |document: &Value| {
+        Policy::from_spec(&spec::parse(&document.to_string(), &allowed()).unwrap(), &allowed()).scope
+    };
+    assert!(!scope(&document).is_each(), "shared if left out");
+    for (word, each) in [("shared", false), ("target", true)] {
+        document["certificate"]["scope"] = json!(word);
+        assert_eq!(scope(&document).is_each(), each);
+    }
+    document["targets"]["select"] =
+        json!({"addresses": [{"address": "10.0.1.5", "node": "mi-0a1b2c3d4e5f60711"}, {"address": "10.0.1.6"}]});
+    let paths = |bad: &Value| refusals(bad).into_iter().map(|(path, _)| path).collect::<Vec<_>>();
+    assert_eq!(paths(&document), ["/targets/select/addresses/1/node"]);
+    document["certificate"]["scope"] = json!("everybody");
+    assert_eq!(paths(&document), ["/certificate/scope"]);
+    let mut exported: Value = serde_json::from_str(include_str!("../../../examples/acm.json")).unwrap();
+    exported["certificate"]["scope"] = json!("target");
+    assert_eq!(paths(&exported), ["/certificate/scope"]);
+    let mut observed: Value = serde_json::from_str(include_str!("../../../examples/observe.json")).unwrap();
+    observed["certificate"]["scope"] = json!("target");
+    assert!(paths(&observed).contains(&"/certificate/scope".to_owned()));
+    observed["certificate"]["scope"] = json!("shared");
+    exported["certificate"]["scope"] = json!("shared");
+    assert!(refusals(&observed).is_empty() && refusals(&exported).is_empty(), "what is so in any case may be said");
+}
+
+#[test]
 fn a_certificate_may_be_requested_with_what_acm_takes() {
     let mut good: Value = serde_json::from_str(include_str!("../../../examples/acm.json")).unwrap();
     good["certificate"]["issuer"] = json!({"kind": "acm", "request": {"hostedZoneId": "Z0PUBLIC"}});

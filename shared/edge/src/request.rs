@@ -23,7 +23,7 @@ pub trait Request: Sized {
     /// Parses the payload; `Invalid`, naming the field, when it is not one.
     fn parse(payload: Value) -> Result<Self, EdgeError>;
 
-    /// What it is about, for the trace.
+    /// What it is about, for the trace and the log.
     fn subject(&self) -> Subject;
 }
 

@@ -82,12 +82,14 @@ async fn invoke<F: Function>(
     event: LambdaEvent<Value>,
 ) -> Result<F::Answer, EdgeError> {
     let begun = Instant::now();
-    let span = trace::invocation(F::NAME, &event.context);
+    let (span, line) = (trace::invocation(F::NAME, &event.context), trace::line());
     // Boxed: the compiler lays futures out to a depth of its own.
-    let answer = Box::pin(answer(function, event, &span)).instrument(span.clone()).await;
+    let answer =
+        Box::pin(answer(function, event, [&span, &line])).instrument(line.clone()).instrument(span.clone()).await;
     trace::ended(&span, &answer);
     if let Err(error) = &answer {
-        tracing::error!(function = F::NAME, word = error.word.as_str(), error = error.text, "invocation failed");
+        let (word, error) = (error.word.as_str(), &error.text);
+        line.in_scope(|| tracing::error!(function = F::NAME, word, error, "invocation failed"));
     }
     let failed = if answer.is_err() { 1.0 } else { 0.0 };
     let took_ms = begun.elapsed().as_secs_f64() * 1_000.0;
@@ -105,21 +107,26 @@ async fn invoke<F: Function>(
 async fn answer<F: Function>(
     function: &Result<F, EdgeError>,
     event: LambdaEvent<Value>,
-    span: &Span,
+    spans: [&Span; 2],
 ) -> Result<F::Answer, EdgeError> {
     let function = function.as_ref().map_err(EdgeError::clone)?;
     let request = F::Request::parse(event.payload)?;
-    if !span.is_none() {
-        trace::about(span, &request.subject());
-    }
+    let subject = request.subject();
+    spans.into_iter().for_each(|span| trace::about(span, &subject));
     function.handle(request, &Invocation::of(&event.context)).await
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::Mutex;
+
     use super::*;
     use espalier_domain::failure::Word;
     use espalier_domain::work::Pass;
+    use lambda_runtime::tracing::subscriber::layer::SubscriberExt as _;
+    use lambda_runtime::tracing::subscriber::util::SubscriberInitExt as _;
+    use lambda_runtime::tracing::subscriber::{Registry, fmt};
 
     struct Echo;
 
@@ -134,7 +141,8 @@ mod tests {
 
         async fn handle(&self, request: Pass, invocation: &Invocation) -> Result<u32, EdgeError> {
             assert_eq!(invocation.request_id, "r-1");
-            Ok(request.wave)
+            tracing::info!("echo");
+            if request.wave < 99 { Ok(request.wave) } else { Err(EdgeError::busy("too late")) }
         }
     }
 
@@ -150,6 +158,38 @@ mod tests {
         assert_eq!(invoke::<Echo>(&Ok(Echo), event(pass)).await, Ok(7));
         let error = invoke::<Echo>(&Ok(Echo), event(serde_json::json!({ "stack": "pay" }))).await.unwrap_err();
         assert_eq!(error.word, Word::Invalid);
+    }
+
+    /// What was written, line by line.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(octets);
+            Ok(octets.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn every_line_of_the_log_says_what_it_is_about() {
+        let written = Written::default();
+        let (log, into) = (fmt::layer().json(), written.clone());
+        let _guard = Registry::default().with(log.with_writer(move || into.clone())).set_default();
+        let pass = serde_json::json!({ "stack": "pay", "epoch": 4, "wave": 7 });
+        assert_eq!(invoke::<Echo>(&Ok(Echo), event(pass)).await, Ok(7));
+        let pass = serde_json::json!({ "stack": "pay", "epoch": 4, "wave": 99 });
+        invoke::<Echo>(&Ok(Echo), event(pass)).await.unwrap_err();
+        let written = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<Value> = written.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let told: Vec<_> = lines.iter().map(|line| (&line["fields"]["message"], &line["span"])).collect();
+        let about = |wave: u32| serde_json::json!({"name": "request", "kind": "pass", "stack": "pay", "epoch": 4, "wave": wave});
+        let (echo, failed) = (Value::from("echo"), Value::from("invocation failed"));
+        assert_eq!(told, [(&echo, &about(7)), (&echo, &about(99)), (&failed, &about(99))]);
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 //! the X-Ray daemon that Lambda runs beside the function.
 //!
 //! A crate says what takes time by a `tracing` span at the level `TRACE`, and names no library for it: the log does not
-//! show spans of that level, and where tracing is off nobody listens. One invocation becomes one document, sent when it is over
+//! show spans of that level, and where tracing is off nobody listens. What the log shows is [`line`]. One invocation becomes one document, sent when it is over
 //! and before it is answered, so that nothing is lost when Lambda freezes the process (docs/decisions/0026-traces.md).
 
 mod daemon;
@@ -29,6 +29,8 @@ use keep::Keep;
 
 /// Whether to trace: the template's parameter.
 const SWITCH: &str = "ESPALIER_TRACING";
+/// The log's own span is none of a trace's.
+const LINE: &str = "log";
 /// Where Lambda's X-Ray daemon listens.
 const DAEMON: &str = "AWS_XRAY_DAEMON_ADDRESS";
 
@@ -106,6 +108,21 @@ pub(crate) fn invocation(function: &'static str, context: &Context) -> Span {
     // It fails where nobody listens.
     let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(parent));
     span
+}
+
+/// What each line of the log says that it is about, traced or not.
+pub(crate) fn line() -> Span {
+    tracing::info_span!(
+        target: LINE,
+        "request",
+        kind = Empty,
+        stack = Empty,
+        epoch = Empty,
+        wave = Empty,
+        generation = Empty,
+        targets = Empty,
+        event = Empty,
+    )
 }
 
 /// What a tracing header names, if that is sampled.

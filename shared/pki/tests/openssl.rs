@@ -314,11 +314,11 @@ fn a_record_is_what_was_founded_or_is_refused() {
     for (what, damaged) in [
         ("another id", AuthorityRecord { authority: other.authority.clone(), ..record.clone() }),
         ("another root", AuthorityRecord { root_pem: other.root_pem.clone(), ..record.clone() }),
-        ("another root and its id", AuthorityRecord { issuing_pem: record.issuing_pem.clone(), ..other.clone() }),
+        ("another root and its id", AuthorityRecord { issuing_pem: record.issuing_pem.clone(), ..other }),
         ("no certificate", AuthorityRecord { root_pem: String::new(), ..record.clone() }),
         ("the root in its place", AuthorityRecord { issuing_pem: record.root_pem.clone(), ..record.clone() }),
         ("a spoilt signature", AuthorityRecord { issuing_pem: spoilt(authority.issuing_der()), ..record.clone() }),
-        ("a spoilt root", AuthorityRecord { root_pem: spoilt(authority.root_der()), ..record.clone() }),
+        ("a spoilt root", AuthorityRecord { root_pem: spoilt(authority.root_der()), ..record }),
     ] {
         assert!(espalier_pki::authority::check(&damaged).is_err(), "{what} was taken");
     }

@@ -148,7 +148,8 @@ impl<N: Fn() -> OffsetDateTime + Sync> Prober<'_, N> {
         };
         let handshake_ms = elapsed_ms(begun);
         // Clients accept a former certificate, too, of a fleet that is half-way through a renewal.
-        let leaf = self.others.map_or(Leaf::OneOf(&through.fingerprints), |_| Leaf::Any);
+        let is_any = self.others.is_some() || through.fingerprints.is_empty();
+        let leaf = if is_any { Leaf::Any } else { Leaf::OneOf(&through.fingerprints) };
         let verdict = self.judge(shaken, leaf);
         SeenThrough { address, at: (self.now)(), verdict, handshake_ms }
     }

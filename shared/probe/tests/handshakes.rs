@@ -237,6 +237,21 @@ async fn through_the_service_is_what_the_given_resolver_says() {
     }
 }
 
+/// A fleet in which each target has its own is larger than a list of them: chain, name and dates count.
+#[tokio::test]
+async fn where_no_fingerprint_is_named_any_of_ours_will_do_and_nobody_elses() {
+    let authority = Authority::new("ours");
+    let pair = authority.good_leaf();
+    let address = serve(&pair.chain, &pair.key, &TLS13).await;
+    for (trust, faults) in [(&authority.root_pem, vec![]), (&Authority::new("theirs").root_pem, vec![Fault::Untrusted])]
+    {
+        let samples = sampled(trust, address.port(), &[], zone(&[[127, 0, 0, 1]]).await).await;
+        assert!(samples.len() == 3 && samples.iter().all(|sample| sample.verdict.faults == faults), "{samples:?}");
+    }
+    let another = sampled(&authority.root_pem, address.port(), &["00".to_owned()], zone(&[[127, 0, 0, 1]]).await).await;
+    assert!(another.iter().all(|sample| sample.verdict.faults == [Fault::OtherCertificate]), "{another:?}");
+}
+
 #[tokio::test]
 async fn a_name_that_leads_nowhere_is_told_from_a_service_that_does_not_answer() {
     let trust = Authority::new("ours").root_pem;

@@ -13,6 +13,8 @@ const TARGETS_MAX: u32 = 200;
 pub enum Fleet {
     /// The seed draws both.
     Drawn,
+    /// The same, but each target has a leaf of its own, unless the spec is changed; and people take one for another.
+    Each,
     /// A spec's policy for so many targets; made by [`Fleet::given`].
     Given {
         /// What the spec asks.

@@ -211,7 +211,7 @@ impl World {
             InstallerCode::Installed | InstallerCode::Unchanged | InstallerCode::Armed | InstallerCode::Confirmed
         );
         let Some(generation) = self.commands.get(&command).map(|command| command.generation) else { return };
-        let fingerprint = self.ledger.generation(generation).map_or("", |record| record.fingerprint.as_str());
+        let fingerprint = self.ledger.fingerprint(&self.hosts[index].id, generation).unwrap_or_default();
         let line = format!(
             "{{\"espalier\":1,\"code\":\"{}\",\"stack\":\"{}\",\"generation\":{generation},\
              \"fingerprint\":\"{fingerprint}\",\"serial\":\"0\",\"detail\":\"\"}}\n",

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use espalier_domain::id::{Epoch, Generation, TargetId};
 use espalier_domain::record::{
-    AttemptEnd, AttemptRecord, AuthorityRecord, EmergencyRecord, EpochRecord, GenerationRecord, MembershipRecord,
-    SightingRecord, ThroughRecord,
+    AttemptEnd, AttemptRecord, AuthorityRecord, EmergencyRecord, EpochRecord, GenerationRecord, LeafRecord,
+    MembershipRecord, SightingRecord, ThroughRecord,
 };
 use espalier_domain::work::DeliverItem;
 use time::{Duration, OffsetDateTime};
@@ -16,6 +16,8 @@ pub(crate) type Key = (TargetId, Generation, u32);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ledger {
     pub(crate) generations: Vec<GenerationRecord>,
+    /// Targets' own leaves.
+    pub(crate) leaves: BTreeMap<(TargetId, Generation), LeafRecord>,
     /// Leaves that were stored and perhaps not appended yet: the one under a generation's name is the one that counts.
     pub(crate) stored: BTreeMap<Generation, GenerationRecord>,
     pub(crate) attempts: BTreeMap<Key, AttemptRecord>,
@@ -37,6 +39,15 @@ impl Ledger {
     pub(crate) fn generation(&self, generation: Generation) -> Option<&GenerationRecord> {
         let index = usize::try_from(generation.0.checked_sub(1)?).ok()?;
         self.generations.get(index)
+    }
+
+    /// The fingerprint of what a generation is on a target.
+    pub(crate) fn fingerprint(&self, target: &TargetId, generation: Generation) -> Option<&str> {
+        let record = self.generation(generation)?;
+        if record.scope.is_each() {
+            return self.leaves.get(&(target.clone(), generation)).map(|leaf| leaf.fingerprint.as_str());
+        }
+        Some(&record.fingerprint)
     }
 
     /// Appends all attempts of an item or none.

@@ -8,6 +8,7 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "most kinds of trouble concern few places")]
 
 mod dice;
+mod each;
 mod emergency;
 mod fleet;
 mod host;

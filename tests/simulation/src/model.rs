@@ -265,6 +265,7 @@ impl State {
             managed: Some(Managed { online: true, address: Some([10, 0, 0, 1].into()) }),
             attempts: self.attempts.values().filter(|record| record.target == *id).cloned().collect(),
             sighting: self.sightings.get(id).cloned(),
+            leaves: Vec::new(),
         });
         plan(&known(self.now, policy.clone(), self.generations.clone(), targets.collect()))
     }
@@ -410,7 +411,7 @@ impl State {
         if let Some(record) = self.attempts.get_mut(key)
             && record.command_id.is_some()
         {
-            record.ended = settle(record, &stack, expected.as_ref(), &seen, now);
+            record.ended = settle(record, &stack, expected.as_ref().map(|leaf| leaf.fingerprint.as_str()), &seen, now);
         }
     }
 

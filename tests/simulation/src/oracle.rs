@@ -7,7 +7,7 @@ use espalier_domain::rotation::evidence::{Evidence, TargetEvidence};
 use espalier_domain::rotation::phase::phase;
 use espalier_domain::rotation::rollout::Rollout;
 use espalier_domain::verdict::{Expected, Fault, Leaf, judge};
-use espalier_domain::work::{DeliverItem, DeliveryAction, WorkItem};
+use espalier_domain::work::{DeliverItem, DeliveryAction, MintItem, WorkItem};
 use time::{Duration, OffsetDateTime};
 
 use crate::host::{Host, Pair, Server};
@@ -154,7 +154,9 @@ impl World {
 
     /// What no plan may ever ask for.
     pub(crate) fn examine_plan(&self, evidence: &Evidence, plan: &Plan<WorkItem>) -> Result<(), Broken> {
-        let mints = plan.steps.iter().filter(|step| matches!(step.action, WorkItem::Mint(_))).count();
+        let minted = plan.steps.iter();
+        let minted = minted.filter_map(|step| if let WorkItem::Mint(item) = &step.action { Some(item) } else { None });
+        let (begun, own): (Vec<&MintItem>, Vec<&MintItem>) = minted.partition(|item| item.nodes.is_empty());
         let (deliveries, confirmations): (Vec<&DeliverItem>, Vec<&DeliverItem>) = plan
             .steps
             .iter()
@@ -162,9 +164,13 @@ impl World {
             .partition(|item| item.action == DeliveryAction::Install);
         let sent: Vec<&DeliverItem> = deliveries.iter().chain(&confirmations).copied().collect();
         self.examine_unsafe(evidence, plan, &sent)?;
-        hold(mints <= 1 && (mints == 0 || deliveries.is_empty()), MINTS, || format!("{plan:?}"))?;
-        if mints == 1 {
+        let is_alone = deliveries.is_empty() && own.is_empty();
+        hold(begun.len() <= 1 && (begun.is_empty() || is_alone), MINTS, || format!("{plan:?}"))?;
+        if begun.len() == 1 {
             self.examine_mint(evidence, plan)?;
+        }
+        for item in own {
+            self.examine_own(evidence, item)?;
         }
         let told: Vec<_> = plan
             .steps
@@ -198,7 +204,7 @@ impl World {
         let newest = evidence.generations.last();
         let next = newest.map_or(1, |leaf| leaf.generation.0 + 1);
         let numbered = plan.steps.iter().all(|step| match &step.action {
-            WorkItem::Mint(item) => item.generation.0 == next,
+            WorkItem::Mint(item) => item.generation.0 == next && item.scope == evidence.policy.scope,
             WorkItem::Deliver(_) | WorkItem::Verify(_) | WorkItem::Membership(_) => true,
             WorkItem::Authority(_) => evidence.authorities.is_empty(),
             WorkItem::Export(_) => false,
@@ -214,8 +220,32 @@ impl World {
         let urgent = all.iter().map(|leaf| leaf.not_after).min().is_some_and(|ends| evidence.now >= ends - margin);
         let fails = |target: &TargetEvidence| target.sighting.as_ref().is_some_and(|seen| !seen.verdict.is_good());
         let failing = evidence.targets.iter().any(|target| target.wanted && fails(target));
-        let needed = urgent || retired || declared || failing;
+        // Whoever has nothing to serve is given no further leaf of what is due for replacement.
+        let waits = |target: &TargetEvidence| {
+            let installs = target.wanted && target.opted_in && target.fingerprint(newest).is_none();
+            installs && self.is_urgent(evidence, target)
+        };
+        let waited = newest.scope.is_each() && evidence.targets.iter().any(waits);
+        let needed = urgent || retired || declared || failing || waited;
         hold(needed, CALENDAR, || format!("a leaf is minted: {plan:?}"))
+    }
+
+    /// A key is made for whoever is about to be given it, and has none yet; of what is unsafe, for nobody.
+    fn examine_own(&self, evidence: &Evidence, item: &MintItem) -> Result<(), Broken> {
+        let Some(newest) = evidence.generations.last() else { return Ok(()) };
+        let is_newest = newest.generation == item.generation && newest.scope.is_each() && item.scope.is_each();
+        hold(is_newest && item.nodes.len() <= 50, MINTS, || format!("{item:?}"))?;
+        hold(!self.is_unsafe(item.generation), SAFE, || format!("{item:?}"))?;
+        for node in &item.nodes {
+            let target = evidence.targets.iter().find(|target| target.node.as_ref() == Some(node));
+            let Some(target) = target else { return Err(Broken::new(CONSENT, format!("whose is {node}?"))) };
+            let reached = target.managed.as_ref().is_some_and(|managed| managed.online);
+            hold(target.wanted && target.opted_in && reached, CONSENT, || format!("{target:?}"))?;
+            hold(target.fingerprint(newest).is_none(), ONCE, || format!("{node} has one: {item:?}"))?;
+            let in_time = !self.is_frozen(evidence.now) || self.is_urgent(evidence, target);
+            hold(in_time, CALENDAR, || format!("{node} is given a leaf in a freeze"))?;
+        }
+        Ok(())
     }
 
     fn examine_confirmation(&self, evidence: &Evidence, item: &DeliverItem) -> Result<(), Broken> {
@@ -253,15 +283,17 @@ impl World {
         });
         let is_back = target.floor() == Some(item.generation);
         hold(!reverted || is_back, QUARANTINE, || format!("{id} is given {}", item.generation))?;
-        if !self.is_frozen(evidence.now) {
-            return Ok(());
-        }
+        let in_time = !self.is_frozen(evidence.now) || self.is_urgent(evidence, target);
+        hold(in_time, CALENDAR, || format!("{id} is given {} in a freeze", item.generation))
+    }
+
+    /// Whether a target cannot wait for the end of a freeze.
+    fn is_urgent(&self, evidence: &Evidence, target: &TargetEvidence) -> bool {
         let served = target.floor().and_then(|floor| evidence.generation(floor));
         let ends = served.map(|leaf| leaf.not_after - evidence.policy.safety_margin());
         let good = target.sighting.as_ref().is_some_and(|sighting| sighting.verdict.is_good());
         let declared = target.floor().is_some_and(|floor| self.is_unsafe(floor));
-        let urgent = !good || declared || was_armed(target) || ends.is_none_or(|ends| evidence.now >= ends);
-        hold(urgent, CALENDAR, || format!("{id} is given {} in a freeze", item.generation))
+        !good || declared || was_armed(target) || ends.is_none_or(|ends| evidence.now >= ends)
     }
 
     /// The canary, the wave and the budget, counted from the ledger's own records.

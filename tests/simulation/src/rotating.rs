@@ -1,7 +1,8 @@
 //! `rotate` and its executions: hints, passes, the evidence both are decided by, and what they write down.
 
-use espalier_domain::id::NodeId;
+use espalier_domain::id::{Generation, NodeId, TargetId};
 use espalier_domain::plan::{OutcomeKind, Plan};
+use espalier_domain::record::LeafRecord;
 use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
 use espalier_domain::rotation::execution::{self, LONGEST_WAIT_S};
 use espalier_domain::rotation::plan::{is_anybody_arriving, plan};
@@ -51,6 +52,7 @@ impl World {
                 managed: known.then_some(managed),
                 attempts: Vec::new(),
                 sighting: self.ledger.sightings.get(&host.id).cloned(),
+                leaves: self.own_leaves(&host.id),
             }
         });
         let mut targets: Vec<TargetEvidence> = targets.collect();
@@ -77,6 +79,11 @@ impl World {
         })
     }
 
+    fn own_leaves(&self, target: &TargetId) -> Vec<LeafRecord> {
+        let own = (target.clone(), Generation::NONE)..=(target.clone(), Generation(u32::MAX));
+        self.ledger.leaves.range(own).map(|(_, leaf)| leaf.clone()).collect()
+    }
+
     /// Asks Run Command about what is open, and ends what is over.
     fn settle(&mut self) -> bool {
         let now = self.now + self.skew;
@@ -93,7 +100,7 @@ impl World {
             let pending =
                 CommandSeen { status: "InProgress".into(), status_details: String::new(), output: String::new() };
             let seen = command.and_then(|command| command.seen.get(&key.0)).unwrap_or(&pending);
-            let expected = self.ledger.generation(record.generation);
+            let expected = self.ledger.fingerprint(&record.target, record.generation);
             ends.extend(settle(record, &self.policy.stack, expected, seen, now).map(|end| (key.clone(), end)));
         }
         for (key, end) in ends {

@@ -1,6 +1,7 @@
 //! What goes wrong, and what becomes of it.
 
 use espalier_domain::acm::AcmStatus;
+use espalier_domain::id::Generation;
 use espalier_domain::verdict::Presented;
 use time::Duration;
 
@@ -129,6 +130,10 @@ troubles! {
     InstalledByHand,
     /// An old disk was put back.
     OldImage,
+    /// A person put the leaf there that is another target's own.
+    MixedUp,
+    /// The spec asks for leaves that are each target's own, or no longer.
+    ScopeChanged,
 }
 
 impl Trouble {
@@ -265,7 +270,10 @@ fn happen(world: &mut World, trouble: Trouble) {
 /// On one host.
 fn befall(world: &mut World, trouble: Trouble, index: usize) {
     let now = world.now;
-    let newest = world.ledger.newest().cloned();
+    // Where each target has its own leaf, nobody has what was not made for this one.
+    let has = |generation: &Generation| world.ledger.fingerprint(&world.hosts[index].id, *generation).is_some();
+    let newest = world.ledger.newest().filter(|newest| has(&newest.generation)).cloned();
+    let old = world.ledger.newest().map(|newest| Generation(newest.generation.0.saturating_sub(1))).filter(has);
     let far = i64::from(world.dice.roll(400));
     let second = world.dice.one_in(2);
     let host = &mut world.hosts[index];
@@ -297,8 +305,7 @@ fn befall(world: &mut World, trouble: Trouble, index: usize) {
             }
         }
         Trouble::OldImage => {
-            let old = newest.map(|newest| newest.generation.0.saturating_sub(1)).filter(|number| *number > 0);
-            host.restore(old.map(espalier_domain::id::Generation), now);
+            host.restore(old, now);
         }
         _ => {}
     }

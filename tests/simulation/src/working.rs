@@ -1,7 +1,7 @@
 //! The hands: `mint`, `distribute` and `verify`, which may die before, between and after their writes.
 
-use espalier_domain::id::Scope;
-use espalier_domain::record::{AttemptEnd, GenerationRecord};
+use espalier_domain::id::{Generation, NodeId, Scope, TargetId};
+use espalier_domain::record::{AttemptEnd, GenerationRecord, LeafRecord};
 use espalier_domain::verdict::{Expected, Fault, Leaf, Presented, Verdict, judge};
 use espalier_domain::work::{DeliverItem, MintItem, SeenTarget, SeenThrough, VerifyItem, WorkItem};
 use time::{Duration, OffsetDateTime};
@@ -98,11 +98,14 @@ impl World {
 
     /// Made, stored under a name that is never used twice, appended (`functions/mint/src/leaf.rs`).
     fn mint(&mut self, item: &MintItem) -> Done {
-        let next = self.ledger.newest().map_or(espalier_domain::id::Generation::FIRST, |last| last.generation.next());
-        if item.generation < next {
-            return Done::Well;
+        if item.scope.is_each() {
+            return self.mint_own(item);
         }
-        if item.generation > next || self.is_out(Trouble::ParametersOut) {
+        let next = self.ledger.newest().map_or(Generation::FIRST, |last| last.generation.next());
+        if item.generation < next {
+            return self.was_made(item);
+        }
+        if item.generation > next || self.is_out(Trouble::ParametersOut) || self.policy.scope != item.scope {
             return Done::Badly;
         }
         let record = self.sign(item);
@@ -111,6 +114,68 @@ impl World {
             return Done::Badly;
         }
         self.tally.leaves += 1;
+        self.append(item, record);
+        Done::Well
+    }
+
+    /// Whether what is there was made for what is asked.
+    fn was_made(&self, item: &MintItem) -> Done {
+        let is_same = self.ledger.generation(item.generation).is_some_and(|record| record.scope == item.scope);
+        if is_same { Done::Well } else { Done::Badly }
+    }
+
+    /// What they have in common first, then a leaf for each node that has none.
+    fn mint_own(&mut self, item: &MintItem) -> Done {
+        let now = self.now + self.skew;
+        let next = self.ledger.newest().map_or(Generation::FIRST, |last| last.generation.next());
+        if item.generation > next || self.is_out(Trouble::ParametersOut) || self.policy.scope != item.scope {
+            return Done::Badly;
+        }
+        if item.generation == next {
+            let in_common = GenerationRecord { serial: String::new(), fingerprint: String::new(), ..self.sign(item) };
+            self.append(item, in_common);
+        } else if matches!(self.was_made(item), Done::Badly) {
+            return Done::Badly;
+        }
+        if !item.nodes.is_empty() && !self.takes_more(item.generation) {
+            return Done::Badly;
+        }
+        for node in &item.nodes {
+            let Some(host) = self.hosts.iter().position(|host| NodeId::of(&host.id).as_ref() == Some(node)) else {
+                continue;
+            };
+            let key = (self.hosts[host].id.clone(), item.generation);
+            let Some(not_after) = self.ledger.generation(item.generation).map(|record| record.not_after) else {
+                continue;
+            };
+            // Each key that is made is another one; the first that is stored is the one that counts.
+            self.tally.leaves += 1;
+            let leaf = LeafRecord {
+                scope: Scope::of(node),
+                generation: item.generation,
+                serial: format!("{:x}", self.tally.leaves),
+                fingerprint: format!("{:064x}", u64::from(self.tally.leaves) << 32),
+                minted_at: now,
+                not_after,
+            };
+            self.ledger.leaves.entry(key).or_insert(leaf);
+            if self.dies(Trouble::DiedBetween) {
+                return Done::Badly;
+            }
+        }
+        Done::Well
+    }
+
+    /// A further leaf has the names and the authority of the others (`functions/mint/src/leaf.rs`).
+    fn takes_more(&self, generation: Generation) -> bool {
+        let issuing = self.ledger.authorities.iter().max_by_key(|record| record.not_after);
+        self.ledger.generation(generation).is_some_and(|record| {
+            record.dns_names == self.policy.leaf_names()
+                && issuing.is_some_and(|issuing| issuing.authority == record.authority)
+        })
+    }
+
+    fn append(&mut self, item: &MintItem, record: GenerationRecord) {
         self.tell(|| format!("minted {}: {}", item.generation, item.because));
         self.ledger.generations.push(record);
         if !self.calm && self.dice.one_in(6) {
@@ -119,7 +184,6 @@ impl World {
             let (from, hours) = (self.now + Duration::seconds(20), self.dice.between(1, 20));
             self.freeze(from, from + Duration::hours(i64::from(hours)));
         }
-        Done::Well
     }
 
     fn sign(&self, item: &MintItem) -> GenerationRecord {
@@ -127,7 +191,7 @@ impl World {
         let issuing = self.ledger.authorities.iter().max_by_key(|record| record.not_after);
         let (authority, ends) = issuing.map_or((String::new(), now), |it| (it.authority.clone(), it.not_after));
         GenerationRecord {
-            scope: Scope::shared(),
+            scope: item.scope.clone(),
             generation: item.generation,
             parameter: String::new(),
             serial: format!("{:x}", item.generation.0),
@@ -148,6 +212,9 @@ impl World {
     /// The attempt first, then the command, then its id (`functions/distribute/src/deliver.rs`).
     fn deliver(&mut self, item: &DeliverItem, late: bool) -> Result<Done, Broken> {
         let now = self.now + self.skew;
+        if item.targets.iter().any(|target| self.ledger.fingerprint(target, item.generation).is_none()) {
+            return Ok(Done::Badly);
+        }
         if !self.ledger.begin(item, now) {
             return Ok(Done::Well);
         }
@@ -231,7 +298,8 @@ impl World {
             return Verdict::unseen(fault);
         }
         let Some(presented) = self.presented(host, &item.trust) else { return Verdict::unseen(Fault::Refused) };
-        judge(&presented, &Expected { server_name: &item.server_name, leaf: Leaf::OneOf(wanted) }, now)
+        let leaf = if wanted.is_empty() { Leaf::Any } else { Leaf::OneOf(wanted) };
+        judge(&presented, &Expected { server_name: &item.server_name, leaf }, now)
     }
 
     /// What a host presents to somebody who trusts these roots.
@@ -240,15 +308,23 @@ impl World {
             Pair::Foreign(presented) => return Some(presented.clone()),
             Pair::Ours(generation) => *generation,
         };
+        self.presents(&host.id, generation, trust)
+    }
+
+    /// What a target's leaf of a generation looks like to somebody who trusts these roots.
+    pub(crate) fn presents(&self, target: &TargetId, generation: Generation, trust: &str) -> Option<Presented> {
         let leaf = self.ledger.generation(generation)?;
+        let own = self.ledger.leaves.get(&(target.clone(), generation));
+        let (serial, fingerprint) =
+            own.map_or((&leaf.serial, &leaf.fingerprint), |own| (&own.serial, &own.fingerprint));
         let root = self.ledger.authorities.iter().find(|record| record.authority == leaf.authority);
         let trusted = root.is_some_and(|root| trust.contains(root.root_pem.trim_end()));
         Some(Presented {
             names: leaf.dns_names.clone(),
             not_before: leaf.not_before,
             not_after: leaf.not_after,
-            serial: leaf.serial.clone(),
-            fingerprint: leaf.fingerprint.clone(),
+            serial: serial.clone(),
+            fingerprint: fingerprint.clone(),
             chain: if trusted { Ok(()) } else { Err("unknown issuer".into()) },
         })
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use espalier_domain::acm::{AcmEvidence, AcmStatus};
-use espalier_domain::id::{AcmArn, Generation, HostName, StackName, TargetId};
+use espalier_domain::id::{AcmArn, Generation, HostName, Scope, StackName, TargetId};
 use espalier_domain::record::{AuthorityRecord, Member, MembershipRecord};
 use espalier_domain::rotation::calendar::{Calendar, Freeze};
 use espalier_domain::rotation::policy::{FollowPolicy, Policy, Wave};
@@ -14,6 +14,7 @@ use time::macros::datetime;
 use time::{Duration, OffsetDateTime};
 
 use crate::dice::Dice;
+use crate::each;
 use crate::emergency;
 use crate::fleet::Fleet;
 use crate::host::Host;
@@ -48,6 +49,8 @@ pub(crate) enum Event {
     Ends { trouble: Trouble, host: Option<usize> },
     /// Somebody declares what was issued unsafe; not for the first time.
     Emergency { again: bool },
+    /// Where each target has its own leaf: somebody takes one for another, or has the spec changed.
+    Meddling,
     /// A deadline on a host passes.
     Expires { host: usize, at: OffsetDateTime },
     /// The agent of an instance that was started registers.
@@ -143,6 +146,7 @@ pub(crate) fn policy(dice: &mut Dice) -> Policy {
         validity_hours,
         renew_before_hours,
         renew_spread_percent: dice.roll(2) * dice.roll(10),
+        scope: Scope::shared(),
         source: None,
         follow: dice
             .one_in(2)
@@ -169,6 +173,7 @@ impl World {
         let drawn = (policy(&mut dice), 1 + dice.roll(5));
         let (policy, hosts) = match fleet {
             Fleet::Drawn => drawn,
+            Fleet::Each => (Policy { scope: Scope::target(), ..drawn.0 }, drawn.1),
             Fleet::Given { policy, targets } => ((**policy).clone(), *targets),
         };
         let id = |n: u32| TargetId::parse(format!("i-{n:08x}")).expect("an instance id");
@@ -203,6 +208,9 @@ impl World {
         world.after(Duration::ZERO, Event::Sweep);
         world.after(Duration::minutes(1), Event::Strikes);
         emergency::foresee(&mut world, seed);
+        if matches!(fleet, Fleet::Each) {
+            each::foresee(&mut world);
+        }
         world
     }
 
@@ -250,6 +258,10 @@ impl World {
             Event::Install { command, host, stage } => self.install(command, host, stage),
             Event::Expires { host, at } => self.expires(host, at),
             Event::Emergency { again } => self.declare(again),
+            Event::Meddling => {
+                self.meddle();
+                Ok(())
+            }
             Event::Strikes => {
                 if !self.calm {
                     trouble::strike(self);

@@ -215,6 +215,7 @@ fn one_cause_rings_once() {
         ("rotate cannot read one stack's records", (&["RotateErrors", "LettersWaiting"], &["LookingFails"])),
         ("the issuing key denies mint", (&["RotateBlocked"], &["RotateBlocked"])),
         ("a verifier does not acknowledge the next authority", (&["AuthorityBlocked"], &["AuthorityBlocked"])),
+        ("a target's group shuts everybody out", (&["VerificationFailing"], &["VerificationFailing"])),
         ("a CAA record forbids ACM", (&["AcmBlocked"], &["AcmBlocked"])),
         ("the leaf key denies mint", (&["MintErrors"], &["WorkFails"])),
         ("provision may not call VPC Lattice", (&["ProvisionErrors", "LettersWaiting"], &["WorkFails"])),
@@ -230,7 +231,16 @@ fn one_cause_rings_once() {
     // What comes before an outage is never suppressed.
     let all: Vec<String> = ids(&template, SIMPLE).into_iter().collect();
     let everything = rings(&template, &all.iter().map(String::as_str).collect::<Vec<_>>());
-    for name in ["SlackShort", "RotateBlocked", "AuthorityBlocked", "AcmBlocked", "CertificateEnding", "LookingFails"] {
+    let never = [
+        "SlackShort",
+        "VerificationFailing",
+        "RotateBlocked",
+        "AuthorityBlocked",
+        "AcmBlocked",
+        "CertificateEnding",
+        "LookingFails",
+    ];
+    for name in never {
         assert!(everything.contains(name), "{name} is suppressed");
     }
 }

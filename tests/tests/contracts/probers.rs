@@ -26,7 +26,9 @@ fn a_further_prober_differs_from_the_control_planes_own_in_its_name_and_in_whom_
     }
     assert_eq!(resources["Verify"]["Metadata"]["BuildProperties"], json!({ "Binary": "verify" }));
     assert_eq!(further.at("/Globals"), own.at("/Globals"));
-    assert_eq!(further.at("/Conditions/IsTraced"), own.at("/Conditions/IsTraced"));
+    for (name, condition) in further.at("/Conditions").as_object().unwrap() {
+        assert_eq!(condition, own.at(&format!("/Conditions/{name}")), "{name}");
+    }
 }
 
 #[test]
@@ -46,7 +48,7 @@ fn what_both_templates_ask_for_is_asked_in_the_same_words() {
             assert_eq!(parameter[part], there[part], "{name}: {part}");
         }
     }
-    assert_eq!(shared, 5, "subnets, security groups, retention, traces, processor");
+    assert_eq!(shared, 6, "subnets, security groups, retention, traces, boundary, processor");
 }
 
 #[test]

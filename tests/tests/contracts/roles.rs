@@ -14,7 +14,7 @@ role to the calls that the code makes, both ways, and lets none be wider than a 
 judgement of checkers that are not ours.
 
 `…` stands for partition, Region and account of the control plane's own. A role is assumed by the one service named, and by
-nobody else.
+nobody else. A policy without a role is for roles of yours.
 ";
 
 #[test]
@@ -31,13 +31,20 @@ fn sections(path: &str, whose: &str) -> String {
     for (role, properties) in template.resources("AWS::IAM::Role") {
         let by = properties["AssumeRolePolicyDocument"]["Statement"][0]["Principal"]["Service"].as_str().unwrap();
         let what = properties["Description"].as_str().unwrap_or_else(|| panic!("{role} does not say what it is for"));
-        write!(page, "\n## {role}{whose}\n\nFor `{by}`. {what}\n\n").unwrap();
-        page.push_str("| statement | actions | resources | condition | why |\n| --- | --- | --- | --- | --- |\n");
-        for statement in statements(&template, role) {
-            page.push_str(&row(&template, &statement, &remark(&source, &statement.sid)));
-        }
+        write!(page, "\n## {role}{whose}\n\nFor `{by}`. {what}\n\n{}", table(&template, &source, role)).unwrap();
+    }
+    for (policy, properties) in template.resources("AWS::IAM::ManagedPolicy") {
+        let what = properties["Description"].as_str().unwrap_or_default();
+        write!(page, "\n## {policy}{whose}\n\n{what}.\n\n{}", table(&template, &source, policy)).unwrap();
     }
     page
+}
+
+fn table(template: &Template, source: &str, role: &str) -> String {
+    let head = "| statement | actions | resources | condition | why |\n| --- | --- | --- | --- | --- |\n";
+    let rows = statements(template, role);
+    let rows = rows.iter().map(|statement| row(template, statement, &remark(source, &statement.sid)));
+    rows.fold(head.to_owned(), |page, row| page + &row)
 }
 
 fn row(template: &Template, statement: &Statement, why: &str) -> String {
@@ -70,7 +77,7 @@ fn compact(value: &Value) -> String {
 fn shorter(text: &str) -> String {
     let own =
         regex::Regex::new(r"arn:\$\{AWS::Partition\}:([a-z0-9-]+):\$\{AWS::Region\}:\$\{AWS::AccountId\}:").unwrap();
-    own.replace_all(text, "$1:…:").replace("${AWS::StackName}", "STACK").replace('|', "\\|")
+    own.replace_all(text, "$1:…:").replace("${AWS::StackName}", "STACK").replace("${!", "${").replace('|', "\\|")
 }
 
 /// The comment above a statement.

@@ -46,6 +46,8 @@ pub(crate) struct Account {
     pub(crate) signed: BTreeMap<String, u32>,
     /// What a key answers in place of a signature: a code and a sentence.
     pub(crate) refusals: BTreeMap<String, (&'static str, &'static str)>,
+    /// Every stack's.
+    pub(crate) spec: Value,
     /// Writes that are refused from now on, by the beginning of their sort key or name: the function dies there.
     pub(crate) dies_at: Option<&'static str>,
 }
@@ -65,6 +67,7 @@ impl Account {
             objects: BTreeMap::new(),
             signed: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            spec: serde_json::from_str(&espalier_tests::read("examples/recipe.json")).unwrap(),
             dies_at: None,
         }
     }
@@ -107,10 +110,10 @@ impl Account {
                     Some(kept) => (200, json!({"Parameter": kept})),
                     None => error("ParameterNotFound", "it does not exist"),
                 },
-                name => (200, spec(name)),
+                name => (200, spec(name, &self.spec)),
             },
             "GetParametersByPath" => {
-                (200, json!({"Parameters": [spec(&format!("/espalier-spec/{STACK}"))["Parameter"]]}))
+                (200, json!({"Parameters": [spec(&format!("/espalier-spec/{STACK}"), &self.spec)["Parameter"]]}))
             }
             "GetParameterHistory" if body["Name"].as_str().unwrap().starts_with("/espalier-spec/") => {
                 let written = json!({"Version": 3, "LastModifiedUser": AUTHOR, "LastModifiedDate": 1_795_000_000});
@@ -303,6 +306,6 @@ fn key_of(item: &Value) -> (String, String) {
     (item["pk"]["S"].as_str().unwrap().to_owned(), item["sk"]["S"].as_str().unwrap().to_owned())
 }
 
-fn spec(name: &str) -> Value {
-    json!({"Parameter": {"Name": name, "Version": 3, "Value": espalier_tests::read("examples/recipe.json")}})
+fn spec(name: &str, spec: &Value) -> Value {
+    json!({"Parameter": {"Name": name, "Version": 3, "Value": spec.to_string()}})
 }

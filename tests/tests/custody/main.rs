@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test")]
 
 mod account;
+mod own;
 mod sealing;
 #[path = "../../../shared/aws/tests/wire/mod.rs"]
 mod wire;
@@ -56,20 +57,25 @@ async fn asked(world: &World, custody: Custody, request: Asked, now: OffsetDateT
 }
 
 async fn mint(world: &World, custody: Custody, generation: u32) -> Answered {
+    let item = MintItem {
+        stack: StackName::parse(STACK).unwrap(),
+        scope: Scope::shared(),
+        generation: Generation(generation),
+        nodes: Vec::new(),
+        follows: None,
+        because: "the stack has no leaf yet".into(),
+    };
+    mint_item(world, custody, item, OffsetDateTime::now_utc()).await
+}
+
+async fn mint_item(world: &World, custody: Custody, item: MintItem, now: OffsetDateTime) -> Answered {
     let keeps = match custody {
         Custody::Kms => mint::Keeps::Keys(&[ISSUING]),
         Custody::Both => mint::Keeps::Keys(&[ISSUING, NEXT_ISSUING]),
         Custody::SecretsManager => mint::Keeps::Secret(SECRET),
     };
-    let item = MintItem {
-        stack: StackName::parse(STACK).unwrap(),
-        scope: Scope::shared(),
-        generation: Generation(generation),
-        follows: None,
-        because: "the stack has no leaf yet".into(),
-    };
     let function = Mint::new(&world.mint(), allowed(), "ledger", "leaf-key", keeps);
-    function.answer(WorkItem::Mint(item), OffsetDateTime::now_utc()).await
+    function.answer(WorkItem::Mint(item), now).await
 }
 
 fn allowed() -> AllowedDomains {

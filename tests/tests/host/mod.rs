@@ -226,9 +226,10 @@ esac
 /// Hands out `bundles/<generation>`; refuses anything but the one call the installer makes.
 const AWS: &str = r#"#!/bin/sh
 case "$*" in
-"ssm get-parameter --with-decryption --name /espalier-leaf/api-service/shared/"*" --query Parameter.Value --output text"*) ;;
+"ssm get-parameter --with-decryption --name /espalier-leaf/api-service/"*" --query Parameter.Value --output text"*) ;;
 *) echo "unexpected: $*" >&2; exit 252 ;;
 esac
+echo "$*" >>"$HOST/asked"
 if [ -e "$HOST/throttled" ]; then
     rm "$HOST/throttled"
     echo "An error occurred (ThrottlingException) when calling the GetParameter operation: Rate exceeded" >&2

@@ -95,7 +95,8 @@ proptest! {
         let stack = StackName::parse(stack).unwrap();
         let targets = targets.into_iter().map(|target| TargetId::parse(target).unwrap()).collect();
         let generation = Generation(generation);
-        let mint = MintItem { stack: stack.clone(), scope: Scope::shared(), generation, follows: None, because };
+        let nodes = Vec::new();
+        let mint = MintItem { stack: stack.clone(), scope: Scope::shared(), generation, nodes, follows: None, because };
         let deliver = DeliverItem {
             stack, epoch: Epoch(epoch), action: DeliveryAction::Install, scope: Scope::shared(), generation, targets,
             nodes: Vec::new(), attempt, start_s: 0, window_s: 0, confirm_s: 0, margin_hours: 0,

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
 use super::super::judge::DOMAIN;
-use super::super::repair::{ask, first, renew, settled};
+use super::super::repair::{ask, find, first, hosts, renew, settled};
 use super::super::watch::until;
+use super::super::world::Host;
 use super::super::{StoryError, Tale, deploy};
 use super::stage::Stage;
 use super::{LIMIT, LOOK, quarter, runbook, twice};
@@ -144,6 +145,32 @@ pub(super) async fn restored(tale: &Tale, stage: &mut Stage, phase: &Phase) -> R
     tale.watch.forget(tale.ledger()?, AUTHORITIES, TURN).await?;
     quarter(tale, stage, phase).await?;
     stage.expect_calls(&[])
+}
+
+/// A host's security group shuts everybody out: clients, too, until they are led away from it.
+pub(super) async fn shut_out(tale: &Tale, stage: &mut Stage, phase: &Phase) -> Result<(), StoryError> {
+    stage.because("a target's security group shuts everybody out");
+    let host = first(tale)?;
+    let former = hosts::close(tale, host).await?;
+    let told = failing(tale, stage, host, phase).await;
+    hosts::open(tale, host, &former).await?;
+    told?;
+    stage.expect(State::Alarm, &["VerificationFailing"])?;
+    stage.expect_calls(&["VerificationFailing"])?;
+    settled(tale, phase).await?;
+    // It was seen to fail when the first of these began.
+    quarter(tale, stage, phase).await?;
+    quarter(tale, stage, phase).await?;
+    stage.expect(State::Ok, &["VerificationFailing"])
+}
+
+/// Two quarters of an hour in each of which a host is seen to fail.
+async fn failing(tale: &Tale, stage: &mut Stage, host: &Host, phase: &Phase) -> Result<(), StoryError> {
+    for _ in 0..2 {
+        find(tale, host, "TimedOut", phase).await?;
+        quarter(tale, stage, phase).await?;
+    }
+    Ok(())
 }
 
 /// What needs a person: an agent is gone, a spec renews too late, ACM cannot renew what is followed, and a certificate that

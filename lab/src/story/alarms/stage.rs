@@ -48,6 +48,8 @@ pub(super) struct Stage {
     /// When ACM counts next, on the alarms' clock.
     counts_at: OffsetDateTime,
     seen: Metrics,
+    /// What invocations that failed said, and when on the alarms' clock.
+    failures: Vec<(OffsetDateTime, String)>,
     eyes: Eyes,
     /// What happens, and since when on the alarms' clock, in order.
     causes: Vec<(String, OffsetDateTime)>,
@@ -68,7 +70,7 @@ impl Stage {
         let read = read.map_err(StoryError::boxed("reading the composite alarms"))?;
         let monitor = Monitor::new(alarms, read, begun).map_err(StoryError::boxed("ordering the alarms"))?;
         let (clock, published, seen) = (Clock::default(), Metrics::default(), Metrics::default());
-        let (causes, accounted) = (Vec::new(), 0);
+        let (causes, failures, accounted) = (Vec::new(), Vec::new(), 0);
         Ok(Self {
             monitor,
             names,
@@ -78,6 +80,7 @@ impl Stage {
             published,
             counts_at: begun,
             seen,
+            failures,
             eyes,
             causes,
             accounted,
@@ -96,7 +99,7 @@ impl Stage {
         let until = from.saturating_add(long);
         self.publish(tale, from, until).await?;
         self.clock.left_out.push((now, long));
-        self.seen = self.look(tale).await?;
+        (self.seen, self.failures) = self.look(tale).await?;
         self.monitor.look(&self.seen, until);
         Ok(())
     }
@@ -125,15 +128,16 @@ impl Stage {
         Ok(())
     }
 
-    /// Every data point so far.
-    async fn look(&self, tale: &Tale) -> Result<Metrics, StoryError> {
-        let mut metrics = self.published.clone();
+    /// Every data point and every failure so far.
+    async fn look(&self, tale: &Tale) -> Result<(Metrics, Vec<(OffsetDateTime, String)>), StoryError> {
+        let (mut metrics, mut failures) = (self.published.clone(), Vec::new());
         for function in FUNCTIONS.map(|name| tale.function(name)) {
             let of_lambda = |name: &str| Series::of("AWS/Lambda", name, ("FunctionName", &function));
-            for Invocation { at, has_failed, points } in self.eyes.invocations(&function, self.begun).await? {
+            for Invocation { at, failed, points } in self.eyes.invocations(&function, self.begun).await? {
                 let at = self.clock.at(at);
                 metrics.put(of_lambda("Invocations"), at, 1.0);
-                metrics.put(of_lambda("Errors"), at, if has_failed { 1.0 } else { 0.0 });
+                metrics.put(of_lambda("Errors"), at, if failed.is_some() { 1.0 } else { 0.0 });
+                failures.extend(failed.map(|said| (at, format!("{function}: {said}"))));
                 for (at, series, value) in points.into_iter().filter(|(at, _, _)| *at >= self.begun) {
                     metrics.put(series, self.clock.at(at), value);
                 }
@@ -144,13 +148,13 @@ impl Stage {
         for at in self.eyes.failed(machine).await?.into_iter().filter(|at| *at >= self.begun) {
             metrics.put(failed.clone(), self.clock.at(at), 1.0);
         }
-        Ok(metrics)
+        Ok((metrics, failures))
     }
 
     /// How often a function was called since then, and how often it failed.
     pub(super) async fn calls(&self, function: &str, since: OffsetDateTime) -> Result<(usize, usize), StoryError> {
         let all = self.eyes.invocations(function, since).await?;
-        Ok((all.len(), all.iter().filter(|one| one.has_failed).count()))
+        Ok((all.len(), all.iter().filter(|one| one.failed.is_some()).count()))
     }
 
     /// Tells CloudWatch's emulator the states of the metric alarms, so that whoever asks it is answered. Composite alarms find
@@ -185,7 +189,8 @@ impl Stage {
         let others: Vec<String> = ids
             .iter()
             .filter(|id| states.get(**id) != Some(&state))
-            .map(|id| format!("{id} is {}", states.get(*id).map_or("not deployed", |state| state.text())))
+            .map(|id| (id, states.get(*id).map_or("not deployed", |state| state.text())))
+            .map(|(id, state)| format!("{id} is {state} ({:?})", self.watched(id)))
             .collect();
         if others.is_empty() {
             return Ok(());
@@ -202,13 +207,14 @@ impl Stage {
             changes.any(|change| change.id == id && change.state == State::Alarm)
         };
         let others: Vec<String> =
-            ids.iter().filter(|id| !raised(id)).map(|id| format!("{id} ({:?})", self.watched(id, since))).collect();
+            ids.iter().filter(|id| !raised(id)).map(|id| format!("{id} ({:?})", self.watched(id))).collect();
         if others.is_empty() { Ok(()) } else { Err(StoryError::Unmet(format!("not raised: {}", others.join(", ")))) }
     }
 
-    /// What a metric alarm saw since then.
-    fn watched(&self, id: &str, since: Option<OffsetDateTime>) -> Vec<f64> {
+    /// What a metric alarm has seen since the last cause.
+    fn watched(&self, id: &str) -> Vec<f64> {
         let alarm = self.monitor.alarms().iter().find(|alarm| alarm.id == id);
+        let since = self.causes.last().map(|(_, since)| *since);
         alarm.zip(since).map(|(alarm, since)| self.seen.since(&alarm.series, since)).unwrap_or_default()
     }
 
@@ -221,8 +227,12 @@ impl Stage {
             self.accounted = self.monitor.calls.len();
             return Ok(());
         }
-        let cause = self.causes.last().map(|(cause, _)| cause.as_str()).unwrap_or_default();
-        Err(StoryError::Unmet(format!("{cause}: {expected:?} were to call, and {called:?} did")))
+        let (cause, since) = self.causes.last().cloned().unwrap_or((String::new(), self.begun));
+        let failures: Vec<&str> =
+            self.failures.iter().filter(|(at, _)| *at >= since).map(|(_, said)| said.as_str()).collect();
+        Err(StoryError::Unmet(format!(
+            "{cause}: {expected:?} were to call, and {called:?} did; what failed since then: {failures:?}"
+        )))
     }
 
     /// Each time an alarm was raised. Demands that every alarm was `OK`, raised, and `OK` again, and that each watches something
@@ -392,7 +402,8 @@ impl Eyes {
 #[derive(Debug)]
 struct Invocation {
     at: OffsetDateTime,
-    has_failed: bool,
+    /// What it said when it failed, if it did.
+    failed: Option<String>,
     points: Vec<(OffsetDateTime, Series, f64)>,
 }
 
@@ -405,9 +416,11 @@ impl Invocation {
         let points: Result<Vec<_>, String> = lines.iter().map(|line| embedded(line)).collect();
         let points: Vec<_> = points.map_err(StoryError::Unmet)?.into_iter().flatten().collect();
         let is_well = points.iter().any(|(_, series, value)| series.name == "Failed" && *value == 0.0);
+        let said = lines.iter().find(|line| line.contains("invocation failed"));
+        let failed = (!is_well).then(|| said.map_or("it said nothing of its end", String::as_str).to_owned());
         let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000);
         let at = at.map_err(|_| StoryError::Unmet(format!("{millis} is no time of a log")))?;
-        Ok(Some(Self { at, has_failed: !is_well, points }))
+        Ok(Some(Self { at, failed, points }))
     }
 }
 

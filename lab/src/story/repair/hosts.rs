@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use time::OffsetDateTime;
+
 use crate::story::deploy;
 use crate::story::judge::DOMAIN;
 use crate::story::naive::{FILES, restart};
@@ -68,11 +70,12 @@ fn copy(from: &Path, to: &Path) -> Result<(), StoryError> {
     }
 }
 
-/// Gives the instance a security group that admits nobody; the groups it had.
-pub(super) async fn close(tale: &Tale, host: &Host) -> Result<Vec<String>, StoryError> {
+/// Gives the instance a new security group that admits nobody; the groups it had.
+pub(in crate::story) async fn close(tale: &Tale, host: &Host) -> Result<Vec<String>, StoryError> {
     let aws = tale.world.aws();
-    let vpc = super::super::deploy::output(&tale.network, "VpcId")?;
-    let create = ["ec2", "create-security-group", "--group-name", "closed", "--description", "closed", "--vpc-id", vpc];
+    let vpc = deploy::output(&tale.network, "VpcId")?;
+    let name = format!("closed-{}", OffsetDateTime::now_utc().unix_timestamp_nanos());
+    let create = ["ec2", "create-security-group", "--group-name", &name, "--description", "closed", "--vpc-id", vpc];
     let made = aws.run(&[&create[..], &["--output", "json"]].concat()).await?;
     let closed = made["GroupId"].as_str().unwrap_or_default().to_owned();
     let network = tale.world.fabric.network().await.map_err(StoryError::boxed("reading the instances"))?;
@@ -82,7 +85,7 @@ pub(super) async fn close(tale: &Tale, host: &Host) -> Result<Vec<String>, Story
 }
 
 /// Gives the instance these security groups.
-pub(super) async fn open(tale: &Tale, host: &Host, former: &[String]) -> Result<(), StoryError> {
+pub(in crate::story) async fn open(tale: &Tale, host: &Host, former: &[String]) -> Result<(), StoryError> {
     groups(tale, host, former).await
 }
 

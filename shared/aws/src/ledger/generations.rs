@@ -1,8 +1,10 @@
-//! Generations and authorities: appended once, never changed.
+//! Generations, their targets' own leaves, and authorities: appended once, never changed.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use espalier_domain::id::{Generation, Scope, StackName};
-use espalier_domain::record::{AuthorityRecord, GenerationRecord};
+use espalier_domain::record::{AuthorityRecord, GenerationRecord, LeafRecord};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use time::{Duration, OffsetDateTime};
 
 use super::{AUTHORITIES, Condition, EXPIRES, Key, Ledger, LedgerError, Written, encode, number};
@@ -10,8 +12,11 @@ use super::{AUTHORITIES, Condition, EXPIRES, Key, Ledger, LedgerError, Written, 
 /// How long a proposal is kept. It is needed only until its generation is appended.
 const PROPOSAL_KEPT: Duration = Duration::days(30);
 
+/// How long a target's own leaf is remembered after its end.
+const LEAF_KEPT: Duration = Duration::days(30);
+
 impl Ledger {
-    /// Every generation of the stack, by scope and then oldest first.
+    /// Every generation of the stack, oldest first.
     ///
     /// # Errors
     /// DynamoDB's, or an item that cannot be read.
@@ -26,10 +31,30 @@ impl Ledger {
     pub async fn generation(
         &self,
         stack: &StackName,
-        scope: &Scope,
         generation: Generation,
     ) -> Result<Option<GenerationRecord>, LedgerError> {
-        Ok(self.get(&generation_key(stack, scope, generation)).await?.map(|stored| stored.record))
+        Ok(self.get(&Key::of(stack, generation_key(generation))).await?.map(|stored| stored.record))
+    }
+
+    /// The targets' own leaves of a generation, by node.
+    ///
+    /// # Errors
+    /// DynamoDB's, or an item that cannot be read.
+    pub async fn leaves(&self, stack: &StackName, generation: Generation) -> Result<Vec<LeafRecord>, LedgerError> {
+        self.query(&super::partition(stack), &leaf_prefix(generation)).await
+    }
+
+    /// One target's own leaf of a generation.
+    ///
+    /// # Errors
+    /// DynamoDB's, or an item that cannot be read.
+    pub async fn leaf(
+        &self,
+        stack: &StackName,
+        scope: &Scope,
+        generation: Generation,
+    ) -> Result<Option<LeafRecord>, LedgerError> {
+        Ok(self.get(&Key::of(stack, leaf_key(scope, generation))).await?.map(|stored| stored.record))
     }
 
     /// Notes the public side of a leaf *before* its bundle is stored, under its own fingerprint, so that whoever
@@ -38,13 +63,14 @@ impl Ledger {
     ///
     /// # Errors
     /// DynamoDB's.
-    pub async fn propose(
+    pub async fn propose<R: Minted>(
         &self,
         stack: &StackName,
-        record: &GenerationRecord,
+        record: &R,
         now: OffsetDateTime,
     ) -> Result<(), LedgerError> {
-        let key = proposal_key(stack, &record.scope, record.generation, &record.fingerprint);
+        let (scope, generation, fingerprint) = record.named();
+        let key = proposal_key(stack, scope, generation, fingerprint);
         let expires = (now + PROPOSAL_KEPT).unix_timestamp();
         // Lost means the same proposal is there already: the fingerprint is in its key.
         self.put(encode(&key, record, [(EXPIRES, number(expires))])?, Condition::Absent).await?;
@@ -55,23 +81,25 @@ impl Ledger {
     ///
     /// # Errors
     /// DynamoDB's, or an item that cannot be read.
-    pub async fn proposal(
+    pub async fn proposal<R: Minted>(
         &self,
         stack: &StackName,
         scope: &Scope,
         generation: Generation,
         fingerprint: &str,
-    ) -> Result<Option<GenerationRecord>, LedgerError> {
+    ) -> Result<Option<R>, LedgerError> {
         Ok(self.get(&proposal_key(stack, scope, generation, fingerprint)).await?.map(|stored| stored.record))
     }
 
-    /// Appends a generation unless it is there, and answers the one that is there now.
+    /// Appends a generation or a target's own leaf of one unless it is there, and answers the one that is there now.
     ///
     /// # Errors
     /// DynamoDB's, or an item that cannot be read.
-    pub async fn append(&self, stack: &StackName, record: &GenerationRecord) -> Result<GenerationRecord, LedgerError> {
-        let key = generation_key(stack, &record.scope, record.generation);
-        let typed = [("fingerprint", AttributeValue::S(record.fingerprint.clone()))];
+    pub async fn append<R: Minted>(&self, stack: &StackName, record: &R) -> Result<R, LedgerError> {
+        let (key, expires) = (Key::of(stack, record.sort_key()), record.expires());
+        let (_, _, fingerprint) = record.named();
+        let typed = [("fingerprint", AttributeValue::S(fingerprint.to_owned()))];
+        let typed = typed.into_iter().chain(expires.map(|at| (EXPIRES, number(at.unix_timestamp()))));
         match self.put(encode(&key, record, typed)?, Condition::Absent).await? {
             Written::Yes => Ok(record.clone()),
             Written::No => match self.get(&key).await? {
@@ -128,8 +156,58 @@ fn founded_key(issuing_key: &str) -> Key {
     Key { pk: AUTHORITIES.to_owned(), sk: format!("FOUNDED#{issuing_key}") }
 }
 
-fn generation_key(stack: &StackName, scope: &Scope, generation: Generation) -> Key {
-    Key::of(stack, format!("GENERATION#{scope}#{:08}", generation.0))
+/// What a mint proposes, stores and appends: one leaf for all, or one target's own.
+pub trait Minted: Clone + Serialize + DeserializeOwned {
+    /// Whose it is, its generation and its fingerprint.
+    fn named(&self) -> (&Scope, Generation, &str);
+
+    /// Where in its stack's partition it is kept.
+    fn sort_key(&self) -> String;
+
+    /// Until when it is, if not for good.
+    fn expires(&self) -> Option<OffsetDateTime>;
+}
+
+impl Minted for GenerationRecord {
+    fn named(&self) -> (&Scope, Generation, &str) {
+        (&self.scope, self.generation, &self.fingerprint)
+    }
+
+    fn sort_key(&self) -> String {
+        generation_key(self.generation)
+    }
+
+    fn expires(&self) -> Option<OffsetDateTime> {
+        None
+    }
+}
+
+impl Minted for LeafRecord {
+    fn named(&self) -> (&Scope, Generation, &str) {
+        (&self.scope, self.generation, &self.fingerprint)
+    }
+
+    fn sort_key(&self) -> String {
+        leaf_key(&self.scope, self.generation)
+    }
+
+    /// A fleet has thousands of them a year, and nothing depends any more on one that has ended.
+    fn expires(&self) -> Option<OffsetDateTime> {
+        Some(self.not_after.saturating_add(LEAF_KEPT))
+    }
+}
+
+/// Numbers are the stack's, whoever shares the leaf: `shared` stands in every key, so that none is given out twice.
+fn generation_key(generation: Generation) -> String {
+    format!("GENERATION#shared#{:08}", generation.0)
+}
+
+fn leaf_prefix(generation: Generation) -> String {
+    format!("LEAF#{:08}#", generation.0)
+}
+
+fn leaf_key(scope: &Scope, generation: Generation) -> String {
+    format!("{}{scope}", leaf_prefix(generation))
 }
 
 fn proposal_key(stack: &StackName, scope: &Scope, generation: Generation, fingerprint: &str) -> Key {
@@ -143,9 +221,12 @@ mod tests {
     #[test]
     fn generations_sort_by_number() {
         let stack = StackName::parse("payments").unwrap();
-        let sk = |n| generation_key(&stack, &Scope::shared(), Generation(n)).sk;
+        let sk = |n| generation_key(Generation(n));
         assert_eq!(sk(9), "GENERATION#shared#00000009");
         assert!(sk(9) < sk(10));
         assert!(!proposal_key(&stack, &Scope::shared(), Generation(9), "ab").sk.starts_with("GENERATION#"));
+        let own = leaf_key(&Scope::parse("i-0000000000000000a").unwrap(), Generation(9));
+        assert_eq!(own, "LEAF#00000009#i-0000000000000000a");
+        assert!(own.starts_with(&leaf_prefix(Generation(9))) && !own.starts_with(&leaf_prefix(Generation(90))));
     }
 }

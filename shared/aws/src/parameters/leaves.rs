@@ -1,4 +1,4 @@
-//! One generation, stored and appended; or found, and finished if its maker was killed half-way. The order of the three
+//! One leaf, shared or a target's own, stored and appended; or found, and finished if its maker was killed half-way. The order of the three
 //! writes and why it is safe under crashes and concurrency is told one level up.
 
 use espalier_domain::failure::{Failure, Word};
@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::{LeafStored, Parameters};
 use crate::error::AwsError;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Ledger, LedgerError, Minted};
 
 /// Where generations are kept.
 #[derive(Debug, Clone)]
@@ -50,6 +50,18 @@ pub enum StoreError {
         /// The number that was asked for.
         asked: Generation,
     },
+    /// The number was given to another kind of generation: the spec was changed meanwhile.
+    #[error("generation {generation} of {stack} is of scope {is}, not {asked}")]
+    OtherScope {
+        /// The stack.
+        stack: StackName,
+        /// The generation.
+        generation: Generation,
+        /// What it is.
+        is: Scope,
+        /// What was asked for.
+        asked: Scope,
+    },
     /// Something that we have not made is under the leaf's name.
     #[error("the parameter {0} is not one of ours")]
     Foreign(String),
@@ -73,7 +85,7 @@ impl Failure for StoreError {
         match self {
             Self::Aws(error) => error.word(),
             Self::Ledger(error) => error.word(),
-            Self::Gap { .. } => Word::Conflict,
+            Self::Gap { .. } | Self::OtherScope { .. } => Word::Conflict,
             Self::Foreign(_) | Self::Unproposed(_) => Word::Refused,
             Self::Differ { .. } => Word::Broken,
         }
@@ -89,36 +101,57 @@ impl Leaves {
         place(stack, scope, asked, self.ledger.generations(stack).await?)
     }
 
-    /// Proposes the record, stores its bundle and appends it. Answers the generation that is there now: this one, or
-    /// the one that somebody else stored first.
+    /// Proposes the record, stores its bundle and appends it. Answers the one that is there now: this one, or the one that
+    /// somebody else stored first.
     ///
     /// # Errors
     /// Parameter Store's and the ledger's, or what they hold cannot come from us.
-    pub async fn store(
+    pub async fn store<R: Minted>(
         &self,
         stack: &StackName,
-        record: GenerationRecord,
+        record: R,
         bundle: &SecretText,
         now: OffsetDateTime,
-    ) -> Result<GenerationRecord, StoreError> {
+    ) -> Result<R, StoreError> {
         self.ledger.propose(stack, &record, now).await?;
-        let stored = self.parameters.store_leaf(&record.parameter, bundle, &record.fingerprint, &self.key_id).await?;
+        let (scope, generation, fingerprint) = record.named();
+        let parameter = leaf_parameter(stack, scope, generation);
+        let stored = self.parameters.store_leaf(&parameter, bundle, fingerprint, &self.key_id).await?;
         let record = match stored {
             LeafStored::Ours => record,
             LeafStored::Taken(fingerprint) => {
-                let other = self.ledger.proposal(stack, &record.scope, record.generation, &fingerprint).await?;
-                let parameter = leaf_parameter(stack, &record.scope, record.generation);
-                other.ok_or(StoreError::Unproposed(parameter))?
+                let other = self.ledger.proposal(stack, scope, generation, &fingerprint).await?;
+                other.ok_or_else(|| StoreError::Unproposed(parameter.clone()))?
             }
-            LeafStored::Foreign => return Err(StoreError::Foreign(record.parameter)),
+            LeafStored::Foreign => return Err(StoreError::Foreign(parameter)),
         };
         let appended = self.ledger.append(stack, &record).await?;
-        if appended.fingerprint != record.fingerprint {
-            let (parameter, stored) = (record.parameter, record.fingerprint);
-            return Err(StoreError::Differ { ledger: appended.fingerprint, parameter, stored });
+        let ((asked, _, stored), (is, generation, ledger)) = (record.named(), appended.named());
+        if is != asked {
+            return Err(other_scope(stack, generation, is, asked));
+        }
+        if ledger != stored {
+            return Err(StoreError::Differ { ledger: ledger.to_owned(), parameter, stored: stored.to_owned() });
         }
         Ok(appended)
     }
+
+    /// Appends what the leaves of a generation have in common, in which each target has its own. Answers what they have in
+    /// common now: this, or what somebody else appended first.
+    ///
+    /// # Errors
+    /// The ledger's, or that the number was given to a generation of one leaf for all.
+    pub async fn open(&self, stack: &StackName, record: &GenerationRecord) -> Result<GenerationRecord, StoreError> {
+        let appended = self.ledger.append(stack, record).await?;
+        if appended.scope != record.scope {
+            return Err(other_scope(stack, record.generation, &appended.scope, &record.scope));
+        }
+        Ok(appended)
+    }
+}
+
+fn other_scope(stack: &StackName, generation: Generation, is: &Scope, asked: &Scope) -> StoreError {
+    StoreError::OtherScope { stack: stack.clone(), generation, is: is.clone(), asked: asked.clone() }
 }
 
 fn place(
@@ -128,8 +161,11 @@ fn place(
     generations: Vec<GenerationRecord>,
 ) -> Result<Place, StoreError> {
     let mut newest = None;
-    for record in generations.into_iter().filter(|record| record.scope == *scope) {
+    for record in generations {
         if record.generation == asked {
+            if record.scope != *scope {
+                return Err(other_scope(stack, asked, &record.scope, scope));
+            }
             return Ok(Place::Taken(Box::new(record)));
         }
         newest = Some(Box::new(record));
@@ -157,13 +193,14 @@ mod tests {
     #[test]
     fn only_the_next_generation_is_made() {
         let stack = StackName::parse("payments").unwrap();
-        let ledger = || vec![known("i-0000000000000000a", 7), known("shared", 1), known("shared", 2)];
+        let ledger = || vec![known("target", 1), known("shared", 2)];
         let of = |asked, known| place(&stack, &Scope::shared(), Generation(asked), known);
         let boxed = |generation| Some(Box::new(known("shared", generation)));
         assert_eq!(of(3, ledger()).unwrap(), Place::Next(boxed(2)));
         assert_eq!(of(2, ledger()).unwrap(), Place::Taken(Box::new(known("shared", 2))));
         assert_eq!(of(1, Vec::new()).unwrap(), Place::Next(None));
-        for (asked, known) in [(4, ledger()), (8, ledger()), (2, Vec::new())] {
+        // Numbers are the stack's: what was one leaf for each target is not made anew as one for all.
+        for (asked, known) in [(4, ledger()), (1, ledger()), (8, ledger()), (2, Vec::new())] {
             assert_eq!(of(asked, known).unwrap_err().word(), Word::Conflict);
         }
     }

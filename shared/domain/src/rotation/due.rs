@@ -34,6 +34,11 @@ pub enum Due {
     },
     /// It came out of ACM, and the spec now wants leaves of our own.
     Source,
+    /// One leaf is shared, and the spec now wants one for each target; or the other way round.
+    Scope {
+        /// Whether each target is to have its own.
+        each: bool,
+    },
     /// The authority that signed it is not one of ours any more.
     AuthorityRetired {
         /// Its id.
@@ -102,6 +107,10 @@ impl Due {
                 format!("{leaf} answers ACM serial {}; ACM now has {}", was.serial, acm.serial)
             }
             Self::Source => format!("{leaf} was exported from ACM; the spec now asks for one of our own authority"),
+            Self::Scope { each: true } => format!("{leaf} is one for all targets; the spec now asks for one for each"),
+            Self::Scope { each: false } => {
+                format!("{leaf} is one for each target; the spec now asks for one for all")
+            }
             Self::AuthorityRetired { authority } => format!("{leaf} was signed by {authority}, which is retired"),
             Self::AuthoritySuperseded { authority, by } => {
                 format!("{leaf} was signed by {authority}; {by} signs now")
@@ -164,6 +173,9 @@ pub(crate) fn due(evidence: &Evidence, acm: Option<&Meaning>) -> Option<Due> {
     if newest.export.is_some() {
         return Some(Due::Source);
     }
+    if newest.scope.is_each() != evidence.policy.scope.is_each() {
+        return Some(Due::Scope { each: evidence.policy.scope.is_each() });
+    }
     if let Some(turn) = evidence.signed_unsafely(newest.generation) {
         return Some(Due::AuthorityTainted(turn.clone()));
     }
@@ -225,6 +237,7 @@ pub(crate) fn unmintable(evidence: &Evidence, due: &Due) -> Option<Block> {
         | Due::Names { .. }
         | Due::Acm { .. }
         | Due::Source
+        | Due::Scope { .. }
         | Due::AuthorityRetired { .. }
         | Due::AuthoritySuperseded { .. }
         | Due::Reverted { .. }

@@ -8,8 +8,8 @@ use crate::acm::{AcmEvidence, AcmStatus, plain_serial};
 use crate::authority;
 use crate::id::{Epoch, Generation, NodeId, TargetId};
 use crate::record::{
-    AttemptRecord, AuthorityRecord, EmergencyRecord, EpochRecord, GenerationRecord, Member, MembershipRecord,
-    SightingRecord, ThroughRecord, Turn, TurnRecord,
+    AttemptRecord, AuthorityRecord, EmergencyRecord, EpochRecord, GenerationRecord, LeafRecord, Member,
+    MembershipRecord, SightingRecord, ThroughRecord, Turn, TurnRecord,
 };
 use crate::rotation::pace::LineRecord;
 use crate::rotation::policy::{Policy, REVERIFY};
@@ -24,7 +24,7 @@ pub struct Evidence {
     pub now: OffsetDateTime,
     /// What the spec asks for.
     pub policy: Policy,
-    /// Every generation in the ledger for the shared scope, in any order.
+    /// Every generation in the ledger, in any order.
     pub generations: Vec<GenerationRecord>,
     /// The stack's targets, in any order.
     pub targets: Vec<TargetEvidence>,
@@ -66,6 +66,8 @@ pub struct TargetEvidence {
     pub attempts: Vec<AttemptRecord>,
     /// What was last seen on its wire.
     pub sighting: Option<SightingRecord>,
+    /// Its own leaves, of those generations in which each target has one: of the newest, and of what is served or under way.
+    pub leaves: Vec<LeafRecord>,
 }
 
 /// A target as Systems Manager knows it.
@@ -196,6 +198,15 @@ impl Evidence {
 }
 
 impl TargetEvidence {
+    /// The fingerprint of what a generation is on this target; nothing where it is to have a leaf of its own and has none yet.
+    pub fn fingerprint<'a>(&'a self, of: &'a GenerationRecord) -> Option<&'a str> {
+        if !of.scope.is_each() {
+            return Some(&of.fingerprint);
+        }
+        let own = self.leaves.iter().find(|leaf| leaf.generation == of.generation);
+        own.map(|leaf| leaf.fingerprint.as_str())
+    }
+
     /// The highest generation ever proven here.
     pub fn floor(&self) -> Option<Generation> {
         self.sighting.as_ref().and_then(|sighting| sighting.floor)

@@ -60,6 +60,7 @@ pub(crate) fn may_mint_later(evidence: &Evidence, due: &Due) -> bool {
         Due::Names { .. }
         | Due::Acm { .. }
         | Due::Source
+        | Due::Scope { .. }
         | Due::AuthoritySuperseded { .. }
         | Due::Age { .. }
         | Due::Reverted { .. }

@@ -17,7 +17,7 @@ use crate::plan::{BlockCode, Plan};
 use crate::record::GenerationRecord;
 use crate::rotation::due::{self, Due};
 use crate::rotation::evidence::{Evidence, TargetEvidence};
-use crate::rotation::hold::{Hold, may_mint_later};
+use crate::rotation::hold::{Hold, may_install_later, may_mint_later};
 use crate::rotation::membership;
 use crate::rotation::others;
 use crate::rotation::pace;
@@ -31,6 +31,9 @@ use crate::work::{
 
 /// How many instances a sentence names before it only counts them.
 const NAMED: usize = 5;
+
+/// How many fingerprints a probe through the service is told, where each target has its own: an execution carries 256 KB.
+const FINGERPRINTS: usize = 2 * PAGE;
 
 /// What can be done now. Total: any evidence has an answer. At most [`PAGE`] steps; the rest is found again next time.
 pub fn plan(evidence: &Evidence) -> Plan<WorkItem> {
@@ -70,7 +73,7 @@ pub fn plan(evidence: &Evidence) -> Plan<WorkItem> {
         observe(&mut plan, &rollout, &looks);
     }
     if let Some(newest) = rollout.newest {
-        deliver::confirm(&mut plan, evidence, newest, &looks);
+        deliver::confirm(&mut plan, evidence, &looks);
         // What was declared unsafe is handed out to nobody, also while nothing can be minted in its place.
         let busy = minting
             || evidence.is_tainted(newest.generation)
@@ -132,6 +135,7 @@ fn mint(
     }
     if let Some(hold) = hold
         && may_mint_later(evidence, &due)
+        && !awaits_own_leaf(rollout, looks)
     {
         hold.note(&due.because(rollout.newest), evidence.now, plan);
         return false;
@@ -152,9 +156,20 @@ fn mint(
     true
 }
 
-/// What makes the next generation.
+/// Whether somebody who cannot wait has no leaf of its own yet: what is due for replacement is given no further ones, so that
+/// it would wait for the calendar with nothing to serve.
+fn awaits_own_leaf(rollout: &Rollout<'_>, looks: &[Look<'_>]) -> bool {
+    let Some(newest) = rollout.newest else { return false };
+    looks.iter().any(|look| {
+        matches!(look.phase, Phase::Issued { .. })
+            && look.target.fingerprint(newest).is_none()
+            && !may_install_later(rollout.evidence, look.target)
+    })
+}
+
+/// What makes the next generation. Where each target has its own leaf, whoever is about to be given it has it made.
 fn next(evidence: &Evidence, acm: Option<&Meaning>, because: String) -> WorkItem {
-    let (stack, scope) = (evidence.policy.stack.clone(), Scope::shared());
+    let (stack, scope) = (evidence.policy.stack.clone(), evidence.policy.scope.clone());
     let generation = evidence.next_generation();
     let newest = evidence.newest();
     if evidence.policy.source.is_some() {
@@ -165,7 +180,7 @@ fn next(evidence: &Evidence, acm: Option<&Meaning>, because: String) -> WorkItem
                 newest.map(|newest| newest.serial.clone()).unwrap_or_default()
             }
         };
-        return WorkItem::Export(ExportItem { stack, scope, generation, serial, because });
+        return WorkItem::Export(ExportItem { stack, scope: Scope::shared(), generation, serial, because });
     }
     let follows = match acm.map(|acm| &acm.act) {
         None => None,
@@ -174,7 +189,7 @@ fn next(evidence: &Evidence, acm: Option<&Meaning>, because: String) -> WorkItem
             newest.and_then(|newest| newest.follows.clone())
         }
     };
-    WorkItem::Mint(MintItem { stack, scope, generation, follows, because })
+    WorkItem::Mint(MintItem { stack, scope, generation, nodes: Vec::new(), follows, because })
 }
 
 /// The newest generation was reverted, and a new one would be of use to somebody now.
@@ -356,7 +371,7 @@ fn dial(evidence: &Evidence, newest: Option<&GenerationRecord>, look: &Look<'_>)
         target: target.target.clone(),
         address: SocketAddr::new(target.address()?, evidence.policy.target_port),
         generation: expected.map_or(Generation::NONE, |record| record.generation),
-        fingerprint: expected.map(|record| record.fingerprint.clone()).unwrap_or_default(),
+        fingerprint: expected.and_then(|record| target.fingerprint(record)).unwrap_or_default().to_owned(),
     })
 }
 
@@ -384,30 +399,40 @@ fn through(
         return None;
     }
     let because = through_reason(evidence, looks)?;
+    let through = Through {
+        port: evidence.policy.service_port,
+        samples: evidence.policy.samples.min(20),
+        // Of others, the judge goes by none.
+        fingerprints: newest.map(|newest| acceptable(evidence, newest, looks, dialled)).unwrap_or_default(),
+        resolver: evidence.policy.resolver,
+    };
+    Some((through, because))
+}
+
+/// The fingerprints that whoever answers for the service may show; none where there are too many.
+fn acceptable(
+    evidence: &Evidence,
+    newest: &GenerationRecord,
+    looks: &[Look<'_>],
+    dialled: &BTreeSet<&TargetId>,
+) -> Vec<String> {
+    let mut fingerprints: BTreeSet<&str> = looks.iter().filter_map(|look| look.target.fingerprint(newest)).collect();
     // Whoever does not serve the newest generation may still answer with the one it was last proven to serve.
-    let mut fingerprints: Vec<String> = newest.iter().map(|newest| newest.fingerprint.clone()).collect();
     for look in
         looks.iter().filter(|l| !matches!(l.phase, Phase::Current { .. }) && !dialled.contains(&l.target.target))
     {
         let served = look.target.floor().and_then(|floor| evidence.generation(floor));
-        fingerprints.extend(served.map(|record| record.fingerprint.clone()));
+        fingerprints.extend(served.and_then(|served| look.target.fingerprint(served)));
     }
     // What others installed stays there however often it is dialled, and may be no generation of ours.
     for look in looks.iter().filter(|look| matches!(look.phase, Phase::Observed { serves: true, .. })) {
-        let shown = look.target.sighting.as_ref().and_then(|sighting| sighting.verdict.fingerprint.as_ref());
-        fingerprints.extend(shown.cloned());
+        let shown = look.target.sighting.as_ref().and_then(|sighting| sighting.verdict.fingerprint.as_deref());
+        fingerprints.extend(shown);
     }
-    fingerprints.sort();
-    fingerprints.dedup();
-    // Of others, the judge goes by none.
-    fingerprints.retain(|_| newest.is_some());
-    let through = Through {
-        port: evidence.policy.service_port,
-        samples: evidence.policy.samples.min(20),
-        fingerprints,
-        resolver: evidence.policy.resolver,
-    };
-    Some((through, because))
+    if fingerprints.len() > FINGERPRINTS && evidence.policy.scope.is_each() {
+        return Vec::new();
+    }
+    fingerprints.into_iter().map(str::to_owned).collect()
 }
 
 /// Whether clients were seen to be served there, or may be taken to be.

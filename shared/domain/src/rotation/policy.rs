@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use time::Duration;
 
-use crate::id::{AcmArn, HostName, ProberName, StackName};
+use crate::id::{AcmArn, HostName, ProberName, Scope, StackName};
 use crate::record::GenerationRecord;
 use crate::rotation::calendar::Calendar;
-use crate::spec::{AcmSource, AllowedDomains, Confirm, Manage, Others, Spec};
+use crate::spec::{AcmSource, AllowedDomains, Confirm, Manage, Others, Sharing, Spec};
 use crate::token::short_hash;
 
 /// The part of a spec that decides about certificates on targets.
@@ -29,6 +29,8 @@ pub struct Policy {
     pub renew_before_hours: u32,
     /// Up to which part of its life earlier, in percent.
     pub renew_spread_percent: u32,
+    /// Whether the targets share one leaf, or each has its own.
+    pub scope: Scope,
     /// The ACM certificate that the targets serve, in place of leaves of our own.
     pub source: Option<SourcePolicy>,
     /// The ACM certificate whose renewal or approaching expiry makes the leaves due.
@@ -135,6 +137,10 @@ impl Policy {
             validity_hours: spec.certificate.validity_hours,
             renew_before_hours: spec.certificate.renew_before_hours,
             renew_spread_percent: spec.certificate.renew_spread_percent,
+            scope: match spec.certificate.scope {
+                Sharing::Shared => Scope::shared(),
+                Sharing::Target => Scope::target(),
+            },
             source: spec.certificate.source().map(|source| SourcePolicy::of(source, allowed)),
             follow: spec.certificate.follow.as_ref().map(|follow| FollowPolicy {
                 certificate: follow.certificate_arn.clone(),

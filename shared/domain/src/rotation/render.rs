@@ -31,7 +31,14 @@ pub fn render(plan: &Plan<WorkItem>) -> String {
 pub fn action(item: &WorkItem) -> String {
     match item {
         WorkItem::Authority(_) => "+ Authority".to_owned(),
-        WorkItem::Mint(mint) => format!("+ Leaf generation {}", mint.generation),
+        WorkItem::Mint(mint) if mint.nodes.is_empty() => format!("+ Leaf generation {}", mint.generation),
+        WorkItem::Mint(mint) => {
+            format!(
+                "+ Leaf generation {} for {}",
+                mint.generation,
+                list(mint.nodes.iter().map(crate::id::NodeId::as_str))
+            )
+        }
         WorkItem::Export(export) => format!("+ Leaf generation {} from ACM", export.generation),
         WorkItem::Deliver(deliver) => {
             let verb = match deliver.action {

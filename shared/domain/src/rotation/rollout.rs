@@ -120,6 +120,7 @@ fn start(evidence: &Evidence, reverted: impl Fn(Generation) -> bool) -> Generati
         // A broken host that halted the rollout of what turned out to be unsafe must not keep its replacement from others.
         let replaces = reverted(before.generation)
             && evidence.is_tainted(before.generation) == evidence.is_tainted(record.generation)
+            && record.scope == before.scope
             && record.follows == before.follows
             && record.dns_names == before.dns_names
             && record.authority == before.authority

@@ -48,8 +48,16 @@ pub struct Status {
 pub struct Leaf {
     /// Its number.
     pub generation: Generation,
-    /// Its serial number, lower-case hexadecimal.
+    /// Its serial number, lower-case hexadecimal; empty where each target has a leaf of its own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub serial: String,
+    /// Where it is stored with its key: the Parameter Store parameter that targets fetch, with `target` in place of a node's id
+    /// where each has its own.
+    #[serde(default)]
+    pub parameter: String,
+    /// Whether each target has a leaf of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub each: bool,
     /// The names in it.
     pub dns_names: Vec<String>,
     /// When it was minted.
@@ -281,6 +289,8 @@ fn leaf(record: &GenerationRecord) -> Leaf {
     Leaf {
         generation: record.generation,
         serial: record.serial.clone(),
+        parameter: record.parameter.clone(),
+        each: record.scope.is_each(),
         dns_names: record.dns_names.clone(),
         minted_at: record.minted_at,
         not_after: record.not_after,

@@ -154,6 +154,11 @@ pub const CHANGES: &[FieldChange] = &[
     row("/certificate/issuer/trust", InPlace, "what is seen from the next handshake on is judged by it"),
     row("/certificate/custody/kind", InPlace, "one kind so far"),
     row(
+        "/certificate/scope",
+        InPlace,
+        "a new generation is made at once and rolled out: of one certificate for all, or of one for each target",
+    ),
+    row(
         "/certificate/dnsNames",
         InPlace,
         "new leaves are minted and rolled out; nothing in VPC Lattice changes. With `issuer.request` another certificate is requested and the former one stays in ACM",

@@ -274,6 +274,11 @@ const LEAF: Shape = Shape::Object(&[
         Shape::Object(&[needed("kind", Shape::Word { now: &["parameterStore"], later: &["target"] }, WHERE)]),
         "where the key is made and kept; in a SecureString if left out",
     ),
+    optional(
+        "scope",
+        Shape::Word { now: &["shared", "target"], later: &[] },
+        "shared: all targets have one certificate; target: each has its own, with a key of its own; shared if left out",
+    ),
     needed("dnsNames", Shape::List { of: &HOST, count: 1..=10 }, "the names in the certificate"),
     optional(
         "keyType",
@@ -431,7 +436,8 @@ pub(super) fn schema() -> Value {
     let leaf = &mut schema["properties"]["certificate"];
     leaf["if"] = json!({"properties": {"issuer": {"anyOf": [is_acm, is_others]}}, "required": ["issuer"]});
     let ours = ["validityHours", "keyType", "follow"].map(|field| json!({"required": [field]}));
-    leaf["then"] = json!({"not": {"anyOf": ours}});
+    let each = json!({"properties": {"scope": {"const": "target"}}, "required": ["scope"]});
+    leaf["then"] = json!({"not": {"anyOf": ours.into_iter().chain([each]).collect::<Vec<_>>()}});
     leaf["else"] = json!({"required": ["validityHours"]});
     let issuer = &mut leaf["properties"]["issuer"];
     let [arn, request, trust] = ["certificateArn", "request", "trust"].map(|field| json!({"required": [field]}));

@@ -90,6 +90,7 @@ fn names(document: &Value, allowed: &AllowedDomains, report: &mut Report<'_>) {
 fn source(document: &Value, report: &mut Report<'_>) {
     let Some(certificate) = document["certificate"].as_object() else { return };
     let kind = document.pointer("/certificate/issuer/kind").and_then(Value::as_str);
+    scope(document, kind, report);
     if kind == Some("others") {
         return others(document, report);
     }
@@ -141,6 +142,36 @@ fn source(document: &Value, report: &mut Report<'_>) {
                 format!("stands beside an issuer of kind acm: {why}"),
                 "remove it",
             );
+        }
+    }
+}
+
+/// What giving each target a certificate of its own takes: that it is minted here, and that somebody installs it.
+fn scope(document: &Value, kind: Option<&str>, report: &mut Report<'_>) {
+    let path = "/certificate/scope";
+    if document.pointer(path).and_then(Value::as_str) != Some("target") {
+        return;
+    }
+    match kind {
+        Some("acm") => {
+            let problem =
+                "is \"target\" beside an issuer of kind acm, which is one certificate with one key".to_owned();
+            report(path, problem, "write \"shared\", or let the control plane's authority sign");
+        }
+        Some("others") => {
+            let problem =
+                "is \"target\" beside an issuer of kind others: that is for those who install the certificate";
+            report(path, problem.to_owned(), "remove it");
+        }
+        _ => {}
+    }
+    let addresses = document.pointer("/targets/select/addresses").and_then(Value::as_array);
+    for (index, one) in addresses.into_iter().flatten().enumerate() {
+        if one.get("node").is_none() {
+            let problem =
+                "is missing, and certificate.scope is \"target\": nobody can be given a certificate of its own here";
+            let remedy = "name the managed node that answers at the address, or write \"scope\": \"shared\"";
+            report(&format!("/targets/select/addresses/{index}/node"), problem.to_owned(), remedy);
         }
     }
 }

@@ -53,6 +53,7 @@ fn other(field: &str) -> Value {
         "/certificate/issuer/request/hostedZoneId" => json!("Z0PUBLIC"),
         "/certificate/issuer/trust" => json!("public"),
         "/certificate/custody/kind" => json!("parameterStore"),
+        "/certificate/scope" => json!("target"),
         "/certificate/dnsNames" => json!(["api-service.example.com", "more.example.com"]),
         "/certificate/keyType" => json!("EC_secp384r1"),
         "/certificate/validityHours" => json!(120),

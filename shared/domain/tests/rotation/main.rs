@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "the seed of a storm comes from the environment")]
 
 mod confirm;
+mod each;
 mod emergency;
 mod export;
 mod forecast;

@@ -17,7 +17,7 @@ fn at(address: &str) -> TargetId {
 /// Two instances, and something at an address that is nobody's node.
 fn world() -> (World, TargetId) {
     let (mut world, other) = (World::new(2), at("10.0.1.6"));
-    let host = Host { serves: None, ill: Ill::Well, online: true, opted_in: false, wanted: true };
+    let host = Host { serves: None, ill: Ill::Well, online: true, opted_in: false, wanted: true, borrows: None };
     world.hosts.insert(other.clone(), host);
     (world, other)
 }
@@ -64,7 +64,7 @@ fn what_others_install_on_is_looked_at_told_and_left_alone() {
 #[test]
 fn an_address_with_a_node_is_given_the_leaf_by_its_node() {
     let mut world = World::new(0);
-    let host = Host { serves: None, ill: Ill::Well, online: true, opted_in: true, wanted: true };
+    let host = Host { serves: None, ill: Ill::Well, online: true, opted_in: true, wanted: true, borrows: None };
     for (address, node) in [("10.0.1.5", "mi-0a1b2c3d4e5f60711"), ("10.0.1.6", "i-0a1b2c3d4e5f60712")] {
         world.hosts.insert(at(address), host.clone());
         world.nodes.insert(at(address), NodeId::parse(node).unwrap());
@@ -80,7 +80,7 @@ fn an_address_with_a_node_is_given_the_leaf_by_its_node() {
 #[test]
 fn a_node_is_asked_for_consent_and_reached_like_an_instance() {
     let mut world = World::new(0);
-    let host = Host { serves: None, ill: Ill::Well, online: false, opted_in: true, wanted: true };
+    let host = Host { serves: None, ill: Ill::Well, online: false, opted_in: true, wanted: true, borrows: None };
     world.hosts.insert(at("10.0.1.5"), host.clone());
     world.hosts.insert(at("10.0.1.6"), Host { online: true, opted_in: false, ..host });
     for (address, node) in [("10.0.1.5", "mi-0a1b2c3d4e5f60711"), ("10.0.1.6", "mi-0a1b2c3d4e5f60712")] {

@@ -8,8 +8,8 @@ use espalier_domain::acm::{AcmEvidence, AcmStatus};
 use espalier_domain::id::{AcmArn, Generation, HostName, NodeId, Scope, StackName, TargetId};
 use espalier_domain::plan::Plan;
 use espalier_domain::record::{
-    AttemptRecord, AuthorityRecord, EmergencyRecord, GenerationRecord, Member, MembershipRecord, SightingRecord,
-    ThroughRecord, TurnRecord,
+    AttemptRecord, AuthorityRecord, EmergencyRecord, GenerationRecord, LeafRecord, Member, MembershipRecord,
+    SightingRecord, ThroughRecord, TurnRecord,
 };
 use espalier_domain::rotation::calendar::Calendar;
 use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
@@ -53,6 +53,8 @@ pub(crate) struct Host {
     pub(crate) online: bool,
     pub(crate) opted_in: bool,
     pub(crate) wanted: bool,
+    /// A person put that target's leaf there in place of its own.
+    pub(crate) borrows: Option<TargetId>,
 }
 
 #[derive(Debug, Clone)]
@@ -72,6 +74,8 @@ pub(crate) struct World {
     /// The nodes that answer at addresses; on whoever is not listed somebody else installs.
     pub(crate) nodes: BTreeMap<TargetId, NodeId>,
     pub(crate) generations: Vec<GenerationRecord>,
+    /// Targets' own leaves.
+    pub(crate) leaves: Vec<LeafRecord>,
     /// Certificates that others install, by numbers of their own: in no ledger.
     pub(crate) theirs: Vec<GenerationRecord>,
     pub(crate) attempts: BTreeMap<(TargetId, Generation, u32), AttemptRecord>,
@@ -116,7 +120,7 @@ pub(crate) fn acm(serial: &str, not_after: OffsetDateTime) -> AcmEvidence {
 impl World {
     /// A fleet of `hosts`, nothing minted yet.
     pub(crate) fn new(hosts: u32) -> Self {
-        let host = Host { serves: None, ill: Ill::Well, online: true, opted_in: true, wanted: true };
+        let host = Host { serves: None, ill: Ill::Well, online: true, opted_in: true, wanted: true, borrows: None };
         Self {
             now: START,
             policy: Policy {
@@ -128,6 +132,7 @@ impl World {
                 validity_hours: 168,
                 renew_before_hours: 56,
                 renew_spread_percent: 0,
+                scope: Scope::shared(),
                 source: None,
                 follow: Some(FollowPolicy { certificate: AcmArn::parse(ACM).unwrap(), expiring_days: 45 }),
                 canary: 1,
@@ -147,6 +152,7 @@ impl World {
             hosts: (1..=hosts).map(|n| (instance(n), host.clone())).collect(),
             nodes: BTreeMap::new(),
             generations: Vec::new(),
+            leaves: Vec::new(),
             theirs: Vec::new(),
             attempts: BTreeMap::new(),
             sightings: BTreeMap::new(),
@@ -176,6 +182,7 @@ impl World {
             managed: Some(Managed { online: host.online, address: Some([127, 0, 1, 1].into()) }),
             attempts: self.attempts.values().filter(|attempt| attempt.target == *id).cloned().collect(),
             sighting: self.sightings.get(id).cloned(),
+            leaves: self.leaves.iter().filter(|leaf| leaf.scope == self.scope_of(id)).cloned().collect(),
         });
         Evidence {
             now: self.now,
@@ -271,18 +278,45 @@ impl World {
         }
     }
 
-    /// A conditional append: a generation that is there already stays as it is.
+    fn scope_of(&self, target: &TargetId) -> Scope {
+        let node = NodeId::of(target).or_else(|| self.nodes.get(target).cloned());
+        node.as_ref().map_or_else(Scope::target, Scope::of)
+    }
+
+    /// The leaf that a target has of a generation.
+    pub(crate) fn leaf_on(&self, target: &TargetId, generation: Generation) -> String {
+        let record = self.generations.iter().find(|record| record.generation == generation).unwrap();
+        if !record.scope.is_each() {
+            return record.fingerprint.clone();
+        }
+        let scope = self.scope_of(target);
+        let own = self.leaves.iter().find(|leaf| leaf.generation == generation && leaf.scope == scope);
+        own.unwrap_or_else(|| panic!("{target} has no leaf of generation {generation}")).fingerprint.clone()
+    }
+
+    /// Conditional appends: a generation that is there already stays as it is, and so does a target's own leaf.
     pub(crate) fn mint(&mut self, item: &MintItem) {
+        for scope in item.nodes.iter().map(Scope::of) {
+            let (generation, not_after) = (item.generation, self.now + self.policy.validity());
+            if self.leaves.iter().any(|leaf| leaf.generation == generation && leaf.scope == scope) {
+                continue;
+            }
+            let fingerprint = format!("{scope}-{generation}");
+            let serial = fingerprint.clone();
+            self.leaves.push(LeafRecord { scope, generation, serial, fingerprint, minted_at: self.now, not_after });
+        }
         if self.generations.iter().any(|record| record.generation == item.generation) {
             return;
         }
         let issuing = self.authorities.iter().max_by_key(|record| record.not_after).expect("an authority");
+        assert!(item.nodes.is_empty(), "what the leaves have in common is decided before there are any");
+        let of_all = |text: String| if item.scope.is_each() { String::new() } else { text };
         self.generations.push(GenerationRecord {
-            scope: Scope::shared(),
+            scope: item.scope.clone(),
             generation: item.generation,
-            parameter: format!("/espalier-leaf/payments/shared/{}", item.generation),
-            serial: format!("{:x}", item.generation.0),
-            fingerprint: format!("{:064x}", item.generation.0),
+            parameter: format!("/espalier-leaf/payments/{}/{}", item.scope, item.generation),
+            serial: of_all(format!("{:x}", item.generation.0)),
+            fingerprint: of_all(format!("{:064x}", item.generation.0)),
             dns_names: self.policy.leaf_names(),
             not_before: self.now - Duration::minutes(5),
             not_after: (self.now + self.policy.validity()).min(issuing.not_after),
@@ -359,15 +393,17 @@ impl World {
             let host = self.hosts.get_mut(&command.target).unwrap();
             command.seen = Some(install(host, command));
         }
-        let commands = &self.commands;
-        let generations = &self.generations;
-        for attempt in self.attempts.values_mut().filter(|attempt| attempt.ended.is_none()) {
-            let Some(seen) = attempt.command_id.as_ref().and_then(|id| commands.get(id)?.seen.as_ref()) else {
+        let mut attempts = std::mem::take(&mut self.attempts);
+        for attempt in attempts.values_mut().filter(|attempt| attempt.ended.is_none()) {
+            let Some(seen) = attempt.command_id.as_ref().and_then(|id| self.commands.get(id)?.seen.as_ref()) else {
                 continue;
             };
-            let expected = generations.iter().find(|record| record.generation == attempt.generation);
-            attempt.ended = settle(attempt, &self.policy.stack, expected, seen, now);
+            let expected = self.leaf_on(&attempt.target, attempt.generation);
+            let output = seen.output.replace("FINGERPRINT", &expected);
+            let seen = CommandSeen { output, ..seen.clone() };
+            attempt.ended = settle(attempt, &self.policy.stack, Some(&expected), &seen, now);
         }
+        self.attempts = attempts;
     }
 
     /// What a handshake with each target shows now.
@@ -375,51 +411,59 @@ impl World {
         assert!(!item.targets.is_empty() && item.targets.len() <= 50);
         let all = if item.others.is_some() { &self.theirs } else { &self.generations };
         let serial = item.others.as_ref().and_then(|others| others.serial.as_ref());
-        let shows =
-            |host: &Host, wanted: &[String]| match host.serves.filter(|_| host.ill != Ill::Hidden && host.online) {
-                None => Verdict::unseen(Fault::TimedOut),
-                Some(generation) => {
-                    let leaf = all.iter().find(|record| record.generation == generation).unwrap();
-                    let mut faults = Vec::new();
-                    if !leaf.dns_names.iter().any(|name| name == item.server_name.as_str()) {
-                        faults.push(Fault::WrongName);
-                    }
-                    if leaf.not_after < self.now {
-                        faults.push(Fault::Expired);
-                    }
-                    let is_expected = match &item.others {
-                        None => wanted.contains(&leaf.fingerprint),
-                        // Through the service, whichever clients accept.
-                        Some(_) => wanted.is_empty() || serial.is_none_or(|serial| *serial == leaf.serial),
-                    };
-                    if !is_expected {
-                        faults.push(Fault::OtherCertificate);
-                    }
-                    Verdict {
-                        fingerprint: Some(leaf.fingerprint.clone()),
-                        serial: Some(leaf.serial.clone()),
-                        not_after: Some(leaf.not_after),
-                        tls: None,
-                        faults,
-                    }
+        let shows = |id: &TargetId, host: &Host, wanted: &[String]| match host
+            .serves
+            .filter(|_| host.ill != Ill::Hidden && host.online)
+        {
+            None => Verdict::unseen(Fault::TimedOut),
+            Some(generation) => {
+                let leaf = all.iter().find(|record| record.generation == generation).unwrap();
+                let mut faults = Vec::new();
+                if !leaf.dns_names.iter().any(|name| name == item.server_name.as_str()) {
+                    faults.push(Fault::WrongName);
                 }
-            };
+                if leaf.not_after < self.now {
+                    faults.push(Fault::Expired);
+                }
+                let whose = host.borrows.as_ref().unwrap_or(id);
+                let fingerprint = match &item.others {
+                    None => self.leaf_on(whose, generation),
+                    Some(_) => leaf.fingerprint.clone(),
+                };
+                let is_expected = match &item.others {
+                    None => wanted.is_empty() || wanted.contains(&fingerprint),
+                    // Through the service, whichever clients accept.
+                    Some(_) => wanted.is_empty() || serial.is_none_or(|serial| *serial == leaf.serial),
+                };
+                if !is_expected {
+                    faults.push(Fault::OtherCertificate);
+                }
+                Verdict {
+                    fingerprint: Some(fingerprint),
+                    serial: Some(leaf.serial.clone()),
+                    not_after: Some(leaf.not_after),
+                    tls: None,
+                    faults,
+                }
+            }
+        };
         let seen = item.targets.iter().map(|target| SeenTarget {
             target: target.target.clone(),
             generation: target.generation,
             at: self.now,
             port: Some(target.address.port()),
-            verdict: shows(&self.hosts[&target.target], std::slice::from_ref(&target.fingerprint)),
+            verdict: shows(&target.target, &self.hosts[&target.target], std::slice::from_ref(&target.fingerprint)),
             handshake_ms: 1.0,
         });
         // The service sends samples to whoever serves at all, in turns.
-        let serving: Vec<&Host> = self.hosts.values().filter(|h| h.wanted && h.online && h.serves.is_some()).collect();
+        let is_serving = |host: &Host| host.wanted && host.online && host.serves.is_some();
+        let serving: Vec<(&TargetId, &Host)> = self.hosts.iter().filter(|(_, host)| is_serving(host)).collect();
         let through = item.through.iter().flat_map(|through| {
             (0..through.samples as usize).filter_map(|n| {
-                let host = serving.get(n % serving.len().max(1))?;
+                let (id, host) = serving.get(n % serving.len().max(1))?;
                 // Lattice reaches a target that the prober cannot dial.
                 let host = Host { ill: Ill::Well, ..(*host).clone() };
-                let verdict = shows(&host, &through.fingerprints);
+                let verdict = shows(id, &host, &through.fingerprints);
                 Some(SeenThrough { address: None, at: self.now, verdict, handshake_ms: 1.0 })
             })
         });
@@ -453,10 +497,10 @@ fn install(host: &mut Host, command: &Command) -> CommandSeen {
                 "unconfirmed"
             }
         }
-        Ill::Well | Ill::Hidden if host.serves == Some(generation) => "unchanged",
+        Ill::Well | Ill::Hidden if host.serves == Some(generation) && host.borrows.is_none() => "unchanged",
         Ill::Well | Ill::Hidden if host.serves > Some(generation) => "belowFloor",
         Ill::Well | Ill::Hidden => {
-            host.serves = Some(generation);
+            (host.serves, host.borrows) = (Some(generation), None);
             if command.confirm_s > 0 { "armed" } else { "installed" }
         }
         Ill::RevertsAll => "reverted",
@@ -468,8 +512,8 @@ fn install(host: &mut Host, command: &Command) -> CommandSeen {
     let good = matches!(code, "installed" | "unchanged" | "armed" | "confirmed");
     let output = format!(
         "fetching\n{{\"espalier\":1,\"code\":\"{code}\",\"stack\":\"payments\",\"generation\":{generation},\
-         \"fingerprint\":\"{:064x}\",\"serial\":\"{:x}\",\"detail\":\"\"}}\n",
-        generation.0, generation.0
+         \"fingerprint\":\"FINGERPRINT\",\"serial\":\"{:x}\",\"detail\":\"\"}}\n",
+        generation.0
     );
     let status = if good { "Success" } else { "Failed" };
     CommandSeen { status: status.into(), status_details: status.into(), output }

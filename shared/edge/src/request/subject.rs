@@ -1,4 +1,4 @@
-//! What a request is about, in identifiers: for the trace. Nothing is decided by it.
+//! What a request is about, in identifiers: for the trace and the log. Nothing is decided by it.
 
 use espalier_domain::id::{Epoch, Generation, StackName, TargetId};
 use espalier_domain::work::{Pass, VerifyTarget, WorkItem};

@@ -103,6 +103,7 @@ impl Stack {
     fn settle(&mut self) -> (usize, usize) {
         let (mut asked, mut ended) = (0, 0);
         let now = self.evidence.now;
+        let newest = self.newest().fingerprint.clone();
         for command in self.commands.iter_mut().filter(|command| !command.is_settled) {
             asked += 1;
             let mut open = command.targets.len();
@@ -110,8 +111,7 @@ impl Stack {
                 let Some(attempt) = self.evidence.targets[*index].attempts.last_mut() else { continue };
                 if attempt.ended.is_none()
                     && let Some(seen) = command.seen.get(index)
-                    && let Some(end) =
-                        settle(attempt, &self.evidence.policy.stack, self.evidence.generations.last(), seen, now)
+                    && let Some(end) = settle(attempt, &self.evidence.policy.stack, Some(newest.as_str()), seen, now)
                 {
                     attempt.ended = Some(end);
                     ended += 1;
@@ -141,6 +141,7 @@ fn target(stack: usize, index: usize) -> TargetEvidence {
         opted_in: true,
         managed: Some(Managed { online: true, address: Some([10, 0, 0, 1].into()) }),
         attempts: Vec::new(),
+        leaves: Vec::new(),
         sighting: Some(SightingRecord {
             target: target.clone(),
             generation: Generation(1),

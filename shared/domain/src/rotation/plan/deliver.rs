@@ -18,7 +18,7 @@ use crate::rotation::policy::EMERGENCY_BAKE;
 use crate::rotation::rollout::Rollout;
 use crate::rotation::settle::{Weight, weigh};
 use crate::spec::Confirm;
-use crate::work::{DeliverItem, DeliveryAction, PAGE, WorkItem};
+use crate::work::{DeliverItem, DeliveryAction, MintItem, PAGE, WorkItem};
 
 /// A target that may be given the newest generation now.
 struct Candidate<'a> {
@@ -89,8 +89,36 @@ pub(super) fn deliver(
         return true;
     }
     candidates.truncate(room);
-    hand_out(plan, rollout, newest, &candidates, (&stage, is_canary));
+    let (ready, bare): (Vec<_>, Vec<_>) =
+        candidates.into_iter().partition(|candidate| candidate.target.fingerprint(newest).is_some());
+    make(plan, evidence, newest, &bare, &stage);
+    hand_out(plan, rollout, newest, &ready, (&stage, is_canary));
     true
+}
+
+/// Where each target has a leaf of its own: makes those of the targets whose turn it is, a page at a time. The next look finds
+/// them, and delivers.
+fn make(
+    plan: &mut Plan<WorkItem>,
+    evidence: &Evidence,
+    newest: &GenerationRecord,
+    bare: &[Candidate<'_>],
+    stage: &str,
+) {
+    let mut nodes: Vec<NodeId> = bare.iter().filter_map(|candidate| candidate.target.node.clone()).collect();
+    nodes.sort();
+    for page in nodes.chunks(PAGE) {
+        let because = format!("{stage}; each target has a leaf of its own");
+        let item = MintItem {
+            stack: evidence.policy.stack.clone(),
+            scope: newest.scope.clone(),
+            generation: newest.generation,
+            nodes: page.to_vec(),
+            follows: newest.follows.clone(),
+            because: because.clone(),
+        };
+        plan.step(WorkItem::Mint(item), because);
+    }
 }
 
 /// Whether a wave may be filled up while some of it is under way: nobody in it has failed, and nobody is tried again.
@@ -166,7 +194,7 @@ fn by_the_page(plan: &mut Plan<WorkItem>, evidence: &Evidence, mut item: Deliver
 }
 
 /// Plans the confirmations of what was seen. Nothing keeps them waiting: they change nothing that is served.
-pub(super) fn confirm(plan: &mut Plan<WorkItem>, evidence: &Evidence, newest: &GenerationRecord, looks: &[Look<'_>]) {
+pub(super) fn confirm(plan: &mut Plan<WorkItem>, evidence: &Evidence, looks: &[Look<'_>]) {
     let mut commands: BTreeMap<(Generation, u32), Vec<TargetId>> = BTreeMap::new();
     for look in looks {
         if let Phase::Unconfirmed { generation, attempt, at } = look.phase
@@ -176,11 +204,12 @@ pub(super) fn confirm(plan: &mut Plan<WorkItem>, evidence: &Evidence, newest: &G
         }
     }
     for ((generation, attempt), targets) in commands {
+        let Some(record) = evidence.generation(generation) else { continue };
         let item = DeliverItem {
             stack: evidence.policy.stack.clone(),
             epoch: evidence.epoch_number(),
             action: DeliveryAction::Confirm,
-            scope: newest.scope.clone(),
+            scope: record.scope.clone(),
             generation,
             targets,
             nodes: Vec::new(),
