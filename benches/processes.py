@@ -29,6 +29,7 @@ CLIENTS = {
     "distribute": ["ssm", "dynamodb"],
     "verify": [],
     "fleet": ["ssm", "dynamodb", "acm"],
+    "seal": ["ssm", "dynamodb", "s3", "kms"],
 }
 
 # What template.yaml gives them, with names that lead nowhere: nothing is called before the first event. A contract test
@@ -42,6 +43,8 @@ ENVIRONMENT = {
     "ESPALIER_ROOT_KEY_ARN": "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-4000-8000-000000000000",
     "ESPALIER_ISSUING_KEY_ARN": "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-4000-8000-000000000001",
     "ESPALIER_INSTALLER_DOCUMENT": "espalier-installer",
+    "ESPALIER_EVIDENCE_BUCKET": "evidence",
+    "ESPALIER_SEALING_KEY_ARN": "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-4000-8000-000000000002",
     "ESPALIER_SESSION_NAME": "espalier",
     "AWS_LAMBDA_FUNCTION_NAME": "benchmark",
     "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",

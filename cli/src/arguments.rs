@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
-use espalier_domain::id::{Generation, Reason, StackName, VerifierName};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use espalier_domain::id::{Generation, Reason, StackName, TargetId, VerifierName};
 use espalier_domain::spec::AllowedDomains;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Asks and tells an Espalier control plane, with your own AWS credentials.
 ///
@@ -98,12 +100,74 @@ pub(crate) enum Command {
         #[command(subcommand)]
         word: AuthorityWord,
     },
+    /// The sealed inventory of certificates: where it is, a copy of it, and what a copy says
+    Evidence {
+        #[command(subcommand)]
+        word: EvidenceWord,
+    },
     /// Compare a running stack with known pitfalls; change nothing
     Diagnose {
         /// The stack
         #[arg(value_parser = stack)]
         stack: StackName,
     },
+}
+
+/// What is asked about the evidence.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EvidenceWord {
+    /// Say where the evidence is, and the newest head of each chain: note these elsewhere
+    Status,
+    /// Seal now what is not sealed yet, and say the new heads
+    Seal,
+    /// Print the public half of the sealing key, as AWS KMS has it
+    Key,
+    /// Copy all segments into a directory
+    Fetch {
+        /// The directory
+        directory: PathBuf,
+    },
+    /// List what a copy says, without AWS; whether the copy is whole is evidence/verify.py's to say
+    Show(Show),
+}
+
+/// What is shown of a copy.
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// The directory that was fetched
+    pub(crate) directory: PathBuf,
+    /// Which list; --json has all of them
+    #[arg(long, value_enum, default_value_t = List::Certificates)]
+    pub(crate) list: List,
+    /// As a table for spreadsheets; --json comes first
+    #[arg(long)]
+    pub(crate) csv: bool,
+    /// Only these stacks
+    #[arg(long = "stack", value_parser = stack)]
+    pub(crate) stacks: Vec<StackName>,
+    /// Only certificates that end before this day or moment (RFC 3339)
+    #[arg(long, value_parser = moment)]
+    pub(crate) expires_before: Option<OffsetDateTime>,
+    /// Only what was delivered to this target, or is served by it
+    #[arg(long, value_parser = target)]
+    pub(crate) target: Option<TargetId>,
+    /// Only certificates of this authority
+    #[arg(long)]
+    pub(crate) issuer: Option<String>,
+    /// Only certificates that are good for this name
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+}
+
+/// The lists of the inventory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum List {
+    /// Every certificate that was issued (PCI DSS 4.2.1.1)
+    Certificates,
+    /// Every authority, with its key (PCI DSS 4.2.1.1)
+    Authorities,
+    /// What was negotiated with each target the last time (PCI DSS 12.3.3)
+    Handshakes,
 }
 
 /// What is asked about authorities.
@@ -168,6 +232,16 @@ fn stack(text: &str) -> Result<StackName, String> {
 
 fn verifier(text: &str) -> Result<VerifierName, String> {
     VerifierName::parse(text).map_err(|error| error.to_string())
+}
+
+fn target(text: &str) -> Result<TargetId, String> {
+    TargetId::parse(text).map_err(|error| error.to_string())
+}
+
+fn moment(text: &str) -> Result<OffsetDateTime, String> {
+    let day = format!("{text}T00:00:00Z");
+    let read = OffsetDateTime::parse(text, &Rfc3339).or_else(|_| OffsetDateTime::parse(&day, &Rfc3339));
+    read.map_err(|_| "neither a day (2026-11-22) nor a moment (2026-11-22T12:00:00Z)".to_owned())
 }
 
 fn reason(text: &str) -> Result<Reason, String> {

@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use crate::answer::Answer;
 use crate::arguments::{Arguments, AuthorityWord, Command};
 use crate::control_plane::{AskError, ControlPlane};
+use crate::evidence::{CopyError, evidence};
 use crate::render;
 
 /// How a command ends; the numbers are documented.
@@ -65,6 +66,9 @@ pub(crate) enum CommandError {
         #[source]
         source: serde_json::Error,
     },
+    /// A copy of the evidence cannot be shown.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// A file could not be read.
     #[error("reading {}", path.display())]
     File {
@@ -120,6 +124,7 @@ pub(crate) fn asked(
             one_with(plane, "rotate", stack, "emergency", &more, as_json, |answer| render::outcome(&answer.outcome))
         }
         Command::Authority { word } => authority(plane, word, as_json),
+        Command::Evidence { word } => evidence(plane, word, as_json),
         Command::Diagnose { stack } => one(plane, "provision", stack, "diagnose", as_json, render::diagnosis),
     }
 }
@@ -264,6 +269,6 @@ fn ask(plane: &ControlPlane<'_>, function: &'static str, request: &Value) -> Res
     Ok((raw, answer))
 }
 
-fn pretty(value: &Value) -> String {
+pub(crate) fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }

@@ -2,6 +2,7 @@
 //! is signed in here, too, and nothing of it is ours to keep (`docs/decisions/0011-the-operators-own-aws-cli.md`).
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::Command;
 
 use espalier_domain::id::{Caller, StackName};
@@ -125,6 +126,18 @@ impl<'a> ControlPlane<'a> {
         output("sts get-caller-identity", &mut self.aws(&["sts", "get-caller-identity", "--query", "Arn"]))
     }
 
+    /// The public half of a key in AWS KMS, base64.
+    pub(crate) fn public_key(&self, key: &str) -> Result<String, AskError> {
+        let asked = ["kms", "get-public-key", "--key-id", key, "--query", "PublicKey"];
+        output("kms get-public-key", &mut self.aws(&asked))
+    }
+
+    /// Copies a bucket into a directory: what is there already is not copied again.
+    pub(crate) fn copy(&self, bucket: &str, directory: &Path) -> Result<(), AskError> {
+        let (from, to) = (format!("s3://{bucket}/"), directory.to_string_lossy());
+        run("s3 sync", &mut self.aws(&["s3", "sync", &from, &to, "--only-show-errors"])).map(drop)
+    }
+
     fn aws(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.program);
         // One document on standard output, whatever the operator's configuration says.
@@ -139,6 +152,11 @@ impl<'a> ControlPlane<'a> {
 }
 
 fn output<T: DeserializeOwned>(asked: &str, command: &mut Command) -> Result<T, AskError> {
+    let said = run(asked, command)?;
+    serde_json::from_slice(&said).map_err(|source| AskError::Answer { asked: asked.to_owned(), source })
+}
+
+fn run(asked: &str, command: &mut Command) -> Result<Vec<u8>, AskError> {
     let output = command.stdin(std::process::Stdio::null()).output().map_err(AskError::Start)?;
     if !output.status.success() {
         let all = String::from_utf8_lossy(&output.stderr);
@@ -146,5 +164,5 @@ fn output<T: DeserializeOwned>(asked: &str, command: &mut Command) -> Result<T, 
         let complaint = lines[lines.len().saturating_sub(LINES)..].join(" ");
         return Err(AskError::Failed { asked: asked.to_owned(), complaint });
     }
-    serde_json::from_slice(&output.stdout).map_err(|source| AskError::Answer { asked: asked.to_owned(), source })
+    Ok(output.stdout)
 }

@@ -1,12 +1,13 @@
 //! `espalier`: what an operator asks and tells a control plane, with the operator's own AWS credentials.
 //!
-//! It decides nothing. `validate` reads specs as the functions do; everything else is a question to `provision`,
-//! `rotate` or `authority`, asked through the AWS CLI, and its answer put into a form worth reading.
+//! It decides nothing. `validate` reads specs as the functions do, `evidence show` a copy of the evidence; everything else is a
+//! question to a function, asked through the AWS CLI, and its answer put into a form worth reading.
 
 mod answer;
 mod arguments;
 mod commands;
 mod control_plane;
+mod evidence;
 mod render;
 #[cfg(test)]
 mod tests;

@@ -264,8 +264,87 @@ fn a_command_line_that_makes_no_sense_is_refused() {
         "emergency payments --reason",
         "emergency payments --reason leaked --generation 0",
         "emergency payments --reason leaked --generation newest",
+        "evidence show",
+        "evidence show copy --expires-before soon",
     ] {
         let parsed = Arguments::try_parse_from(["espalier"].into_iter().chain(line.split_whitespace()));
         assert!(parsed.is_err(), "{line}");
     }
+}
+
+/// What `seal` answers.
+fn sealed() -> Value {
+    json!({
+        "outcome": "converged", "bucket": "espalier-evidence-1", "key": "arn:aws:kms:eu-west-1:1:key/5",
+        "heads": [{ "chain": "stacks/payments", "number": 3, "hash": "5a" }, { "chain": "plane", "number": 4, "hash": "5b" }],
+        "steps": [{ "wave": 1, "action": "+ Segment plane 4", "because": "2 rows since the last one" }]
+    })
+}
+
+#[test]
+fn the_evidence_is_sealed_copied_and_its_key_printed_with_the_callers_credentials() {
+    let aws = Aws::answering(&sealed());
+    let told = aws.run("evidence seal --profile ops").unwrap();
+    let heads = "s3://espalier-evidence-1, sealed by arn:aws:kms:eu-west-1:1:key/5\nstacks/payments:3:5a\nplane:4:5b\n";
+    assert_eq!(told.text, format!("{heads}  + Segment plane 4  (2 rows since the last one)\n"));
+    assert_eq!(aws.read("asked"), r#"{"mode":"seal"}"#);
+    let aws = Aws::answering(&sealed());
+    let copy = aws.path("copy");
+    let told = aws.run(&format!("evidence fetch {} --profile ops", copy.display())).unwrap();
+    assert!(told.text.starts_with(heads), "{}", told.text);
+    let calls = aws.read("calls");
+    let asked = format!("s3 sync s3://espalier-evidence-1/ {} --only-show-errors", copy.display());
+    assert!(calls.contains(&format!("{asked} --output json --profile ops\n")), "{calls}");
+    assert_eq!(aws.read("asked"), r#"{"mode":"status"}"#);
+    let key = format!(r#"case "$*" in kms*key/5*) echo '"{}"'; exit 0 ;; esac"#, "A".repeat(100));
+    let answer = sealed();
+    let aws = Aws::new(&format!("{key}\nprintf '%s' '{answer}' >\"$last\"\necho '{{}}'"));
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n{}\n-----END PUBLIC KEY-----\n", "A".repeat(64), "A".repeat(36));
+    assert_eq!(aws.run("evidence key").unwrap().text, pem);
+}
+
+#[test]
+fn a_copy_of_the_evidence_is_listed_without_asking_anybody() {
+    use espalier_domain::inventory::{Chain, Draft, Facts, Seal};
+    let aws = Aws::new("exit 1");
+    let record = |generation: u32, name: &str| {
+        serde_json::from_value(json!({
+            "scope": "shared", "generation": generation, "parameter": "/espalier-leaf/payments/shared/1", "serial": "5a01",
+            "fingerprint": "ab".repeat(32), "dnsNames": [name], "notBefore": "2026-11-21T11:55:00Z",
+            "notAfter": "2026-11-28T12:00:00Z", "mintedAt": "2026-11-21T12:00:00Z", "authority": "a0a1a2a3a4a5a6a7",
+            "because": "missing"
+        }))
+        .unwrap()
+    };
+    let seen = serde_json::from_value(json!({
+        "target": "i-0aaaaaaaaaaaaaaa1", "generation": 2, "at": "2026-11-21T12:05:00Z",
+        "verdict": { "fingerprint": "ab".repeat(32), "faults": [], "tls": { "protocol": "TLSv1.3", "suite": "TLS_AES_256_GCM_SHA384" } }
+    }))
+    .unwrap();
+    let generations = vec![record(1, "old.example.com"), record(2, "pay.example.com")];
+    let facts = Facts { generations, sightings: vec![seen], ..Facts::default() };
+    let chain: Chain = "stacks/payments".parse().unwrap();
+    let draft = Draft::new(&chain, None, &facts, NOW).unwrap();
+    let seal = Seal { algorithm: "ECDSA_SHA_256".into(), key: "arn".into(), signature: "AA==".into() };
+    let path = aws.path("copy").join(draft.place().name());
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, draft.sealed(&seal).unwrap()).unwrap();
+    let copy = aws.path("copy");
+    let shown = |more: &str| aws.run(&format!("evidence show {} {more}", copy.display())).unwrap().text;
+    expectorate::assert_contents("src/golden/evidence.txt", &format!("{}\n{}", shown(""), shown("--list handshakes")));
+    assert_eq!(shown("--csv").lines().count(), 3);
+    assert_eq!(shown("--csv --name old.example.com").lines().count(), 2);
+    assert_eq!(shown("--csv --expires-before 2026-11-28").lines().count(), 1);
+    assert_eq!(shown("--csv --expires-before 2026-11-28T12:00:01Z").lines().count(), 3);
+    assert!(shown("--list handshakes --csv").contains("TLSv1.3,TLS_AES_256_GCM_SHA384"));
+    assert_eq!(shown("--target i-0aaaaaaaaaaaaaaa2"), "0 certificates\n");
+    let all: Value = serde_json::from_str(&shown("--json --issuer a0a1a2a3a4a5a6a7")).unwrap();
+    assert_eq!(all["certificates"].as_array().map(Vec::len), Some(2));
+    assert_eq!(all["heads"][0]["number"], 1);
+    assert_eq!(aws.read("calls"), "", "AWS was asked");
+    // What is not what was sealed is not shown as if it were.
+    std::fs::write(&path, std::fs::read_to_string(&path).unwrap().replace("pay.", "pax.")).unwrap();
+    let error = aws.run(&format!("evidence show {}", copy.display())).unwrap_err();
+    assert!(espalier_domain::failure::chain(&error).contains("holds other rows than were sealed"));
+    assert!(aws.run(&format!("evidence show {}", aws.path("nothing").display())).is_err());
 }

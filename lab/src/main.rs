@@ -47,6 +47,7 @@ struct Cli {
     /// `emergency` (in a freeze, somebody declares what is served unsafe, and it is replaced under client load),
     /// `others-install` (somebody else installs: it is judged and told, and nothing is touched),
     /// `another-vpc` (a second stack in a VPC that only a prober of its own reaches, and a spec that names one that there is not),
+    /// `evidence` (what the ledger remembers is sealed, copied and judged, and each change of a copy is named),
     /// `policy` (an auth policy by VPC lets one client in and keeps another out), `replace` (another target port, under
     /// client load), `drift` (what others change is found and repaired, or told), `scale` (instances of an Auto Scaling
     /// group come and go, under client load), `teardown` (a half-deleted stack is torn down under faults, and made again),

@@ -99,7 +99,8 @@ class Api:
         for key, text in match.groupdict().items():
             value[places["uri", key]] = unquote(text)
         for key, text in query:
-            if key in fixed:
+            # The SDK names the operation beside: that is in AWS's own models, and not in botocore's.
+            if key in fixed or (key, text) == ("x-id", name):
                 continue
             member = places.get(("querystring", key))
             # A list in a query is its key again and again.

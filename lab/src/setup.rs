@@ -12,8 +12,8 @@ use tokio::process::{Child, Command};
 use crate::ui::Phase;
 
 /// The functions, by package and binary name.
-pub const FUNCTIONS: [&str; 8] =
-    ["provision", "rotate", "authority", "mint", "export", "distribute", "verify", "fleet"];
+pub const FUNCTIONS: [&str; 9] =
+    ["provision", "rotate", "authority", "mint", "export", "distribute", "verify", "fleet", "seal"];
 
 /// The operator's command.
 pub const COMMAND: &str = "espalier";

@@ -14,6 +14,7 @@ pub mod deploy;
 mod drift;
 mod elsewhere;
 mod emergency;
+mod evidence;
 mod expired;
 mod fleet;
 mod input;
@@ -308,6 +309,7 @@ async fn chapters(
             Scenario::OthersInstall => others::told(tale, ui).await?,
             Scenario::AnotherVpc => elsewhere::told(tale, options, ui).await?,
             Scenario::Emergency => emergency::told(tale, options, report, ui).await?,
+            Scenario::Evidence => evidence::told(tale, ui).await?,
             Scenario::Policy => policy::told(tale, ui).await?,
             Scenario::Replace => replace::told(tale, options, report, ui).await?,
             Scenario::Drift => drift::told(tale, options, report, ui).await?,
@@ -409,6 +411,7 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
         Some(sam) => deploy::control_plane_by_sam(&world, &workspace, sam, &parameters, &phase).await?,
         None => deploy::control_plane(&world, &workspace, &binaries, &parameters).await?,
     };
+    deploy::lock_evidence(&world, &plane).await?;
     let watch = Watch::new(&world.ministack);
     watch.subscribe().await?;
     watch.read_along(deploy::output(&plane, "NotificationTopic")?).await?;

@@ -39,6 +39,7 @@ ARNS = {
     "AWS::DynamoDB::Table": "arn:aws:dynamodb:eu-west-1:123456789012:table/ledger",
     "AWS::KMS::Key": "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-4000-8000-000000000000",
     "AWS::Logs::LogGroup": "arn:aws:logs:eu-west-1:123456789012:log-group:/aws/lambda/x:*",
+    "AWS::S3::Bucket": "arn:aws:s3:::evidence",
     "AWS::SNS::Topic": "arn:aws:sns:eu-west-1:123456789012:topic",
     "AWS::SQS::Queue": "arn:aws:sqs:eu-west-1:123456789012:queue",
     "AWS::Serverless::Function": "arn:aws:lambda:eu-west-1:123456789012:function:x",

@@ -7,7 +7,7 @@ use espalier_aws::specs::Specs;
 use espalier_domain::acm::request;
 use espalier_domain::failure::chain;
 use espalier_domain::id::{AcmArn, leaf_parameter};
-use espalier_domain::record::{ExportRecord, GenerationRecord};
+use espalier_domain::record::{ExportRecord, GenerationRecord, SpecMark};
 use espalier_domain::spec::{AcmSource, AllowedDomains, Manage, Spec};
 use espalier_domain::work::{ExportItem, WorkResult};
 use espalier_edge::EdgeError;
@@ -45,14 +45,15 @@ impl Exporter {
         newest: Option<&GenerationRecord>,
         now: OffsetDateTime,
     ) -> Result<GenerationRecord, EdgeError> {
-        let spec = self.spec(item).await?;
+        let (spec, mark) = self.spec(item).await?;
         let certificate = &self.source(&spec).await?;
         let exported = self.open(&spec, certificate, now).await?;
         is_as_planned(item, newest, certificate, exported.facts())?;
         let (bundle, anchor) = exported.assemble().map_err(|error| EdgeError::refused(chain(&error)))?;
         // Trust before leaf: what clients and probers need is there before anything below it is installed.
         self.leaves.parameters.publish_trust(&anchor.id, &anchor.pem).await?;
-        let record = record(item, certificate, &exported, anchor.id, anchor.pem, now);
+        let of = Origin { certificate, authority: anchor.id, trust_pem: anchor.pem, spec: mark };
+        let record = record(item, of, exported.facts(), now);
         let record = self.leaves.store(&item.stack, record, &bundle, now).await?;
         tracing::info!(
             stack = %item.stack, generation = item.generation.0, serial = record.serial, because = item.because,
@@ -84,12 +85,12 @@ impl Exporter {
         export::open(&sealed, &passphrase, &wanted).map_err(|error| refused(certificate, &error))
     }
 
-    async fn spec(&self, item: &ExportItem) -> Result<Spec, EdgeError> {
-        let spec = self.specs.needed(&item.stack, &self.allowed).await?;
+    async fn spec(&self, item: &ExportItem) -> Result<(Spec, SpecMark), EdgeError> {
+        let (spec, mark) = self.specs.needed(&item.stack, &self.allowed).await?;
         if spec.manage == Manage::Nothing {
             return Err(EdgeError::refused(format!("`manage` of {} is `nothing`: nothing is exported", item.stack)));
         }
-        Ok(spec)
+        Ok((spec, mark))
     }
 }
 
@@ -119,15 +120,15 @@ fn refused(certificate: &AcmArn, error: &ExportError) -> EdgeError {
     EdgeError::refused(format!("the export of {certificate} is not used: {}", chain(error)))
 }
 
-fn record(
-    item: &ExportItem,
-    certificate: &AcmArn,
-    exported: &Exported,
+/// Where a generation comes from.
+struct Origin<'a> {
+    certificate: &'a AcmArn,
     authority: String,
     trust_pem: String,
-    now: OffsetDateTime,
-) -> GenerationRecord {
-    let facts = exported.facts();
+    spec: SpecMark,
+}
+
+fn record(item: &ExportItem, of: Origin<'_>, facts: &Facts, now: OffsetDateTime) -> GenerationRecord {
     GenerationRecord {
         scope: item.scope.clone(),
         generation: item.generation,
@@ -138,9 +139,11 @@ fn record(
         not_before: facts.not_before,
         not_after: facts.not_after,
         minted_at: now,
-        authority,
+        authority: of.authority,
         follows: None,
-        export: Some(ExportRecord { certificate: certificate.clone(), trust_pem }),
+        export: Some(ExportRecord { certificate: of.certificate.clone(), trust_pem: of.trust_pem }),
+        spec: Some(of.spec),
+        key_type: facts.key_type,
         because: item.because.clone(),
     }
 }
@@ -185,6 +188,8 @@ mod tests {
             authority: String::new(),
             follows: None,
             export,
+            spec: None,
+            key_type: None,
             because: String::new(),
         }
     }

@@ -6,7 +6,7 @@ use espalier_aws::parameters::leaves::{Leaves, Place};
 use espalier_aws::specs::Specs;
 use espalier_domain::failure::{Failure as _, chain};
 use espalier_domain::id::{HostName, Scope, leaf_parameter};
-use espalier_domain::record::{GenerationRecord, LeafRecord};
+use espalier_domain::record::{GenerationRecord, LeafRecord, SpecMark};
 use espalier_domain::spec::{AllowedDomains, Manage, Sharing, Spec};
 use espalier_domain::work::{MintItem, PAGE, WorkResult};
 use espalier_edge::EdgeError;
@@ -60,10 +60,10 @@ impl Minter {
 
     /// The one leaf of a generation that is shared.
     async fn make(&self, item: &MintItem, now: OffsetDateTime) -> Result<String, Stop> {
-        let spec = self.spec(item).await?;
+        let (spec, mark) = self.spec(item).await?;
         let authority = self.authorities.issuing().await?;
         let (leaf, bundle) = sign(&spec, &self.allowed, &authority, Life::of(&spec, now)).await?;
-        let record = record(item, &leaf, &authority, now);
+        let record = record(item, &leaf, &authority, mark, now);
         let record = self.leaves.store(&item.stack, record, &bundle, now).await?;
         tracing::info!(
             stack = %item.stack, generation = item.generation.0, serial = record.serial, because = item.because,
@@ -89,11 +89,11 @@ impl Minter {
         if generation.is_some() && missing.is_empty() {
             return Ok(());
         }
-        let spec = self.spec(item).await?;
+        let (spec, mark) = self.spec(item).await?;
         let authority = self.authorities.issuing().await?;
         let generation = match generation {
             Some(generation) => generation,
-            None => self.open(item, &spec, &authority, now).await?,
+            None => self.open(item, &spec, mark, &authority, now).await?,
         };
         takes_more(&generation, &spec, authority.id(), now)?;
         let mut failed = None;
@@ -121,6 +121,7 @@ impl Minter {
         &self,
         item: &MintItem,
         spec: &Spec,
+        mark: SpecMark,
         authority: &Authority<impl Signer>,
         now: OffsetDateTime,
     ) -> Result<GenerationRecord, Stop> {
@@ -128,7 +129,7 @@ impl Minter {
         let in_common = GenerationRecord {
             serial: String::new(),
             fingerprint: String::new(),
-            ..record(item, &leaf, authority, now)
+            ..record(item, &leaf, authority, mark, now)
         };
         let generation = self.leaves.open(&item.stack, &in_common).await?;
         tracing::info!(
@@ -138,8 +139,8 @@ impl Minter {
         Ok(generation)
     }
 
-    async fn spec(&self, item: &MintItem) -> Result<Spec, EdgeError> {
-        let spec = self.specs.needed(&item.stack, &self.allowed).await?;
+    async fn spec(&self, item: &MintItem) -> Result<(Spec, SpecMark), EdgeError> {
+        let (spec, mark) = self.specs.needed(&item.stack, &self.allowed).await?;
         if spec.manage == Manage::Nothing {
             return Err(EdgeError::refused(format!("`manage` of {} is `nothing`: no leaf is minted", item.stack)));
         }
@@ -151,7 +152,7 @@ impl Minter {
             let text = format!("`certificate.scope` of {} was changed since this was planned", item.stack);
             return Err(EdgeError::conflict(text));
         }
-        Ok(spec)
+        Ok((spec, mark))
     }
 }
 
@@ -263,7 +264,13 @@ fn unsigned(error: &IssueError) -> Stop {
     }
 }
 
-fn record(item: &MintItem, leaf: &Leaf, authority: &Authority<impl Signer>, now: OffsetDateTime) -> GenerationRecord {
+fn record(
+    item: &MintItem,
+    leaf: &Leaf,
+    authority: &Authority<impl Signer>,
+    spec: SpecMark,
+    now: OffsetDateTime,
+) -> GenerationRecord {
     let facts = leaf.facts();
     GenerationRecord {
         scope: item.scope.clone(),
@@ -278,6 +285,8 @@ fn record(item: &MintItem, leaf: &Leaf, authority: &Authority<impl Signer>, now:
         authority: authority.id().to_owned(),
         follows: item.follows.clone(),
         export: None,
+        spec: Some(spec),
+        key_type: facts.key_type,
         because: item.because.clone(),
     }
 }
@@ -332,7 +341,9 @@ mod tests {
         };
         let leaf =
             issue::leaf(authority.signer(), authority.issuing_der(), key.public(), &request, &policy).await.unwrap();
-        let record = record(&item(1), &leaf, &authority, now);
+        let spec = SpecMark { version: 3, digest: "5a".repeat(32) };
+        let record = record(&item(1), &leaf, &authority, spec.clone(), now);
+        assert_eq!((record.spec, record.key_type), (Some(spec), Some(KeyType::EcPrime256v1)));
         assert_eq!(record.parameter, "/espalier-leaf/payments/shared/1");
         assert_eq!((record.serial, record.dns_names), (request.serial.text(), vec!["pay.example.com".to_owned()]));
         let bundle = bundle::assemble(&key, &leaf).unwrap();

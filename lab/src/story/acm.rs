@@ -66,6 +66,7 @@ pub(super) async fn told(
         | Scenario::Alarms
         | Scenario::Upgrade
         | Scenario::Emergency
+        | Scenario::Evidence
         | Scenario::CaRotation
         | Scenario::CaCompromise
         | Scenario::OthersInstall

@@ -123,6 +123,15 @@ pub async fn control_plane(
     outputs(&aws, CONTROL_PLANE).await
 }
 
+/// Locks the evidence's bucket as the template asks for by default: the emulator's CloudFormation leaves that out.
+pub async fn lock_evidence(world: &World, plane: &BTreeMap<String, String>) -> Result<(), StoryError> {
+    let lock = r#"{"ObjectLockEnabled":"Enabled","Rule":{"DefaultRetention":{"Mode":"GOVERNANCE","Days":400}}}"#;
+    let bucket = output(plane, "EvidenceBucket")?;
+    let put = ["s3api", "put-object-lock-configuration", "--bucket", bucket, "--object-lock-configuration", lock];
+    world.aws().run(&put).await?;
+    Ok(())
+}
+
 /// Deploys `prober.yaml` with the binary of the control plane's own prober; its outputs.
 pub async fn prober(
     world: &World,

@@ -39,6 +39,8 @@ pub enum Scenario {
     AnotherVpc,
     /// Everything is frozen, and somebody declares what is served unsafe: it is replaced under client load.
     Emergency,
+    /// What the ledger remembers is sealed, copied and judged, and what is done to a copy is named.
+    Evidence,
     /// An auth policy lets one client in and keeps another out.
     Policy,
     /// The targets' port is changed, and changed back, under client load.
@@ -93,6 +95,7 @@ impl Scenario {
             Self::OthersInstall => "others-install",
             Self::AnotherVpc => "another-vpc",
             Self::Emergency => "emergency",
+            Self::Evidence => "evidence",
             Self::Policy => "policy",
             Self::Replace => "replace",
             Self::Drift => "drift",

@@ -1,4 +1,4 @@
-//! The only crate (beside `espalier-aws-ec2`) that names the AWS SDK.
+//! The only crate (beside `espalier-aws-ec2`, `espalier-aws-autoscaling` and `espalier-aws-s3`) that names the AWS SDK.
 //!
 //! One module per thing AWS keeps for us, each a thin pair of hands: it turns an SDK answer into the domain's words and
 //! an action into calls, and decides nothing. Each exports the IAM actions it needs as `ACTIONS`, so that a test can
@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod parameters;
 pub mod route53;
 pub mod sdk;
+pub mod sealing;
 pub mod secrets;
 pub mod specs;
 pub mod states;

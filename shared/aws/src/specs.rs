@@ -4,14 +4,22 @@ use aws_config::SdkConfig;
 use aws_sdk_ssm::Client;
 use espalier_domain::failure::{Failure, Word};
 use espalier_domain::id::{StackName, spec_parameter};
+use espalier_domain::inventory::Author;
+use espalier_domain::record::SpecMark;
 use espalier_domain::spec::{self, AllowedDomains, Spec, SpecErrors};
+use espalier_domain::token::sha256;
+use time::OffsetDateTime;
 
 use crate::error::{AwsError, during};
 
 /// What this module calls.
 pub const ACTIONS: &[&str] = &[GET, LIST];
 
+/// What whoever asks for a spec's authors needs.
+pub const AUTHORS: &[&str] = &[HISTORY];
+
 const GET: &str = "ssm:GetParameter";
+const HISTORY: &str = "ssm:GetParameterHistory";
 const LIST: &str = "ssm:GetParametersByPath";
 const PATH: &str = "/espalier-spec/";
 
@@ -70,21 +78,54 @@ impl Specs {
     /// # Errors
     /// When Parameter Store cannot be asked; a missing parameter is not an error.
     pub async fn get(&self, stack: &StackName) -> Result<Option<String>, AwsError> {
+        Ok(self.read(stack).await?.map(|(text, _)| text))
+    }
+
+    async fn read(&self, stack: &StackName) -> Result<Option<(String, i64)>, AwsError> {
         let answer = self.client.get_parameter().name(spec_parameter(stack)).send().await.map_err(during(GET));
         match answer {
-            Ok(answer) => Ok(answer.parameter.and_then(|parameter| parameter.value)),
+            Ok(answer) => {
+                Ok(answer.parameter.and_then(|parameter| parameter.value.map(|text| (text, parameter.version))))
+            }
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// The stack's spec, for whoever can do nothing without one.
+    /// The stack's spec and which one it is, for whoever can do nothing without one.
     ///
     /// # Errors
     /// When Parameter Store cannot be asked, or there is no spec, or it is not acceptable.
-    pub async fn needed(&self, stack: &StackName, allowed: &AllowedDomains) -> Result<Spec, SpecUnusable> {
-        let text = self.get(stack).await?.ok_or_else(|| SpecUnusable::Missing(stack.clone()))?;
-        spec::parse(&text, allowed).map_err(|source| SpecUnusable::Invalid { stack: stack.clone(), source })
+    pub async fn needed(&self, stack: &StackName, allowed: &AllowedDomains) -> Result<(Spec, SpecMark), SpecUnusable> {
+        let (text, version) = self.read(stack).await?.ok_or_else(|| SpecUnusable::Missing(stack.clone()))?;
+        let mark = SpecMark { version, digest: sha256(&text) };
+        let spec = spec::parse(&text, allowed);
+        spec.map(|spec| (spec, mark)).map_err(|source| SpecUnusable::Invalid { stack: stack.clone(), source })
+    }
+
+    /// Who wrote which version of the stack's spec, as far as Parameter Store remembers: it keeps a hundred of them.
+    ///
+    /// # Errors
+    /// When Parameter Store cannot be asked; a missing parameter has no authors.
+    pub async fn authors(&self, stack: &StackName) -> Result<Vec<Author>, AwsError> {
+        let mut authors = Vec::new();
+        let mut pages = self.client.get_parameter_history().name(spec_parameter(stack)).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = match page.map_err(during(HISTORY)) {
+                Ok(page) => page,
+                Err(error) if error.is_not_found() => return Ok(Vec::new()),
+                Err(error) => return Err(error),
+            };
+            for version in page.parameters.unwrap_or_default() {
+                let at = version.last_modified_date.and_then(|at| OffsetDateTime::from_unix_timestamp(at.secs()).ok());
+                authors.extend(version.last_modified_user.map(|caller| Author {
+                    version: version.version,
+                    caller,
+                    at,
+                }));
+            }
+        }
+        Ok(authors)
     }
 
     /// Every spec there is, sorted by name.

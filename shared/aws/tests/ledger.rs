@@ -162,6 +162,8 @@ fn generation(number: u32, fingerprint: &str) -> GenerationRecord {
         authority: "a".into(),
         follows: None,
         export: None,
+        spec: None,
+        key_type: None,
         because: "missing".into(),
     }
 }
@@ -186,7 +188,7 @@ fn seen(generation: u32, after_s: i64, faults: Vec<Fault>) -> SeenTarget {
         generation: Generation(generation),
         at: at(after_s),
         port: Some(8443),
-        verdict: Verdict { fingerprint: None, serial: None, not_after: None, faults },
+        verdict: Verdict { fingerprint: None, serial: None, not_after: None, tls: None, faults },
         handshake_ms: 1.0,
     }
 }

@@ -32,6 +32,8 @@ fn generation(number: u32) -> GenerationRecord {
         authority: "a".into(),
         follows: None,
         export: None,
+        spec: None,
+        key_type: None,
         because: String::new(),
     }
 }
@@ -39,7 +41,7 @@ fn generation(number: u32) -> GenerationRecord {
 /// A third is proven, a third is on its way, a third waits.
 fn target(number: u32) -> TargetEvidence {
     let target = TargetId::parse(format!("i-{number:08x}")).unwrap();
-    let good = Verdict { fingerprint: None, serial: None, not_after: None, faults: Vec::new() };
+    let good = Verdict { fingerprint: None, serial: None, not_after: None, tls: None, faults: Vec::new() };
     let served = if number.is_multiple_of(3) { 2 } else { 1 };
     let sighting = SightingRecord {
         target: target.clone(),

@@ -9,6 +9,7 @@ pub mod acm;
 pub mod authority;
 pub mod failure;
 pub mod id;
+pub mod inventory;
 pub mod network;
 pub mod plan;
 pub mod record;

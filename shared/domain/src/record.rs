@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
 use crate::id::{AcmArn, Caller, Epoch, Generation, Reason, Scope, TargetId, VerifierName};
+use crate::spec::KeyType;
 use crate::verdict::{Fault, Verdict};
 use crate::work::DeliveryAction;
 
@@ -58,6 +59,12 @@ pub struct GenerationRecord {
     /// Where it was exported from; absent when it was minted here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub export: Option<ExportRecord>,
+    /// The spec that asked for it; absent in records of before this was written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<SpecMark>,
+    /// The kind of the leaf's key; absent in records of before this was written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_type: Option<KeyType>,
     /// Why it was minted or exported.
     pub because: String,
 }
@@ -71,6 +78,16 @@ impl GenerationRecord {
         }
         own.iter().find(|leaf| leaf.generation == self.generation).map(|leaf| leaf.fingerprint.as_str())
     }
+}
+
+/// A spec as it was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SpecMark {
+    /// The parameter's version, under which Parameter Store knows who wrote it.
+    pub version: i64,
+    /// SHA-256 of its text, lower-case hexadecimal.
+    pub digest: String,
 }
 
 /// One target's own leaf of a generation: names, dates and authority are the generation's.

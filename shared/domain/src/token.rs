@@ -26,8 +26,13 @@ pub(crate) fn short_hash(parts: &[&str], digits: usize) -> String {
 }
 
 /// SHA-256 of a text, lower-case hexadecimal.
-pub(crate) fn sha256(text: &str) -> String {
+pub fn sha256(text: &str) -> String {
     hex(Sha256::new_with_prefix(text)).collect()
+}
+
+/// The same, the 32 octets.
+pub fn sha256_octets(text: &str) -> Vec<u8> {
+    Sha256::digest(text).to_vec()
 }
 
 fn hex(hash: Sha256) -> impl Iterator<Item = char> {

@@ -18,14 +18,27 @@ pub struct Verdict {
     /// The served leaf's end of validity.
     #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
     pub not_after: Option<time::OffsetDateTime>,
+    /// What was negotiated; absent when no handshake was completed, and in records of before this was written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Negotiated>,
     /// Empty when all is well.
     pub faults: Vec<Fault>,
+}
+
+/// What client and server agreed upon, in the names of IANA's registry.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Negotiated {
+    /// The protocol's version: `TLSv1.2`, `TLSv1.3`.
+    pub protocol: String,
+    /// The cipher suite: `TLS_AES_128_GCM_SHA256`.
+    pub suite: String,
 }
 
 impl Verdict {
     /// No certificate was seen, for this reason.
     pub fn unseen(fault: Fault) -> Self {
-        Self { fingerprint: None, serial: None, not_after: None, faults: vec![fault] }
+        Self { fingerprint: None, serial: None, not_after: None, tls: None, faults: vec![fault] }
     }
 
     /// The expected certificate is served, trusted, valid now and for the name asked for.
@@ -158,6 +171,7 @@ pub fn judge(presented: &Presented, expected: &Expected<'_>, now: OffsetDateTime
         fingerprint: Some(presented.fingerprint.clone()),
         serial: Some(presented.serial.clone()),
         not_after: Some(presented.not_after),
+        tls: None,
         faults,
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use espalier_domain::id::HostName;
-use espalier_domain::verdict::{Fault, Presented};
+use espalier_domain::verdict::{Fault, Negotiated, Presented};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -26,13 +26,19 @@ use crate::Trust;
 /// For connecting, and again for the handshake.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// What a completed handshake came to.
+pub(crate) struct Shaken {
+    pub(crate) presented: Presented,
+    pub(crate) tls: Option<Negotiated>,
+}
+
 /// Connects and shakes hands; what was presented, or why nothing was.
 pub(crate) async fn handshake(
     address: SocketAddr,
     name: &HostName,
     trust: &Trust,
     now: OffsetDateTime,
-) -> Result<Presented, Fault> {
+) -> Result<Shaken, Fault> {
     let connecting = timeout(PATIENCE, TcpStream::connect(address)).instrument(tracing::trace_span!("connect"));
     let tcp = match connecting.await {
         Ok(Ok(tcp)) => tcp,
@@ -45,16 +51,25 @@ pub(crate) async fn handshake(
     let server_name = ServerName::try_from(name.as_str().to_owned()).map_err(|_| Fault::HandshakeFailed)?;
     let span = tracing::trace_span!("handshake", tls = Empty);
     let shaking = timeout(PATIENCE, TlsConnector::from(Arc::new(config)).connect(server_name, tcp));
-    match shaking.instrument(span.clone()).await {
+    let tls = match shaking.instrument(span.clone()).await {
         Ok(Ok(tls)) => {
-            let version = tls.get_ref().1.protocol_version();
-            span.record("tls", version.map(tracing::field::debug));
+            let session = tls.get_ref().1;
+            span.record("tls", session.protocol_version().map(tracing::field::debug));
+            negotiated(session)
         }
         Ok(Err(_)) => return Err(Fault::HandshakeFailed),
         Err(_) => return Err(Fault::TimedOut),
-    }
+    };
     let chain = capture.chain.lock().map(|mut chain| std::mem::take(&mut *chain)).unwrap_or_default();
-    facts(&chain, trust, now).ok_or(Fault::HandshakeFailed)
+    let presented = facts(&chain, trust, now).ok_or(Fault::HandshakeFailed)?;
+    Ok(Shaken { presented, tls })
+}
+
+/// In the registry's names: rustls writes `TLSv1_3` and `TLS13_AES_128_GCM_SHA256`.
+fn negotiated(session: &rustls::ClientConnection) -> Option<Negotiated> {
+    let protocol = format!("{:?}", session.protocol_version()?).replace('_', ".");
+    let suite = format!("{:?}", session.negotiated_cipher_suite()?.suite()).replacen("TLS13_", "TLS_", 1);
+    Some(Negotiated { protocol, suite })
 }
 
 fn config(capture: &Arc<Capture>) -> Result<ClientConfig, rustls::Error> {

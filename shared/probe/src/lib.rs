@@ -14,13 +14,14 @@ use std::time::Instant;
 use espalier_domain::failure::{Failure, Word};
 use espalier_domain::id::HostName;
 use espalier_domain::plan::{Block, BlockCode};
-use espalier_domain::verdict::{Expected, Fault, Leaf, Presented, Verdict, judge};
+use espalier_domain::verdict::{Expected, Fault, Leaf, Verdict, judge};
 use espalier_domain::work::{OthersItem, SeenTarget, SeenThrough, Through, VerifyItem, VerifyTarget, WorkResult};
 use futures::StreamExt as _;
 use time::OffsetDateTime;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
+use dial::Shaken;
 pub use resolve::Resolver;
 pub use trust::Trust;
 
@@ -108,13 +109,13 @@ impl<N: Fn() -> OffsetDateTime + Sync> Prober<'_, N> {
 
     async fn seen(&self, target: &VerifyTarget) -> SeenTarget {
         let begun = Instant::now();
-        let presented = dial::handshake(target.address, self.server_name, self.trust, (self.now)()).await;
+        let shaken = dial::handshake(target.address, self.server_name, self.trust, (self.now)()).await;
         let handshake_ms = elapsed_ms(begun);
         let leaf = match self.others {
             None => Leaf::OneOf(std::slice::from_ref(&target.fingerprint)),
             Some(others) => others.serial.as_deref().map_or(Leaf::Any, Leaf::Serial),
         };
-        let verdict = self.judge(presented, leaf);
+        let verdict = self.judge(shaken, leaf);
         let (target, generation, port) = (target.target.clone(), target.generation, Some(target.address.port()));
         SeenTarget { target, generation, at: (self.now)(), port, verdict, handshake_ms }
     }
@@ -137,7 +138,7 @@ impl<N: Fn() -> OffsetDateTime + Sync> Prober<'_, N> {
     async fn sampled(&self, resolver: &Resolver, through: &Through) -> SeenThrough {
         let begun = Instant::now();
         let looked_up = resolver.lookup(self.server_name).instrument(tracing::trace_span!("resolve")).await;
-        let (address, presented) = match looked_up {
+        let (address, shaken) = match looked_up {
             Err(fault) => (None, Err(fault)),
             Ok(ip) if ip.is_unspecified() || ip.is_multicast() => (Some(ip), Err(Fault::WrongAddress)),
             Ok(ip) => {
@@ -149,15 +150,15 @@ impl<N: Fn() -> OffsetDateTime + Sync> Prober<'_, N> {
         // Clients accept a former certificate, too, of a fleet that is half-way through a renewal.
         let is_any = self.others.is_some() || through.fingerprints.is_empty();
         let leaf = if is_any { Leaf::Any } else { Leaf::OneOf(&through.fingerprints) };
-        let verdict = self.judge(presented, leaf);
+        let verdict = self.judge(shaken, leaf);
         SeenThrough { address, at: (self.now)(), verdict, handshake_ms }
     }
 
-    fn judge(&self, presented: Result<Presented, Fault>, leaf: Leaf<'_>) -> Verdict {
+    fn judge(&self, shaken: Result<Shaken, Fault>, leaf: Leaf<'_>) -> Verdict {
         let expected = Expected { server_name: self.server_name, leaf };
-        match presented {
-            Ok(presented) => judge(&presented, &expected, (self.now)()),
-            Err(fault) => Verdict { fingerprint: None, serial: None, not_after: None, faults: vec![fault] },
+        match shaken {
+            Ok(Shaken { presented, tls }) => Verdict { tls, ..judge(&presented, &expected, (self.now)()) },
+            Err(fault) => Verdict::unseen(fault),
         }
     }
 }

@@ -54,10 +54,14 @@ async fn verdict(trust: &str, address: SocketAddr, fingerprint: &str) -> Verdict
 async fn the_right_certificate_is_good_in_both_protocol_versions() {
     let authority = Authority::new("ours");
     let pair = authority.good_leaf();
-    for version in [&TLS12, &TLS13] {
+    // In the names of IANA's registry.
+    for (version, protocol, suites) in [(&TLS12, "TLSv1.2", "TLS_ECDHE_ECDSA_WITH_"), (&TLS13, "TLSv1.3", "TLS_AES_")] {
         let address = serve(&pair.chain, &pair.key, version).await;
         let verdict = verdict(&authority.root_pem, address, &pair.fingerprint()).await;
         assert_eq!(verdict.faults, [], "{version:?}");
+        let tls = verdict.tls.unwrap();
+        assert_eq!(tls.protocol, protocol);
+        assert!(tls.suite.starts_with(suites), "{tls:?}");
         assert_eq!(verdict.fingerprint, Some(pair.fingerprint()));
         assert!(verdict.not_after.unwrap() > OffsetDateTime::now_utc());
         assert!(verdict.serial.is_some_and(|serial| !serial.is_empty() && !serial.starts_with('0')));

@@ -178,6 +178,8 @@ pub(crate) fn leaf(
         authority: authority(1, START).authority,
         follows: None,
         export: None,
+        spec: None,
+        key_type: None,
         because: String::new(),
     }
 }
@@ -215,7 +217,7 @@ fn install(host: &mut Host, run: &Run, now: OffsetDateTime, well: bool) -> Insta
 
 fn verdict(serves: Generation, wanted: Generation) -> Verdict {
     let faults = if serves == wanted { Vec::new() } else { vec![Fault::OtherCertificate] };
-    Verdict { fingerprint: None, serial: None, not_after: None, faults }
+    Verdict { fingerprint: None, serial: None, not_after: None, tls: None, faults }
 }
 
 impl State {

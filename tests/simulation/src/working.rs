@@ -203,6 +203,8 @@ impl World {
             authority,
             follows: item.follows.clone(),
             export: None,
+            spec: None,
+            key_type: None,
             because: item.because.clone(),
         }
     }

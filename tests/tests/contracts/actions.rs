@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use espalier_aws::{acm, bus, command, evidence, kms, lattice, ledger, parameters, route53, secrets, specs, states};
+use espalier_aws::{
+    acm, bus, command, evidence, kms, lattice, ledger, parameters, route53, sealing, secrets, specs, states,
+};
 use espalier_edge::actions as lambda;
 use espalier_tests::{Template, product_sources, statements, texts};
 use regex::Regex;
@@ -79,6 +81,7 @@ fn declared() -> BTreeMap<&'static str, Vec<(&'static str, &'static [&'static st
         ("distribute", vec![("ledger", ledger::READ), ("ledger", ledger::WRITE), ("command", command::SEND)]),
         ("verify", vec![]),
         ("fleet", looking_and(&[("acm", &[])])),
+        ("seal", sealing_what_is_read()),
     ])
 }
 
@@ -87,13 +90,24 @@ fn looking_and(more: &[(&'static str, &'static [&'static str])]) -> Vec<(&'stati
     evidence::ACTIONS.into_iter().map(|actions| ("evidence", actions)).chain(more.iter().copied()).collect()
 }
 
+/// What `seal` calls.
+fn sealing_what_is_read() -> Vec<(&'static str, &'static [&'static str])> {
+    vec![
+        ("specs", specs::ACTIONS),
+        ("specs", specs::AUTHORS),
+        ("ledger", ledger::READ),
+        ("sealing", sealing::ACTIONS),
+        ("", espalier_aws_s3::ACTIONS),
+    ]
+}
+
 /// What Lambda needs of the role, whatever the code does.
 fn of_lambda(function: &str) -> Vec<&'static str> {
     let mut actions = [lambda::LOGS, lambda::TRACES].concat();
     match function {
         "verify" => actions.extend(lambda::VPC),
         // Only these are called asynchronously; the state machine waits for the answer of the others.
-        "provision" | "rotate" | "authority" => actions.extend(lambda::DEAD_LETTERS),
+        "provision" | "rotate" | "authority" | "seal" => actions.extend(lambda::DEAD_LETTERS),
         _ => {}
     }
     actions
@@ -182,7 +196,7 @@ fn no_role_is_wider_than_a_sentence_in_the_template_explains() {
             );
         }
     }
-    assert_eq!(roles, 9, "one for each function and one for the state machine");
+    assert_eq!(roles, 10, "one for each function and one for the state machine");
 }
 
 #[test]
@@ -228,10 +242,10 @@ fn other_accounts_certificates_are_reached_by_two_roles_that_trust_one_each() {
     }
 }
 
-/// Each of the authority's keys signs for one role: its own policy names that role and no other, and IAM's policies,
+/// Each key that signs does so for one role: its own policy names that role and no other, and IAM's policies,
 /// which whoever administers the account may write, allow nobody else (KMS developer guide, key policies).
 #[test]
-fn each_key_of_the_authority_signs_for_one_role() {
+fn each_key_signs_for_one_role() {
     let template = Template::read("template.yaml");
     let signing = |role: &str| {
         let all = statements(&template, role).into_iter();
@@ -244,6 +258,7 @@ fn each_key_of_the_authority_signs_for_one_role() {
         let wanted = match role {
             "MintRole" => ["IssuingKey", "SecondIssuingKey"],
             "AuthorityRole" => ["RootKey", "SecondRootKey"],
+            "SealRole" => ["SealingKey", ""],
             _ => ["", ""],
         };
         let arns = wanted.into_iter().filter(|key| !key.is_empty());
@@ -251,12 +266,13 @@ fn each_key_of_the_authority_signs_for_one_role() {
         signers += wanted.len();
         assert_eq!(signing(role), wanted, "{role}");
     }
-    assert_eq!(signers, 4);
+    assert_eq!(signers, 5);
     let keys = [
         ("RootKey", "AuthorityRole"),
         ("SecondRootKey", "AuthorityRole"),
         ("IssuingKey", "MintRole"),
         ("SecondIssuingKey", "MintRole"),
+        ("SealingKey", "SealRole"),
     ];
     for (key, role) in keys {
         let policy = template.at(&format!("/Resources/{key}/Properties/KeyPolicy/Statement")).as_array().unwrap();
@@ -297,6 +313,7 @@ fn what_is_dangerous_is_bound_by_a_condition() {
         ("AuthorityRole", "SignAuthorities"),
         ("AuthorityRole", "SignAuthoritiesWithTheSecond"),
         ("AuthorityRole", "KeepAuthorities"),
+        ("SealRole", "SealSegments"),
         ("ExportRole", "SealLeaves"),
         ("DistributeRole", "OptedInInstances"),
         ("DistributeRole", "OptedInNodes"),
@@ -328,4 +345,34 @@ fn authority_knows_of_the_ledger_only_the_authorities() {
     let touching: Vec<_> = role.iter().filter(|one| one.actions.iter().any(|it| it.starts_with("dynamodb:"))).collect();
     let [only] = touching.as_slice() else { panic!("{touching:?}") };
     assert_eq!(only.condition, wanted);
+}
+
+/// What keeps evidence where it is: S3 locks each version, no version may be put in front of another, and one role adds.
+#[test]
+fn the_evidence_is_locked_and_only_seal_adds_to_it() {
+    let template = Template::read("template.yaml");
+    let bucket = template.at("/Resources/Evidence/Properties");
+    assert_eq!(bucket["ObjectLockEnabled"], true);
+    let retention = serde_json::json!({"Mode": {"Ref": "EvidenceLock"}, "Days": {"Ref": "EvidenceRetentionDays"}});
+    assert_eq!(bucket["ObjectLockConfiguration"]["Rule"]["DefaultRetention"], retention);
+    assert_eq!(bucket["VersioningConfiguration"]["Status"], "Enabled");
+    assert!(bucket["PublicAccessBlockConfiguration"].as_object().unwrap().values().all(|one| *one == true));
+    let policy = template.at("/Resources/EvidencePolicy/Properties/PolicyDocument/Statement").as_array().unwrap();
+    let denied = |sid: &str| {
+        let found = policy.iter().find(|one| one["Sid"] == sid).unwrap_or_else(|| panic!("{sid} is gone"));
+        assert_eq!((&found["Effect"], &found["Principal"]), (&"Deny".into(), &"*".into()), "{sid}");
+        (found["Action"].clone(), found["Condition"].clone())
+    };
+    let put = serde_json::json!("s3:PutObject");
+    let unconditional = serde_json::json!({"Null": {"s3:if-none-match": true}});
+    assert_eq!(denied("NothingIsOverwritten"), (put.clone(), unconditional));
+    let others = serde_json::json!({"ArnNotEquals": {"aws:PrincipalArn": {"Fn::GetAtt": ["SealRole", "Arn"]}}});
+    assert_eq!(denied("OnlySealWrites"), (put, others));
+    let clear = serde_json::json!({"Bool": {"aws:SecureTransport": false}});
+    assert_eq!(denied("NothingInTheClear"), ("s3:*".into(), clear));
+    let writes =
+        |role: &str| statements(&template, role).iter().any(|one| one.actions.iter().any(|it| it == "s3:PutObject"));
+    let roles: Vec<&str> =
+        template.resources("AWS::IAM::Role").map(|(role, _)| role).filter(|role| writes(role)).collect();
+    assert_eq!(roles, ["SealRole"]);
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use espalier_aws::{acm, bus, command, inventory, kms, lattice, ledger, parameters, route53, secrets, specs, states};
+use espalier_aws::{
+    acm, bus, command, inventory, kms, lattice, ledger, parameters, route53, sealing, secrets, specs, states,
+};
 use espalier_tests::{product_sources, read, root};
 use regex::Regex;
 
@@ -21,11 +23,13 @@ fn modules() -> Vec<(&'static str, Vec<&'static [&'static str]>)> {
             vec![parameters::LEAF_WRITE, parameters::LEAF_KEY, parameters::TRUST_WRITE, parameters::TRUST_READ],
         ),
         ("shared/aws/src/route53", vec![route53::ACTIONS]),
+        ("shared/aws/src/sealing", vec![sealing::ACTIONS]),
         ("shared/aws/src/secrets", vec![secrets::READ, secrets::CREATE]),
-        ("shared/aws/src/specs", vec![specs::ACTIONS]),
+        ("shared/aws/src/specs", vec![specs::ACTIONS, specs::AUTHORS]),
         ("shared/aws/src/states", vec![states::ACTIONS]),
         ("shared/aws-ec2/src/", vec![espalier_aws_ec2::ACTIONS]),
         ("shared/aws-autoscaling/src/", vec![espalier_aws_autoscaling::ACTIONS]),
+        ("shared/aws-s3/src/", vec![espalier_aws_s3::ACTIONS]),
     ]
 }
 
@@ -48,9 +52,10 @@ const ON_BEHALF: [(&str, &str); 14] = [
     ("shared/aws-ec2/src/", "ec2:CreateTags"),
 ];
 
-/// Calls whose action has another name: a transaction needs the actions of its parts (DynamoDB developer guide), and the
-/// SDK's methods keep no abbreviations.
-const OTHER_NAME: [(&str, &str); 4] = [
+/// Calls whose action has another name: a transaction needs the actions of its parts (DynamoDB developer guide), objects are
+/// listed by the bucket's (Amazon S3 user guide), and the SDK's methods keep no abbreviations.
+const OTHER_NAME: [(&str, &str); 5] = [
+    ("ListObjectsV2", "ListBucket"),
     ("TransactWriteItems", "PutItem"),
     ("ListHostedZonesByVpc", "ListHostedZonesByVPC"),
     ("AssociateVpcWithHostedZone", "AssociateVPCWithHostedZone"),
@@ -61,7 +66,7 @@ const OTHER_NAME: [(&str, &str); 4] = [
 fn called(folder: &str) -> BTreeSet<String> {
     let verbs = "get|put|list|describe|create|delete|update|send|start|stop|scan|change|register|deregister|tag|untag\
                  |authorize|export|request|revoke|transact|batch|add|label|cancel|execute|encrypt|decrypt|sign|invoke|modify|attach|associate|disassociate|complete|assume";
-    let method = Regex::new(&format!(r"\.(query|sign|(?:{verbs})(?:_[a-z0-9]+)+)\(\)")).unwrap();
+    let method = Regex::new(&format!(r"\.(query|sign|verify|(?:{verbs})(?:_[a-z0-9]+)+)\(\)")).unwrap();
     let mut operations = BTreeSet::new();
     for file in product_sources().into_iter().filter(|file| is_of(&file.path, folder)) {
         // The SDK's builders only: our own methods without arguments are not sent.

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 use espalier_tests::root;
 
-const FUNCTIONS: [&str; 8] = ["provision", "rotate", "authority", "mint", "export", "distribute", "verify", "fleet"];
+const FUNCTIONS: [&str; 9] =
+    ["provision", "rotate", "authority", "mint", "export", "distribute", "verify", "fleet", "seal"];
 
 /// Ships nothing: tests and commands play with it.
 const SIMULATION: &str = "espalier-simulation";
@@ -32,6 +33,7 @@ fn the_layers_point_one_way() {
         ("espalier-aws", &["espalier-domain", "espalier-pki", "espalier-reconcile"]),
         ("espalier-aws-autoscaling", &["espalier-domain", "espalier-aws"]),
         ("espalier-aws-ec2", &["espalier-domain", "espalier-aws"]),
+        ("espalier-aws-s3", &["espalier-domain", "espalier-aws"]),
         (SIMULATION, &["espalier-domain"]),
     ]);
     let metadata = metadata();
@@ -65,6 +67,7 @@ fn only_these_crates_name_the_sdk_open_a_socket_or_sign() {
             let allowed: &[&str] = match used {
                 "aws-sdk-autoscaling" => &["espalier-aws-autoscaling"],
                 "aws-sdk-ec2" => &["espalier-aws-ec2"],
+                "aws-sdk-s3" => &["espalier-aws-s3"],
                 sdk if sdk.starts_with("aws-sdk-") => &["espalier-aws"],
                 "rcgen" => &["espalier-pki"],
                 "tracing-opentelemetry" => &["espalier-edge"],
@@ -80,6 +83,7 @@ fn only_these_crates_name_the_sdk_open_a_socket_or_sign() {
                     "distribute",
                     "verify",
                     "fleet",
+                    "seal",
                 ],
                 _ => continue,
             };

@@ -21,6 +21,10 @@ pub(crate) const ISSUING: &str = "arn:aws:kms:eu-west-1:111122223333:key/0000000
 /// The next authority's.
 pub(crate) const NEXT_ROOT: &str = "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-4000-8000-000000000003";
 pub(crate) const NEXT_ISSUING: &str = "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-4000-8000-000000000004";
+/// The evidence's, and the bucket that it is in.
+pub(crate) const SEALING: &str = "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-4000-8000-000000000005";
+pub(crate) const BUCKET: &str = "evidence";
+pub(crate) const AUTHOR: &str = "arn:aws:iam::111122223333:user/ops";
 pub(crate) const SECRET: &str = "espalier/authority";
 pub(crate) const STACK: &str = "api-service";
 
@@ -36,6 +40,8 @@ pub(crate) struct Account {
     pub(crate) items: BTreeMap<(String, String), Value>,
     pub(crate) parameters: BTreeMap<String, Value>,
     pub(crate) secrets: BTreeMap<String, String>,
+    /// The bucket's, by name: none is ever overwritten.
+    pub(crate) objects: BTreeMap<String, String>,
     /// By which key, as often as it signed.
     pub(crate) signed: BTreeMap<String, u32>,
     /// What a key answers in place of a signature: a code and a sentence.
@@ -49,7 +55,7 @@ pub(crate) struct Account {
 impl Account {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        for arn in [ROOT, ISSUING, NEXT_ROOT, NEXT_ISSUING] {
+        for arn in [ROOT, ISSUING, NEXT_ROOT, NEXT_ISSUING, SEALING] {
             let file = file(arn);
             openssl(folder.path(), &format!("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {file}"));
         }
@@ -58,6 +64,7 @@ impl Account {
             items: BTreeMap::new(),
             parameters: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            objects: BTreeMap::new(),
             signed: BTreeMap::new(),
             refusals: BTreeMap::new(),
             spec: serde_json::from_str(&espalier_tests::read("examples/recipe.json")).unwrap(),
@@ -85,6 +92,7 @@ impl Account {
         let (what, body) = (seen.what(), seen.json());
         match what.as_str() {
             "Sign" | "GetPublicKey" => self.key(what == "Sign", may, &body),
+            "Verify" => self.verify(&body),
             "GetSecretValue" => match self.secrets.get(body["SecretId"].as_str().unwrap()) {
                 Some(text) => (200, json!({"Name": body["SecretId"], "SecretString": text})),
                 None => error("ResourceNotFoundException", "Secrets Manager can't find the specified secret."),
@@ -104,6 +112,13 @@ impl Account {
                 },
                 name => (200, spec(name, &self.spec)),
             },
+            "GetParametersByPath" => {
+                (200, json!({"Parameters": [spec(&format!("/espalier-spec/{STACK}"), &self.spec)["Parameter"]]}))
+            }
+            "GetParameterHistory" if body["Name"].as_str().unwrap().starts_with("/espalier-spec/") => {
+                let written = json!({"Version": 3, "LastModifiedUser": AUTHOR, "LastModifiedDate": 1_795_000_000});
+                (200, json!({"Parameters": [written]}))
+            }
             "GetParameterHistory" => {
                 (200, json!({"Parameters": [self.parameters[body["Name"].as_str().unwrap()].clone()]}))
             }
@@ -114,7 +129,7 @@ impl Account {
             }
             "Query" => self.query(&body),
             "PutItem" => self.put_item(&body),
-            other => panic!("nobody should ask for {other}"),
+            other => self.bucket(other, seen),
         }
     }
 
@@ -143,6 +158,51 @@ impl Account {
         let signature = openssl(path, &format!("pkeyutl -sign -inkey {} -in digest", file(&arn)));
         *self.signed.entry(arn.clone()).or_default() += 1;
         (200, json!({"KeyId": arn, "Signature": STANDARD.encode(signature), "SigningAlgorithm": "ECDSA_SHA_256"}))
+    }
+
+    /// KMS API reference, `Verify`: a signature that is not valid is an error, and no answer.
+    fn verify(&self, body: &Value) -> (u16, Value) {
+        let (arn, path) = (body["KeyId"].as_str().unwrap(), self.folder.path());
+        for (name, field) in [("digest", "Message"), ("signature", "Signature")] {
+            std::fs::write(path.join(name), STANDARD.decode(body[field].as_str().unwrap()).unwrap()).unwrap();
+        }
+        let asked = ["pkeyutl", "-verify", "-inkey", &file(arn), "-in", "digest", "-sigfile", "signature"];
+        match Command::new("openssl").current_dir(path).args(asked).output().unwrap().status.success() {
+            true => (200, json!({"KeyId": arn, "SignatureValid": true, "SigningAlgorithm": "ECDSA_SHA_256"})),
+            false => error("KMSInvalidSignatureException", "it is not valid"),
+        }
+    }
+
+    /// Amazon S3 API reference, `ListObjectsV2`, `GetObject` and `PutObject` with `If-None-Match`.
+    fn bucket(&mut self, what: &str, seen: &Seen) -> (u16, Value) {
+        let (path, query) = seen.path.split_once('?').unwrap_or((&seen.path, ""));
+        let name = path.strip_prefix(&format!("/{BUCKET}")).unwrap_or_else(|| panic!("nobody should ask for {what}"));
+        let name = name.trim_start_matches('/').to_owned();
+        let refused = |code: &str| json!(format!("<Error><Code>{code}</Code><Message>it is so</Message></Error>"));
+        match (seen.method.as_str(), name.as_str()) {
+            ("GET", "") => {
+                let prefix =
+                    query.split('&').find_map(|part| part.strip_prefix("prefix=")).unwrap().replace("%2F", "/");
+                let keys = self.objects.keys().filter(|key| key.starts_with(&prefix));
+                let list: String = keys.map(|key| format!("<Contents><Key>{key}</Key></Contents>")).collect();
+                (200, json!(format!("<ListBucketResult><IsTruncated>false</IsTruncated>{list}</ListBucketResult>")))
+            }
+            ("GET", _) => self.objects.get(&name).map_or((404, refused("NoSuchKey")), |text| (200, json!(text))),
+            ("PUT", _) => {
+                let header = |name: &str| {
+                    seen.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+                };
+                assert_eq!(header("if-none-match"), Some("*"), "nothing is ever overwritten");
+                // Object Lock wants to know what arrives (S3 user guide, uploading objects to a locked bucket).
+                assert!(seen.headers.iter().any(|(name, _)| name.starts_with("x-amz-checksum-")), "{:?}", seen.headers);
+                if self.objects.contains_key(&name) {
+                    return (412, refused("PreconditionFailed"));
+                }
+                self.objects.insert(name, seen.body.clone());
+                (200, json!(""))
+            }
+            other => panic!("nobody should ask for {other:?}"),
+        }
     }
 
     fn put_parameter(&mut self, body: &Value) -> (u16, Value) {
@@ -189,6 +249,7 @@ pub(crate) struct World {
     pub(crate) account: Arc<Mutex<Account>>,
     authority: Wire,
     mint: Wire,
+    seal: Wire,
 }
 
 impl World {
@@ -198,11 +259,12 @@ impl World {
             let (held, may) = (Arc::clone(&account), keys.iter().copied().collect::<BTreeSet<_>>());
             Wire::answering(move |seen: &Seen| {
                 let (status, body) = held.lock().unwrap().answer(&may, seen);
-                (status, body.to_string())
+                (status, body.as_str().map_or_else(|| body.to_string(), str::to_owned))
             })
         };
         let (authority, mint) = (door(&[ROOT, NEXT_ROOT]).await, door(&[ISSUING, NEXT_ISSUING]).await);
-        Self { account, authority, mint }
+        let seal = door(&[SEALING]).await;
+        Self { account, authority, mint, seal }
     }
 
     /// As `authority`'s role.
@@ -213,6 +275,11 @@ impl World {
     /// As `mint`'s role.
     pub(crate) fn mint(&self) -> SdkConfig {
         self.mint.sdk()
+    }
+
+    /// As `seal`'s role.
+    pub(crate) fn seal(&self) -> SdkConfig {
+        self.seal.sdk()
     }
 
     /// What `mint` asked of whom.
@@ -240,5 +307,5 @@ fn key_of(item: &Value) -> (String, String) {
 }
 
 fn spec(name: &str, spec: &Value) -> Value {
-    json!({"Parameter": {"Name": name, "Value": spec.to_string()}})
+    json!({"Parameter": {"Name": name, "Version": 3, "Value": spec.to_string()}})
 }

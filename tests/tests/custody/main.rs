@@ -1,10 +1,12 @@
 //! Where the authority's keys are kept: `authority` and `mint`, the functions themselves, against an account that signs as
-//! KMS does and refuses what KMS refuses. The issuing key in Secrets Manager is held to the same.
+//! KMS does and refuses what KMS refuses. The issuing key in Secrets Manager is held to the same. What `seal` seals of it is in
+//! `sealing.rs`.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test")]
 
 mod account;
 mod own;
+mod sealing;
 #[path = "../../../shared/aws/tests/wire/mod.rs"]
 mod wire;
 

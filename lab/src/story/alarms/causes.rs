@@ -98,7 +98,7 @@ pub(super) async fn everything(tale: &Tale, stage: &mut Stage, phase: &Phase) ->
         deny(tale, &LEAVES);
         tale.world.router.fire_schedules().await?;
     }
-    stage.expect(State::Alarm, &["RotateErrors", "ProvisionErrors", "RotationFailed"])?;
+    stage.expect(State::Alarm, &["RotateErrors", "ProvisionErrors", "SealErrors", "RotationFailed"])?;
     stage.expect(State::Alarm, &["LettersWaiting", "LookingFails"])?;
     stage.expect_calls(&["LookingFails"])
 }

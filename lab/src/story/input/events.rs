@@ -189,12 +189,14 @@ fn no_items() -> Vec<(&'static str, Value, &'static str)> {
     all.chain(swept).chain(words()).collect()
 }
 
-/// What nobody may say about an authority.
-fn words() -> [(&'static str, Value, &'static str); 5] {
+/// What nobody may say about an authority, or to `seal`.
+fn words() -> [(&'static str, Value, &'static str); 7] {
     let caller = "arn:aws:iam::000000000000:user/operator";
     [
         ("authority", json!({"espalier": "sweep", "mode": "activate"}), "`mode`"),
         ("authority", json!({"mode": "explode"}), "`mode`"),
+        ("seal", json!({"mode": "explode"}), "`mode`"),
+        ("seal", json!({"mode": "seal", "stack": STACK}), "`stack`"),
         ("authority", json!({"mode": "activate", "authority": "a", "reason": "it was stolen"}), "`caller`"),
         ("authority", json!({"mode": "retire", "authority": "a", "caller": caller}), "`reason`"),
         (

@@ -14,7 +14,15 @@ impl Ledger {
     /// DynamoDB's, or an item that cannot be read.
     pub async fn emergency(&self, stack: &StackName) -> Result<Option<EmergencyRecord>, LedgerError> {
         // The keys sort by generation.
-        Ok(self.query(&super::partition(stack), PREFIX).await?.pop())
+        Ok(self.emergencies(stack).await?.pop())
+    }
+
+    /// Every emergency there was, by how far it reaches.
+    ///
+    /// # Errors
+    /// DynamoDB's, or an item that cannot be read.
+    pub async fn emergencies(&self, stack: &StackName) -> Result<Vec<EmergencyRecord>, LedgerError> {
+        self.query(&super::partition(stack), PREFIX).await
     }
 
     /// Writes an emergency down unless one that reaches as far is there, and answers the one that is there now.

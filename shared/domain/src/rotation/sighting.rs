@@ -96,7 +96,7 @@ mod tests {
             at: datetime!(2026-11-21 12:00 UTC) + Duration::seconds(second),
             port: Some(8443),
             verdict: if good {
-                Verdict { fingerprint: None, serial: None, not_after: None, faults: Vec::new() }
+                Verdict { fingerprint: None, serial: None, not_after: None, tls: None, faults: Vec::new() }
             } else {
                 Verdict::unseen(Fault::TimedOut)
             },

@@ -1,9 +1,9 @@
 //! The kinds of keys a certificate may have.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The kind of a key, in ACM's words (API reference, `KeyAlgorithm`) as far as it has one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum KeyType {
     /// NIST P-256.
     #[default]

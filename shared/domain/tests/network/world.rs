@@ -372,7 +372,7 @@ impl World {
                 generation: Generation(1),
                 at: at(self.now),
                 port: None,
-                verdict: Verdict { fingerprint: None, serial: None, not_after: None, faults },
+                verdict: Verdict { fingerprint: None, serial: None, not_after: None, tls: None, faults },
                 floor: Some(Generation(1)),
                 failing_since: since,
             }

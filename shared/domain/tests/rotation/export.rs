@@ -34,6 +34,8 @@ impl World {
             authority: "feedfeedfeedfeed".into(),
             follows: None,
             export: Some(ExportRecord { certificate: seen.certificate.clone(), trust_pem: anchor }),
+            spec: None,
+            key_type: None,
             because: item.because.clone(),
         });
     }

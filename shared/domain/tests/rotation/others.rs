@@ -30,6 +30,8 @@ fn installed(world: &mut World, number: u32, serial: &str, life: Duration) {
         authority: String::new(),
         follows: None,
         export: None,
+        spec: None,
+        key_type: None,
         because: String::new(),
     });
 }

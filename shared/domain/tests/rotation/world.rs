@@ -324,6 +324,8 @@ impl World {
             authority: issuing.authority.clone(),
             follows: item.follows.clone(),
             export: None,
+            spec: None,
+            key_type: None,
             because: item.because.clone(),
         });
     }
@@ -440,6 +442,7 @@ impl World {
                     fingerprint: Some(fingerprint),
                     serial: Some(leaf.serial.clone()),
                     not_after: Some(leaf.not_after),
+                    tls: None,
                     faults,
                 }
             }

@@ -156,7 +156,7 @@ fn target(stack: usize, index: usize) -> TargetEvidence {
 }
 
 fn good() -> Verdict {
-    Verdict { fingerprint: None, serial: None, not_after: None, faults: Vec::new() }
+    Verdict { fingerprint: None, serial: None, not_after: None, tls: None, faults: Vec::new() }
 }
 
 impl World {

@@ -1,0 +1,180 @@
+//! The chains: each is looked at, and gets the segment that follows. One that cannot be sealed keeps no other from it.
+
+use std::collections::BTreeSet;
+
+use espalier_aws::ledger::Ledger;
+use espalier_aws::sealing::SealingKey;
+use espalier_aws::specs::Specs;
+use espalier_aws_s3::{Bucket, Kept};
+use espalier_domain::failure::Word;
+use espalier_domain::id::StackName;
+use espalier_domain::inventory::{Chain, Draft, Facts, Head, Row, Segment, is_due, with_new_leaves};
+use espalier_domain::plan::{Outcome, OutcomeKind, ReportedStep};
+use espalier_domain::record::TurnRecord;
+use espalier_edge::EdgeError;
+use serde::Serialize;
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use crate::asked::Asked;
+
+/// What the chains are made with.
+#[derive(Debug)]
+pub(crate) struct Chains {
+    pub(crate) ledger: Ledger,
+    pub(crate) specs: Specs,
+    pub(crate) bucket: Bucket,
+    pub(crate) key: SealingKey,
+}
+
+/// Where the evidence is, and how far it goes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Told {
+    #[serde(flatten)]
+    outcome: Outcome<Value>,
+    /// The bucket.
+    bucket: String,
+    /// The sealing key, by ARN.
+    key: String,
+    /// The newest segment of each chain.
+    heads: Vec<Head>,
+}
+
+/// What became of a chain.
+struct Done {
+    head: Option<Head>,
+    step: Option<ReportedStep>,
+}
+
+impl Chains {
+    pub(crate) async fn answer(&self, asked: Asked, now: OffsetDateTime) -> Result<Told, EdgeError> {
+        let plane = self.last(&Chain::Plane).await?;
+        let known: Vec<Head> = plane.iter().flat_map(|last| &last.rows).filter_map(head).cloned().collect();
+        let (authorities, turns) = (self.ledger.authorities().await?, self.ledger.turns().await?);
+        let (mut heads, mut steps, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+        for stack in self.stacks(&known).await? {
+            let chain = Chain::Stack(stack.clone());
+            match Box::pin(self.stack(&stack, &turns, asked, now)).await {
+                Ok(done) => {
+                    heads.extend(done.head);
+                    steps.extend(done.step);
+                }
+                Err(error) => {
+                    tracing::warn!(%stack, word = %error.word, error = error.text, "the chain was not sealed");
+                    // What was sealed of it stays sealed.
+                    heads.extend(known.iter().find(|head| head.chain == chain).cloned());
+                    failures.push(EdgeError { word: error.word, text: format!("{chain}: {}", error.text) });
+                }
+            }
+        }
+        let acknowledgements = self.ledger.acknowledgements().await?;
+        let facts = Facts { authorities, turns, acknowledgements, heads, ..Facts::default() };
+        let done = self.chain(&Chain::Plane, plane, &facts, asked, now).await?;
+        steps.extend(done.step);
+        if let Some(error) = gravest(failures) {
+            return Err(error);
+        }
+        let heads = facts.heads.into_iter().chain(done.head).collect();
+        let outcome = Outcome { steps, ..Outcome::bare(OutcomeKind::Converged, None) };
+        Ok(Told { outcome, bucket: self.bucket.name().to_owned(), key: self.key.arn().to_owned(), heads })
+    }
+
+    /// All that have a spec, and all that ever had a chain.
+    async fn stacks(&self, known: &[Head]) -> Result<BTreeSet<StackName>, EdgeError> {
+        let mut stacks: BTreeSet<StackName> =
+            self.specs.all().await?.into_iter().filter_map(|found| StackName::parse(found.name).ok()).collect();
+        stacks.extend(known.iter().filter_map(|head| match &head.chain {
+            Chain::Stack(stack) => Some(stack.clone()),
+            Chain::Plane => None,
+        }));
+        Ok(stacks)
+    }
+
+    async fn stack(
+        &self,
+        stack: &StackName,
+        turns: &[TurnRecord],
+        asked: Asked,
+        now: OffsetDateTime,
+    ) -> Result<Done, EdgeError> {
+        let chain = Chain::Stack(stack.clone());
+        let last = self.last(&chain).await?;
+        let (generations, mut leaves) = (self.ledger.generations(stack).await?, Vec::new());
+        for generation in with_new_leaves(&generations, last.as_ref()) {
+            leaves.extend(self.ledger.leaves(stack, generation).await?);
+        }
+        let facts = Facts {
+            generations,
+            leaves,
+            attempts: self.ledger.attempts(stack).await?,
+            sightings: self.ledger.sightings(stack).await?,
+            emergencies: self.ledger.emergencies(stack).await?,
+            authors: self.specs.authors(stack).await?,
+            turns: turns.to_vec(),
+            ..Facts::default()
+        };
+        self.chain(&chain, last, &facts, asked, now).await
+    }
+
+    /// The newest segment of a chain, if it is one of ours: on anything else nothing is built.
+    async fn last(&self, chain: &Chain) -> Result<Option<Segment>, EdgeError> {
+        let Some(last) = self.bucket.newest(chain).await? else { return Ok(None) };
+        if self.key.has_sealed(&last).await? {
+            return Ok(Some(last));
+        }
+        let number = last.header.number;
+        let text = format!("segment {number} of {chain} is not sealed by {}: see docs/evidence.md", self.key.arn());
+        Err(EdgeError::broken(text))
+    }
+
+    async fn chain(
+        &self,
+        chain: &Chain,
+        last: Option<Segment>,
+        facts: &Facts,
+        asked: Asked,
+        now: OffsetDateTime,
+    ) -> Result<Done, EdgeError> {
+        let is_wanted = match asked {
+            Asked::Status => false,
+            Asked::Seal => true,
+            Asked::Sweep => is_due(last.as_ref(), now),
+        };
+        // A stack that has nothing yet needs no chain; the control plane's is there from the first day.
+        let is_nothing = last.is_none() && facts.is_empty() && *chain != Chain::Plane;
+        if !is_wanted || is_nothing {
+            return Ok(Done { head: last.map(|last| last.head()), step: None });
+        }
+        let draft = Draft::new(chain, last.as_ref(), facts, now).map_err(|error| unwritten(&error))?;
+        let seal = self.key.seal(&draft).await?;
+        let (place, text) = (draft.place(), draft.sealed(&seal).map_err(|error| unwritten(&error))?);
+        let (number, rows) = (place.number, draft.count());
+        match self.bucket.put(&place, &text).await? {
+            Kept::Ours => {
+                tracing::info!(%chain, number, rows, hash = draft.head().hash, "sealed");
+                let action = format!("+ Segment {chain} {number}");
+                let step = ReportedStep { wave: 1, action, because: format!("{rows} rows since the last one") };
+                Ok(Done { head: Some(draft.head()), step: Some(step) })
+            }
+            // Of two that seal at once one is first, and holds what the other one would have.
+            Kept::Taken => Ok(Done { head: self.last(chain).await?.map(|last| last.head()), step: None }),
+        }
+    }
+}
+
+fn head(row: &Row) -> Option<&Head> {
+    if let Row::Head(head) = row { Some(head) } else { None }
+}
+
+fn unwritten(error: &serde_json::Error) -> EdgeError {
+    EdgeError::broken(format!("a segment cannot be written: {error}"))
+}
+
+/// What needs a person first; all that failed in its text.
+fn gravest(failures: Vec<EdgeError>) -> Option<EdgeError> {
+    let passes = |error: &EdgeError| matches!(error.word, Word::Busy | Word::Conflict);
+    let word = failures.iter().find(|error| !passes(error)).or(failures.first())?.word;
+    let text = failures.into_iter().map(|error| error.text).collect::<Vec<_>>().join("; ");
+    Some(EdgeError { word, text })
+}
