@@ -2,6 +2,7 @@
 //! business.
 
 use espalier_aws::kms::KmsError;
+use espalier_aws::parameters::BETWEEN_WRITES;
 use espalier_aws::parameters::leaves::{Leaves, Place};
 use espalier_aws::specs::Specs;
 use espalier_domain::failure::{Failure as _, chain};
@@ -19,9 +20,6 @@ use espalier_pki::profile::{LeafRequest, Purpose, Serial};
 use time::{Duration, OffsetDateTime};
 
 use crate::authority::{Authorities, Stop, unusable};
-
-/// Between one target's leaf and the next: Parameter Store takes three writes a second, of all of an account and Region.
-const BETWEEN: std::time::Duration = std::time::Duration::from_millis(340);
 
 /// What a mint works with.
 #[derive(Debug)]
@@ -69,6 +67,7 @@ impl Minter {
             stack = %item.stack, generation = item.generation.0, serial = record.serial, because = item.because,
             "generation minted"
         );
+        self.leaves.tidy(&item.stack, item.generation, now).await;
         Ok(record.serial)
     }
 
@@ -99,7 +98,7 @@ impl Minter {
         let mut failed = None;
         for (at, scope) in missing.into_iter().enumerate() {
             if at > 0 {
-                tokio::time::sleep(BETWEEN).await;
+                tokio::time::sleep(BETWEEN_WRITES).await;
             }
             let (leaf, bundle) = sign(&spec, &self.allowed, &authority, Life::in_common(&generation)).await?;
             let own = own(&generation, scope, &leaf, now);
@@ -136,6 +135,7 @@ impl Minter {
             stack = %item.stack, generation = item.generation.0, because = item.because,
             "generation begun, of one leaf for each target"
         );
+        self.leaves.tidy(&item.stack, item.generation, now).await;
         Ok(generation)
     }
 

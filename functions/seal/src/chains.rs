@@ -107,6 +107,7 @@ impl Chains {
         let facts = Facts {
             generations,
             leaves,
+            discarded: self.ledger.discarded(stack).await?,
             attempts: self.ledger.attempts(stack).await?,
             sightings: self.ledger.sightings(stack).await?,
             emergencies: self.ledger.emergencies(stack).await?,

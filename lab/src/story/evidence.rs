@@ -68,8 +68,8 @@ async fn judged(copy: &Path, key: &Path, heads: &[String]) -> Result<(i32, Strin
 async fn inventory(tale: &Tale, espalier: &Cli, copy: &Path) -> Result<usize, StoryError> {
     let all = espalier.run(&["evidence", "show", &copy.display().to_string(), "--json"]).await?;
     let generations = tale.watch.generations(tale.ledger()?, STACK).await?;
-    let shared = generations.iter().filter(|one| !one.fingerprint.is_empty()).count();
-    let issued = shared + tale.watch.records(tale.ledger()?, STACK, "LEAF#").await?.len();
+    // What leaves that are each target's own have in common is no certificate.
+    let issued = generations.iter().filter(|one| !one.fingerprint.is_empty()).count();
     let of_stack = |list: &str| -> Vec<Value> {
         all[list].as_array().into_iter().flatten().filter(|one| one["stack"] == STACK).cloned().collect()
     };

@@ -74,6 +74,7 @@ pub(super) async fn renewals(tale: &Tale, options: &Options, report: &mut Report
     for number in 1..=options.rotations {
         on_renewal(tale, options, number, report, ui.phase(&format!("rotation {number}"))).await?;
     }
+    stored(tale).await?;
     traced::told(tale, report, ui.phase("trace")).await?;
     if options.naive {
         naive::restarts(tale, options, report, ui).await?;
@@ -117,6 +118,20 @@ async fn on_renewal(
         "ACM's renewal event to verified handshakes on every target in {seconds:.1} s; {attempted} handshakes meanwhile, 0 failed"
     ));
     Ok(())
+}
+
+/// Of all leaves there were, the newest and the one before are in Parameter Store: no key lies there for nobody.
+async fn stored(tale: &Tale) -> Result<(), StoryError> {
+    let path = format!("/espalier-leaf/{STACK}");
+    let answer = tale.world.aws().run(&["ssm", "get-parameters-by-path", "--path", &path, "--recursive"]).await?;
+    let stored = answer["Parameters"].as_array().into_iter().flatten().filter_map(|one| one["Name"].as_str());
+    let stored: BTreeSet<&str> = stored.collect();
+    let generations = tale.watch.generations(tale.ledger()?, STACK).await?;
+    let needed: BTreeSet<&str> = generations.iter().rev().take(2).map(|one| one.parameter.as_str()).collect();
+    if stored == needed {
+        return Ok(());
+    }
+    Err(StoryError::Unmet(format!("of {} leaves {stored:?} are stored and {needed:?} needed", generations.len())))
 }
 
 /// Where the newest execution's time went, in seconds by what was waited for.

@@ -14,7 +14,7 @@ use espalier_domain::rotation::policy::Policy;
 use espalier_domain::rotation::settle::{CommandSeen, settle};
 use espalier_domain::spec::{self, AddressTarget, AllowedDomains, Select, Spec, State};
 use serde_json::Value;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use crate::acm::Certificates;
 use crate::command::Commands;
@@ -26,10 +26,6 @@ use crate::{acm, command, inventory, ledger, specs};
 
 /// What a look calls, service by service. With [`Hands::Writing`] also [`ledger::WRITE`].
 pub const ACTIONS: [&[&str]; 5] = [specs::ACTIONS, ledger::READ, inventory::ACTIONS, command::READ, acm::ACTIONS];
-
-/// A command that has not been seen to end by then will not be asked about any more: the planner has long given its
-/// attempts up, and Run Command forgets.
-const ASKED_WITHIN: Duration = Duration::hours(1);
 
 /// Where evidence comes from.
 #[derive(Debug)]
@@ -371,8 +367,9 @@ fn targets(
         .collect()
 }
 
+/// A command that can run no more is not asked about: the planner has given its attempts up, and Run Command forgets.
 fn is_asked(attempt: &AttemptRecord, now: OffsetDateTime) -> bool {
-    attempt.ended.is_none() && attempt.command_id.is_some() && now - attempt.begun_at < ASKED_WITHIN
+    attempt.command_id.is_some() && attempt.may_run(now)
 }
 
 /// Whether a spec can be rotated by.
@@ -408,6 +405,7 @@ mod tests {
     use super::*;
     use espalier_domain::id::{Epoch, Generation};
     use espalier_domain::work::DeliveryAction;
+    use time::Duration;
 
     fn id(last: char) -> TargetId {
         TargetId::parse(format!("i-0000000000000000{last}")).unwrap()

@@ -8,6 +8,7 @@
 //! | --- | --- | --- |
 //! | `STACK#<stack>` | `GENERATION#shared#<%08d>` | [`GenerationRecord`](espalier_domain::record::GenerationRecord) |
 //! | `STACK#<stack>` | `LEAF#<%08d>#<node>` | [`LeafRecord`](espalier_domain::record::LeafRecord), where each target has its own; until a month after its end |
+//! | `STACK#<stack>` | `DISCARDED#<%08d>` | [`DiscardRecord`](espalier_domain::record::DiscardRecord) |
 //! | `STACK#<stack>` | `PROPOSAL#<scope>#<%08d>#<fingerprint>` | either, before it is known which mint won |
 //! | `STACK#<stack>` | `ATTEMPT#<instance>#<%08d>#<%04d>` | [`AttemptRecord`](espalier_domain::record::AttemptRecord) |
 //! | `STACK#<stack>` | `SIGHTING#<instance>` | [`SightingRecord`](espalier_domain::record::SightingRecord) |

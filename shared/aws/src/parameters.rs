@@ -22,6 +22,8 @@
 
 pub mod leaves;
 
+use std::time::Duration;
+
 use aws_config::SdkConfig;
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::operation::put_parameter::PutParameterError;
@@ -31,11 +33,19 @@ use espalier_pki::key::SecretText;
 use crate::error::{AwsError, during};
 
 /// What the writer of leaves needs on `/espalier-leaf/*`. The history is read without decryption, for its description.
-pub const LEAF_WRITE: &[&str] = &["ssm:PutParameter", "ssm:GetParameterHistory"];
+pub const LEAF_WRITE: &[&str] = &["ssm:PutParameter", "ssm:GetParameterHistory", DELETE];
+
+const DELETE: &str = "ssm:DeleteParameters";
 
 /// What the writer of leaves needs on the leaf key: a standard-tier `SecureString` is encrypted by KMS directly, an
 /// advanced one under a data key (Systems Manager user guide, `secure-string-parameter-kms-encryption`).
 pub const LEAF_KEY: &[&str] = &["kms:Encrypt", "kms:GenerateDataKey"];
+
+/// Between one write and the next where there are many: Parameter Store takes three a second, of all of an account and Region.
+pub const BETWEEN_WRITES: Duration = Duration::from_millis(340);
+
+/// The names that one call deletes at most (Systems Manager API reference, `DeleteParameters`).
+const DELETED_AT_ONCE: usize = 10;
 
 /// The most that a standard parameter holds, in bytes.
 const STANDARD_BYTES_MAX: usize = 4096;
@@ -122,6 +132,20 @@ impl Parameters {
         // A leaf's name is written once, so its first version is its only one.
         let first = history.parameters().first().and_then(|version| version.description());
         Ok(first.and_then(fingerprint_in).map_or(LeafStored::Foreign, LeafStored::Taken))
+    }
+
+    /// Deletes leaf bundles; one that is not there is no error.
+    ///
+    /// # Errors
+    /// Systems Manager's.
+    pub async fn delete_leaves(&self, names: &[String]) -> Result<(), AwsError> {
+        for (at, some) in names.chunks(DELETED_AT_ONCE).enumerate() {
+            if at > 0 {
+                tokio::time::sleep(BETWEEN_WRITES).await;
+            }
+            self.client.delete_parameters().set_names(Some(some.to_vec())).send().await.map_err(during(DELETE))?;
+        }
+        Ok(())
     }
 
     /// Publishes an authority's root for clients, unless it is there: the name is a digest of the root, so what is

@@ -19,8 +19,8 @@ use time::{Duration, OffsetDateTime};
 
 use crate::id::{Generation, StackName};
 use crate::record::{
-    AcknowledgementRecord, AttemptRecord, AuthorityRecord, EmergencyRecord, GenerationRecord, LeafRecord,
-    SightingRecord, Turn, TurnRecord,
+    AcknowledgementRecord, AttemptRecord, AuthorityRecord, DiscardRecord, EmergencyRecord, GenerationRecord,
+    LeafRecord, SightingRecord, Turn, TurnRecord,
 };
 
 pub use export::{csv, json};
@@ -35,6 +35,8 @@ pub enum Row {
     Issued(Box<Issued>),
     /// A target got its own leaf of a generation.
     Leaf(LeafRecord),
+    /// A generation's bundles were deleted from Parameter Store.
+    Discarded(DiscardRecord),
     /// A delivery to a target ended.
     Delivered(AttemptRecord),
     /// What a target was last seen to serve.
@@ -191,6 +193,8 @@ pub struct Facts {
     pub generations: Vec<GenerationRecord>,
     /// Targets' own leaves, at least of the generations [`with_new_leaves`].
     pub leaves: Vec<LeafRecord>,
+    /// The generations whose bundles were deleted.
+    pub discarded: Vec<DiscardRecord>,
     /// Every attempt.
     pub attempts: Vec<AttemptRecord>,
     /// The last sighting of each target.
@@ -258,6 +262,9 @@ impl Facts {
         };
         for record in &self.leaves {
             fact(format!("leaf/{}/{}", record.generation, record.scope), Row::Leaf(record.clone()));
+        }
+        for record in &self.discarded {
+            fact(format!("discarded/{}", record.generation), Row::Discarded(record.clone()));
         }
         for record in &self.emergencies {
             fact(format!("unsafe/{}", record.through), Row::Unsafe(record.clone()));

@@ -110,6 +110,17 @@ pub struct LeafRecord {
     pub not_after: OffsetDateTime,
 }
 
+/// That a generation's bundles were deleted from Parameter Store: nobody fetches them any more. Appended, never changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiscardRecord {
+    /// The generation.
+    pub generation: Generation,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+}
+
 /// A generation that came out of ACM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -258,6 +269,11 @@ impl AttemptRecord {
     pub fn kept_until(&self) -> Option<OffsetDateTime> {
         let ended = self.ended.as_ref()?;
         Some(self.leaf_ends_at.max(ended.at).saturating_add(KEPT))
+    }
+
+    /// Whether its command may still run; one that has not been seen to end by then Run Command has long given up.
+    pub fn may_run(&self, now: OffsetDateTime) -> bool {
+        self.ended.is_none() && now - self.begun_at < Duration::hours(1)
     }
 }
 

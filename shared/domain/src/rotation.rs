@@ -4,6 +4,8 @@
 //! the stack what to do. Nothing here is stored: evidence and time decide anew each time, so a retry, a duplicate, a
 //! half-finished run and a person repairing a host by hand all lead to the right next step.
 //!
+//! [`discard`] says which bundles nobody will fetch any more.
+//!
 //! [`emergency`] says what becomes of a person's word that a generation is unsafe.
 //!
 //! [`proof`] says what all this means for the clients of a target, which is `provision`'s question.
@@ -15,6 +17,7 @@
 //! [`settle`] and [`sighting`] turn what the hands report into the records that are evidence next time.
 
 pub mod calendar;
+pub mod discard;
 pub mod due;
 pub mod emergency;
 pub mod evidence;

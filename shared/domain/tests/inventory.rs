@@ -8,7 +8,7 @@ use espalier_domain::inventory::{
     with_new_leaves,
 };
 use espalier_domain::record::{
-    AttemptRecord, EmergencyRecord, GenerationRecord, LeafRecord, SightingRecord, TurnRecord,
+    AttemptRecord, DiscardRecord, EmergencyRecord, GenerationRecord, LeafRecord, SightingRecord, TurnRecord,
 };
 use proptest::prelude::*;
 use serde_json::json;
@@ -107,6 +107,8 @@ enum Event {
     /// The oldest that is under way, or the newest.
     End(bool),
     Declare,
+    /// The bundles of the newest but one before are deleted.
+    Discard,
     /// DynamoDB takes an attempt away that ended: its leaf's end is long past, so it was sealed.
     Expire,
     Seal,
@@ -119,6 +121,7 @@ fn event() -> impl Strategy<Value = Event> {
         (0..3_u32).prop_map(Event::Begin),
         any::<bool>().prop_map(Event::End),
         Just(Event::Declare),
+        Just(Event::Discard),
         Just(Event::Expire),
         Just(Event::Seal),
     ]
@@ -128,6 +131,7 @@ fn event() -> impl Strategy<Value = Event> {
 fn about(row: &Row) -> Option<String> {
     match row {
         Row::Issued(one) => Some(format!("{} {}", one.record.scope, one.record.generation)),
+        Row::Discarded(one) => Some(format!("discarded {}", one.generation)),
         Row::Leaf(one) => Some(format!("{} {}", one.scope, one.generation)),
         // Sealed while it was under way, its end would be lost.
         Row::Delivered(one) if one.ended.is_none() => Some("under way".to_owned()),
@@ -181,6 +185,13 @@ proptest! {
                     if facts.emergencies.iter().all(|one| one.through.0 != count) {
                         facts.emergencies.push(emergency(count));
                         all.push(format!("unsafe {count}"));
+                    }
+                }
+                Event::Discard => {
+                    let generation = Generation(count.saturating_sub(2));
+                    if generation >= Generation::FIRST && facts.discarded.iter().all(|one| one.generation != generation) {
+                        facts.discarded.push(DiscardRecord { generation, at: at(step) });
+                        all.push(format!("discarded {generation}"));
                     }
                 }
                 Event::Expire => {
@@ -300,6 +311,7 @@ fn each_targets_own_leaf_is_a_certificate_and_their_generation_is_none() {
     let facts = Facts {
         generations: vec![issued("shared", 1), issued("target", 2)],
         leaves: vec![own(1, 2), own(2, 2)],
+        discarded: vec![DiscardRecord { generation: Generation(1), at: NOON }],
         attempts: vec![attempt(1, 2, 1, true), attempt(2, 2, 1, true)],
         sightings: vec![seen(1), seen(2)],
         ..Facts::default()
@@ -315,6 +327,8 @@ fn each_targets_own_leaf_is_a_certificate_and_their_generation_is_none() {
             ("i-00000000000000002", "/espalier-leaf/payments/i-00000000000000002/2", Standing::Current),
         ]
     );
+    let there: Vec<_> = view.certificates.iter().map(|one| one.discarded_at.is_none()).collect();
+    assert_eq!(there, [false, true, true]);
     for (at, target) in [(1, 1), (2, 2)] {
         let one = &view.certificates[at];
         let its = vec![TargetId::parse(format!("i-{target:017x}")).unwrap()];

@@ -8,7 +8,7 @@ use espalier_domain::work::{DeliverItem, DeliveryAction};
 use time::{Duration, OffsetDateTime};
 
 use crate::host::{Agent, Ill};
-use crate::oracle::Broken;
+use crate::oracle::{Broken, KEPT, hold};
 use crate::trouble::Trouble;
 use crate::world::{Event, Stage, World};
 
@@ -49,7 +49,7 @@ impl World {
     pub(crate) fn install(&mut self, command: u32, index: usize, stage: Stage) -> Result<(), Broken> {
         let Some(generation) = self.commands.get(&command).map(|command| command.generation) else { return Ok(()) };
         match stage {
-            Stage::Arrives => self.arrives(command, index, generation),
+            Stage::Arrives => self.arrives(command, index, generation)?,
             Stage::Swaps => {
                 if self.hosts[index].installing == Some(command) {
                     self.examine_swap(index, generation)?;
@@ -95,23 +95,23 @@ impl World {
         Ok(())
     }
 
-    fn arrives(&mut self, command: u32, index: usize, generation: Generation) {
+    fn arrives(&mut self, command: u32, index: usize, generation: Generation) -> Result<(), Broken> {
         if !self.hosts[index].listens() {
             // It may come back in time; after that the command is gone.
             let details = if self.dice.one_in(2) { "Delivery Timed Out" } else { "Undeliverable" };
             if self.hosts[index].agent == Agent::Deaf && self.dice.one_in(4) {
-                return; // never answered at all
+                return Ok(()); // never answered at all
             }
             self.end(command, index, "TimedOut", details, String::new());
-            return;
+            return Ok(());
         }
-        let Some(leaf) = self.ledger.generation(generation) else { return };
+        let Some(leaf) = self.ledger.generation(generation) else { return Ok(()) };
         let valid = (leaf.not_before, leaf.not_after);
         let reachable = !self.is_out(Trouble::ParametersOut) && !self.is_out(Trouble::Throttled);
         if self.commands.get(&command).is_some_and(|command| command.action == DeliveryAction::Confirm) {
             let code = self.confirm(index, generation);
             self.answer(command, index, code);
-            return;
+            return Ok(());
         }
         if let Some(mut code) = self.hosts[index].refuses(generation, valid, reachable, self.now) {
             if code == InstallerCode::Unchanged {
@@ -123,12 +123,15 @@ impl World {
                 }
             }
             self.answer(command, index, code);
-            return;
+            return Ok(());
         }
+        let is_there = self.ledger.discarded.iter().all(|gone| gone.generation != generation);
+        hold(is_there, KEPT, || format!("generation {generation} by command {command} at host {}", index + 1))?;
         self.hosts[index].installing = Some(command);
         let most = if self.hosts[index].slow { 500 } else { 6 };
         let fetch = Duration::seconds(i64::from(self.dice.between(1, most)));
         self.after(fetch, Event::Install { command, host: index, stage: Stage::Swaps });
+        Ok(())
     }
 
     fn confirm(&mut self, index: usize, generation: Generation) -> InstallerCode {

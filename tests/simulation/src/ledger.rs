@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use espalier_domain::id::{Epoch, Generation, TargetId};
 use espalier_domain::record::{
-    AttemptEnd, AttemptRecord, AuthorityRecord, EmergencyRecord, EpochRecord, GenerationRecord, LeafRecord,
-    MembershipRecord, SightingRecord, ThroughRecord,
+    AttemptEnd, AttemptRecord, AuthorityRecord, DiscardRecord, EmergencyRecord, EpochRecord, GenerationRecord,
+    LeafRecord, MembershipRecord, SightingRecord, ThroughRecord,
 };
 use espalier_domain::work::DeliverItem;
 use time::{Duration, OffsetDateTime};
@@ -20,6 +20,8 @@ pub(crate) struct Ledger {
     pub(crate) leaves: BTreeMap<(TargetId, Generation), LeafRecord>,
     /// Leaves that were stored and perhaps not appended yet: the one under a generation's name is the one that counts.
     pub(crate) stored: BTreeMap<Generation, GenerationRecord>,
+    /// Whose bundles were deleted.
+    pub(crate) discarded: Vec<DiscardRecord>,
     pub(crate) attempts: BTreeMap<Key, AttemptRecord>,
     pub(crate) sightings: BTreeMap<TargetId, SightingRecord>,
     pub(crate) through: Option<ThroughRecord>,

@@ -59,6 +59,8 @@ pub const CONSENT: &str = "whoever is not opted in, selected and reached is left
 pub const OUT_FIRST: &str = "who fails clients is taken out of service before it is repaired";
 /// One leaf at a time.
 pub const MINTS: &str = "one new leaf at a time, and nothing of what it replaces is handed out";
+/// Nothing is deleted under anybody's hands.
+pub const KEPT: &str = "no leaf is discarded that somebody is told to fetch";
 /// Rest.
 pub const REST: &str = "planning again plans nothing";
 /// What stays was seen.

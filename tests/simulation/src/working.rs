@@ -1,7 +1,8 @@
 //! The hands: `mint`, `distribute` and `verify`, which may die before, between and after their writes.
 
 use espalier_domain::id::{Generation, NodeId, Scope, TargetId};
-use espalier_domain::record::{AttemptEnd, GenerationRecord, LeafRecord};
+use espalier_domain::record::{AttemptEnd, DiscardRecord, GenerationRecord, LeafRecord};
+use espalier_domain::rotation::discard::discardable;
 use espalier_domain::verdict::{Expected, Fault, Leaf, Presented, Verdict, judge};
 use espalier_domain::work::{DeliverItem, MintItem, SeenTarget, SeenThrough, VerifyItem, WorkItem};
 use time::{Duration, OffsetDateTime};
@@ -178,12 +179,21 @@ impl World {
     fn append(&mut self, item: &MintItem, record: GenerationRecord) {
         self.tell(|| format!("minted {}: {}", item.generation, item.because));
         self.ledger.generations.push(record);
+        self.discard(item.generation);
         if !self.calm && self.dice.one_in(6) {
             // Somebody stops everything in the middle of a rollout.
             self.tally.meet(Trouble::Frozen);
             let (from, hours) = (self.now + Duration::seconds(20), self.dice.between(1, 20));
             self.freeze(from, from + Duration::hours(i64::from(hours)));
         }
+    }
+
+    /// What nobody will fetch any more (`Leaves::tidy` of `shared/aws`).
+    fn discard(&mut self, newest: Generation) {
+        let attempts: Vec<_> = self.ledger.attempts.values().cloned().collect();
+        let now = self.now + self.skew;
+        let gone: Vec<_> = discardable(newest, &self.ledger.discarded, &attempts, now).collect();
+        self.ledger.discarded.extend(gone.into_iter().map(|generation| DiscardRecord { generation, at: now }));
     }
 
     fn sign(&self, item: &MintItem) -> GenerationRecord {

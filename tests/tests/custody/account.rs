@@ -39,6 +39,8 @@ pub(crate) struct Account {
     pub(crate) folder: TempDir,
     pub(crate) items: BTreeMap<(String, String), Value>,
     pub(crate) parameters: BTreeMap<String, Value>,
+    /// Parameters that were deleted.
+    pub(crate) deleted: BTreeMap<String, Value>,
     pub(crate) secrets: BTreeMap<String, String>,
     /// The bucket's, by name: none is ever overwritten.
     pub(crate) objects: BTreeMap<String, String>,
@@ -63,6 +65,7 @@ impl Account {
             folder,
             items: BTreeMap::new(),
             parameters: BTreeMap::new(),
+            deleted: BTreeMap::new(),
             secrets: BTreeMap::new(),
             objects: BTreeMap::new(),
             signed: BTreeMap::new(),
@@ -123,6 +126,7 @@ impl Account {
                 (200, json!({"Parameters": [self.parameters[body["Name"].as_str().unwrap()].clone()]}))
             }
             "PutParameter" => self.put_parameter(&body),
+            "DeleteParameters" => self.delete_parameters(&body),
             "GetItem" => {
                 let found = self.items.get(&key_of(&body["Key"]));
                 (200, found.map_or(json!({}), |item| json!({"Item": item})))
@@ -217,6 +221,17 @@ impl Account {
         let kept = json!({"Name": body["Name"], "Value": body["Value"], "Description": body["Description"]});
         self.parameters.insert(name, kept);
         (200, json!({"Version": 1}))
+    }
+
+    /// Systems Manager API reference, `DeleteParameters`: ten names at most, and one that is not there is no error.
+    fn delete_parameters(&mut self, body: &Value) -> (u16, Value) {
+        let names: Vec<&str> = body["Names"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+        assert!((1..=10).contains(&names.len()), "{names:?}");
+        let (gone, invalid): (Vec<&str>, _) = names.into_iter().partition(|name| self.parameters.contains_key(*name));
+        for name in &gone {
+            self.deleted.extend(self.parameters.remove_entry(*name));
+        }
+        (200, json!({"DeletedParameters": gone, "InvalidParameters": invalid}))
     }
 
     fn query(&self, body: &Value) -> (u16, Value) {

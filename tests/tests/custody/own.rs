@@ -167,3 +167,32 @@ async fn what_is_not_one_item_is_refused_before_anything_is_signed() {
     }
     world.with(|account| assert_eq!(account.signed, signed));
 }
+
+#[tokio::test]
+async fn no_bundle_lies_in_parameter_store_for_nobody() {
+    let world = world().await;
+    let now = OffsetDateTime::now_utc();
+    let twelve: Vec<u32> = (1..=12).collect();
+    let bundles = || {
+        world.with(|account| {
+            let names = account.parameters.keys().filter(|name| name.starts_with("/espalier-leaf/"));
+            names.map(|name| name.rsplit('/').next().unwrap().to_owned()).collect::<Vec<_>>().join("")
+        })
+    };
+    for generation in 1..=2 {
+        minted(&ask(&world, item(generation, &twelve), now).await);
+    }
+    assert_eq!(bundles(), "12".repeat(12));
+    // The newest one and the one before stay, whoever shares them.
+    minted(&ask(&world, item(3, &[1]), now).await);
+    assert_eq!(bundles(), format!("23{}", "2".repeat(11)));
+    world.with(|account| account.spec["certificate"]["scope"] = json!("shared"));
+    let shared = MintItem { scope: Scope::shared(), ..item(4, &[]) };
+    // What cannot be deleted is nobody's concern who waits for the leaf, and is made up for.
+    world.with(|account| account.dies_at = Some("DISCARDED#"));
+    minted(&ask(&world, shared.clone(), now).await);
+    assert_eq!(texts(&world, "DISCARDED#").len(), 1);
+    world.with(|account| account.dies_at = None);
+    minted(&ask(&world, MintItem { generation: Generation(5), ..shared }, now).await);
+    assert_eq!((texts(&world, "DISCARDED#").len(), bundles()), (3, "45".to_owned()));
+}

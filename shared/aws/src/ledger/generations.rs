@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use espalier_domain::id::{Generation, Scope, StackName};
-use espalier_domain::record::{AuthorityRecord, GenerationRecord, LeafRecord};
+use espalier_domain::record::{AuthorityRecord, DiscardRecord, GenerationRecord, LeafRecord};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use time::{Duration, OffsetDateTime};
@@ -14,6 +14,8 @@ const PROPOSAL_KEPT: Duration = Duration::days(30);
 
 /// How long a target's own leaf is remembered after its end.
 pub(crate) const LEAF_KEPT: Duration = Duration::days(30);
+
+const DISCARDED: &str = "DISCARDED#";
 
 impl Ledger {
     /// Every generation of the stack, oldest first.
@@ -107,6 +109,24 @@ impl Ledger {
                 None => Err(LedgerError::Contended(key.to_string())),
             },
         }
+    }
+
+    /// The generations whose bundles were discarded.
+    ///
+    /// # Errors
+    /// DynamoDB's, or an item that cannot be read.
+    pub async fn discarded(&self, stack: &StackName) -> Result<Vec<DiscardRecord>, LedgerError> {
+        self.query(&super::partition(stack), DISCARDED).await
+    }
+
+    /// Notes that a generation's bundles were discarded, unless that was noted.
+    ///
+    /// # Errors
+    /// DynamoDB's.
+    pub async fn note_discarded(&self, stack: &StackName, record: &DiscardRecord) -> Result<(), LedgerError> {
+        let key = Key::of(stack, format!("{DISCARDED}{:08}", record.generation.0));
+        self.put(encode(&key, record, [])?, Condition::Absent).await?;
+        Ok(())
     }
 
     /// Every authority there ever was; their turns say where each stands.

@@ -1,9 +1,10 @@
 //! One leaf, shared or a target's own, stored and appended; or found, and finished if its maker was killed half-way. The order of
 //! the three writes and why it is safe under crashes and concurrency is told one level up.
 
-use espalier_domain::failure::{Failure, Word};
+use espalier_domain::failure::{Failure, Word, chain};
 use espalier_domain::id::{Generation, Scope, StackName, leaf_parameter};
-use espalier_domain::record::GenerationRecord;
+use espalier_domain::record::{DiscardRecord, GenerationRecord};
+use espalier_domain::rotation::discard::discardable;
 use espalier_pki::key::SecretText;
 use time::OffsetDateTime;
 
@@ -134,6 +135,28 @@ impl Leaves {
             return Err(StoreError::Differ { ledger: ledger.to_owned(), parameter, stored: stored.to_owned() });
         }
         Ok(appended)
+    }
+
+    /// Discards the bundles that nobody will fetch any more, now that there is a newer generation: a key is to lie nowhere for
+    /// nothing, and Parameter Store is finite. What fails is told in the log and done when the next one is made: nobody
+    /// waits for it.
+    pub async fn tidy(&self, stack: &StackName, newest: Generation, now: OffsetDateTime) {
+        if let Err(error) = self.discard(stack, newest, now).await {
+            tracing::warn!(%stack, error = chain(&error), "bundles that nobody needs are still in Parameter Store");
+        }
+    }
+
+    async fn discard(&self, stack: &StackName, newest: Generation, now: OffsetDateTime) -> Result<(), StoreError> {
+        let (discarded, attempts) = (self.ledger.discarded(stack).await?, self.ledger.attempts(stack).await?);
+        for generation in discardable(newest, &discarded, &attempts, now) {
+            let own = self.ledger.leaves(stack, generation).await?;
+            let scopes = own.into_iter().map(|leaf| leaf.scope).chain([Scope::shared()]);
+            let names: Vec<String> = scopes.map(|scope| leaf_parameter(stack, &scope, generation)).collect();
+            self.parameters.delete_leaves(&names).await?;
+            self.ledger.note_discarded(stack, &DiscardRecord { generation, at: now }).await?;
+            tracing::info!(%stack, generation = generation.0, parameters = names.len(), "bundles discarded");
+        }
+        Ok(())
     }
 
     /// Appends what the leaves of a generation have in common, in which each target has its own. Answers what they have in

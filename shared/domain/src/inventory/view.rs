@@ -64,6 +64,9 @@ pub struct Certificate {
     pub exported_from: Option<String>,
     /// The parameter that it was stored in, sealed, with its key.
     pub stored_in: String,
+    /// When it was deleted from there; absent while it is there.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub discarded_at: Option<OffsetDateTime>,
     /// Why it was issued.
     pub because: String,
     /// Whose word it goes back to: what kind, who, and the request.
@@ -258,6 +261,8 @@ struct Told<'a> {
     /// When a certificate was last seen, by its fingerprint, and who shows it now.
     seen_at: BTreeMap<&'a str, OffsetDateTime>,
     shown_by: BTreeMap<&'a str, Vec<TargetId>>,
+    /// When a generation's bundles were deleted.
+    discarded: BTreeMap<Generation, OffsetDateTime>,
     /// Who was given a generation.
     delivered: BTreeMap<Generation, BTreeSet<TargetId>>,
     /// When the one after a generation was issued.
@@ -285,6 +290,7 @@ impl<'a> Told<'a> {
                 self.superseded.extend(issued.supersedes.map(|before| (before, issued.record.minted_at)));
                 self.issued.push(issued);
             }
+            Row::Discarded(record) => drop(self.discarded.insert(record.generation, record.at)),
             Row::Leaf(leaf) => self.own.entry(leaf.generation).or_default().push(leaf),
             Row::Delivered(record) => {
                 if record.ended.as_ref().is_some_and(|ended| ended.installed) {
@@ -370,6 +376,7 @@ impl<'a> Told<'a> {
             issued_at: record.minted_at,
             exported_from: record.export.as_ref().map(|export| export.certificate.to_string()),
             stored_in: record.parameter.clone(),
+            discarded_at: self.discarded.get(&record.generation).copied(),
             because: record.because.clone(),
             asked_by: issued.asked.by,
             caller: issued.asked.caller.clone(),
