@@ -76,7 +76,7 @@ const ADDRESSES: Kind = Kind {
     leaves: &[],
 };
 
-const SCALED: Kind = Kind {
+pub(crate) const SCALED: Kind = Kind {
     what: "an Auto Scaling group",
     asks: |it| it["targets"]["select"] = json!({"autoScalingGroups": [SCALING_GROUP]}),
     changes: &[("the targets' port", |it| it["targets"]["port"] = json!(8443))],

@@ -4,11 +4,11 @@
 
 use std::collections::BTreeSet;
 
-use espalier_domain::network::{deleted, left, members, plan, render};
+use espalier_domain::network::{Life, deleted, left, members, plan, render};
 use espalier_domain::record::MembershipRecord;
 use espalier_domain::spec::Spec;
 
-use crate::rich::{EVERYTHING, KINDS, Kind, as_it_is, is_ours, ours, theirs};
+use crate::rich::{EVERYTHING, KINDS, Kind, SCALED, as_it_is, is_ours, ours, theirs};
 use crate::strangers::stranger;
 use crate::tables::cut_after;
 use crate::world::World;
@@ -218,6 +218,30 @@ fn from_every_state_of_a_teardown() {
             if is_ended {
                 break;
             }
+        }
+    }
+}
+
+/// Their termination waits for nobody once they are out, during a teardown and after it. Nobody is proven meanwhile, so a launch is
+/// left to the hook's own timeout.
+#[test]
+fn whom_auto_scaling_takes_away_is_let_go_when_they_are_out() {
+    let absent = SCALED.absent(as_it_is);
+    let is_in = |world: &World, life: Life| {
+        let of = world.estate.instances.iter().filter_map(|one| one.scaling.as_ref());
+        of.filter(|one| one.life == life).count()
+    };
+    for calls in 0.. {
+        let (mut world, mut answer) = (SCALED.settled(), Answer::default());
+        let is_ended = tear_down(&mut world, &absent, &mut answer, calls);
+        let mut scaled = world.estate.instances.iter_mut().filter_map(|one| one.scaling.as_mut());
+        let [going, coming] = [scaled.next().unwrap(), scaled.next().unwrap()];
+        (going.life, coming.life) = (Life::GoingWaits, Life::ComingWaits);
+        assert!(tear_down(&mut world, &absent, &mut answer, usize::MAX));
+        assert_eq!((is_in(&world, Life::Going), is_in(&world, Life::ComingWaits)), (1, 1), "after {calls} calls");
+        assert_eq!(world.leftovers(&absent), Vec::<String>::new());
+        if is_ended {
+            break;
         }
     }
 }
