@@ -159,9 +159,11 @@ impl CloudFormationProxy {
         let action = form.get("Action").unwrap_or_default().to_owned();
         if WITH_TEMPLATE.contains(&action.as_str())
             && let Some(text) = self.template(&form).await?
-            && let Some(body) = self.hand_over(&action, &form, &text).await?
         {
-            return self.pass(parts, Bytes::from(body)).await;
+            self.definitions(&text).await?;
+            if let Some(body) = self.hand_over(&action, &form, &text).await? {
+                return self.pass(parts, Bytes::from(body)).await;
+            }
         }
         let response = self.pass(parts, body).await?;
         if action == "DeleteStack" && response.status().is_success() {
@@ -177,6 +179,18 @@ impl CloudFormationProxy {
         let Some(url) = form.get("TemplateURL") else { return Ok(None) };
         let url = format!("{}{}", self.inner.upstream, object_path(url)?);
         Ok(Some(self.inner.http.get(url).send().await?.error_for_status()?.text().await?))
+    }
+
+    /// Makes the copy in the bucket JSON where a state machine's definition was uploaded as YAML: the emulator keeps it as it
+    /// comes and runs only JSON.
+    async fn definitions(&self, text: &str) -> Result<(), ProxyError> {
+        for object in uploaded(&template::parse(text)?) {
+            let url = format!("{}/{object}", self.inner.upstream);
+            let definition = self.inner.http.get(&url).send().await?.error_for_status()?.text().await?;
+            let definition = template::parse(&definition)?.to_string();
+            self.inner.http.put(&url).body(definition).send().await?.error_for_status()?;
+        }
+        Ok(())
     }
 
     /// The request to pass on instead; `None`: nothing in the template concerns us.
@@ -322,6 +336,17 @@ fn object_path(url: &str) -> Result<String, ProxyError> {
     Ok(bucket.map_or_else(|| url.path().to_owned(), |bucket| format!("/{bucket}{}", url.path())))
 }
 
+/// The uploaded definitions of a template's state machines, as `<bucket>/<key>`.
+fn uploaded(template: &Value) -> Vec<String> {
+    let resources = template["Resources"].as_object().into_iter().flat_map(|all| all.values());
+    let machines = resources.filter(|one| one["Type"] == "AWS::Serverless::StateMachine");
+    let found = machines.map(|one| &one["Properties"]["DefinitionUri"]).filter_map(|given| match given {
+        Value::String(uri) => uri.strip_prefix("s3://").map(str::to_owned),
+        place => Some(format!("{}/{}", place["Bucket"].as_str()?, place["Key"].as_str()?)),
+    });
+    found.collect()
+}
+
 fn refuse(message: &str) -> Response {
     let escaped = message.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let body = format!(
@@ -364,5 +389,21 @@ impl Form {
         let mut url = Url::parse("http://form/").map_err(|_| ProxyError::Form)?;
         url.query_pairs_mut().extend_pairs(&self.pairs);
         Ok(url.query().unwrap_or_default().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uploaded_definitions_are_found_in_both_spellings() {
+        let machine =
+            |uri: &Value| json!({"Type": "AWS::Serverless::StateMachine", "Properties": {"DefinitionUri": uri}});
+        let template = json!({"Resources": {
+            "A": machine(&json!({"Bucket": "b", "Key": "k"})), "B": machine(&json!("s3://b/more/k")),
+            "C": machine(&json!("workflows/here.yaml")), "D": {"Type": "AWS::SNS::Topic"},
+        }});
+        assert_eq!(uploaded(&template), ["b/k", "b/more/k"]);
     }
 }

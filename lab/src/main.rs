@@ -31,6 +31,11 @@ struct Cli {
     #[arg(long)]
     sam: bool,
 
+    /// Deploy this archive of a release (`target/espalier-….tar.gz`, by release/build) with the commands of docs/install.md as they
+    /// are printed there, as somebody without Rust does; only the operator's command is built
+    #[arg(long, value_name = "ARCHIVE", conflicts_with = "sam")]
+    release: Option<PathBuf>,
+
     /// Where the authority's keys are kept: the template's parameter `CustodyOfAuthority`
     #[arg(long, value_name = "WHERE", default_value = "kms", value_parser = ["kms", "secretsManager"])]
     custody: String,
@@ -156,6 +161,7 @@ async fn run(cli: Cli) -> ExitCode {
     let keep = cli.keep || scenarios.contains(&Scenario::Tour);
     let options = Options {
         sam: cli.sam,
+        release: cli.release,
         custody: cli.custody,
         scenarios,
         chaos: cli.chaos.map_or_else(|| vec![1], |seeds| seeds.0),

@@ -25,8 +25,10 @@ mod look;
 mod naive;
 mod others;
 mod outage;
+mod page;
 mod per_target;
 mod policy;
+mod release;
 mod repair;
 mod replace;
 mod requests;
@@ -69,6 +71,8 @@ use world::World;
 pub struct Options {
     /// Through the real SAM CLI.
     pub sam: bool,
+    /// Of this archive of a release, by the commands that are printed for it.
+    pub release: Option<PathBuf>,
     /// The template's parameter `CustodyOfAuthority`.
     pub custody: String,
     /// What is told once the stack stands, in this order.
@@ -89,6 +93,16 @@ pub struct Options {
     pub binaries: Option<PathBuf>,
     /// The lab's directory.
     pub directory: PathBuf,
+}
+
+impl Options {
+    /// Fails where the control plane was not deployed of the lab's own stage, which this needs.
+    fn staged(&self, what: &str) -> Result<(), StoryError> {
+        if self.sam || self.release.is_some() {
+            return Err(StoryError::Unmet(format!("{what} what was staged without --sam and --release")));
+        }
+        Ok(())
+    }
 }
 
 /// A TLS server on a target.
@@ -277,6 +291,9 @@ async fn chapters(
     report: &mut Report,
     kept: &AtomicBool,
 ) -> Result<(), StoryError> {
+    if let Some(archive) = &options.release {
+        release::is_deployed(tale, archive, ui.phase("release")).await?;
+    }
     stack::plan(tale, ui.phase("plan")).await?;
     stack::provision(tale, ui.phase("provision")).await?;
     rotation::first(tale, ui.phase("first certificates")).await?;
@@ -379,13 +396,7 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
     let sam = if options.sam { Some(setup::sam_tools(&options.directory, &phase).await?) } else { None };
     phase.done("pinned emulators and AWS CLI in the lab's own directory");
 
-    let phase = ui.phase("functions");
-    let ours: &[&str] = if sam.is_some() { &[] } else { &setup::FUNCTIONS };
-    let binaries = match &options.binaries {
-        Some(directory) => directory.clone(),
-        None => setup::build(&workspace, &[ours, &[setup::COMMAND]].concat(), &phase).await?,
-    };
-    phase.done(if sam.is_some() { "left to `sam build`" } else { "the Lambda binaries built, and the command" });
+    let binaries = functions(options, &workspace, ui.phase("functions")).await?;
 
     let phase = ui.phase("world");
     let mut world = World::start(options, tools).await?;
@@ -407,9 +418,10 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
     let now = OffsetDateTime::now_utc();
     let (certificate, watched) = (world.acm.issue(judge::DOMAIN, now), world.acm.issue("watched.example.com", now));
     let parameters = deploy::parameters(&network, &options.custody, &watched)?;
-    let plane = match &sam {
-        Some(sam) => deploy::control_plane_by_sam(&world, &workspace, sam, &parameters, &phase).await?,
-        None => deploy::control_plane(&world, &workspace, &binaries, &parameters).await?,
+    let plane = match (&sam, &options.release) {
+        (Some(sam), _) => deploy::control_plane_by_sam(&world, &workspace, sam, &parameters, &phase).await?,
+        (None, Some(archive)) => release::control_plane(&world, &workspace, archive, &parameters, &phase).await?,
+        (None, None) => deploy::control_plane(&world, &workspace, &binaries, &parameters).await?,
     };
     deploy::lock_evidence(&world, &plane).await?;
     let watch = Watch::new(&world.ministack);
@@ -442,6 +454,21 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
         former_certificate: None,
         roots: String::new(),
     })
+}
+
+/// Builds what is not built elsewhere; where it is.
+async fn functions(options: &Options, workspace: &Path, phase: Phase) -> Result<PathBuf, StoryError> {
+    let (ours, done): (&[&str], _) = match (options.sam, &options.release) {
+        (true, _) => (&[], "left to `sam build`"),
+        (false, Some(_)) => (&[], "those of the release; the command built"),
+        (false, None) => (&setup::FUNCTIONS, "the Lambda binaries built, and the command"),
+    };
+    let binaries = match &options.binaries {
+        Some(directory) => directory.clone(),
+        None => setup::build(workspace, &[ours, &[setup::COMMAND]].concat(), &phase).await?,
+    };
+    phase.done(done);
+    Ok(binaries)
 }
 
 /// What of the template somebody else than the emulator serves.

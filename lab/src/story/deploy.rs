@@ -319,7 +319,7 @@ fn set_property(resource: &mut Yaml, name: &str, path: &Path) {
     }
 }
 
-async fn outputs(aws: &Cli, stack: &str) -> Result<BTreeMap<String, String>, StoryError> {
+pub(super) async fn outputs(aws: &Cli, stack: &str) -> Result<BTreeMap<String, String>, StoryError> {
     let ask = ["cloudformation", "describe-stacks", "--stack-name", stack, "--output", "json"];
     let answer = aws.run(&ask).await?;
     let outputs = answer["Stacks"][0]["Outputs"].as_array().cloned().unwrap_or_default();

@@ -31,9 +31,7 @@ const SWEEP: Duration = Duration::from_secs(10);
 
 /// Tells the scenario.
 pub(super) async fn told(tale: &mut Tale, options: &Options, ui: &Ui) -> Result<(), StoryError> {
-    if options.sam {
-        return Err(StoryError::Unmet("a further prober is deployed of what was staged without --sam".to_owned()));
-    }
+    options.staged("a further prober is deployed of")?;
     let phase = ui.phase("another VPC");
     let place = Place::make(tale, options).await?;
     let certificate = tale.world.acm.issue(DOMAIN, OffsetDateTime::now_utc());

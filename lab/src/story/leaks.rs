@@ -75,7 +75,7 @@ async fn secrets(tale: &Tale) -> Result<Vec<Secret>, StoryError> {
 }
 
 /// What of the run's directory is the emulators' memory or what was deployed.
-const NO_DISK: [&str; 4] = ["tmp", "stage", "sam", "traces"];
+const NO_DISK: [&str; 5] = ["tmp", "stage", "sam", "cloudshell", "traces"];
 
 /// The leaves that are stored now, asked of the emulator itself.
 async fn stored(tale: &Tale, secrets: &mut Vec<Secret>) -> Result<(), StoryError> {

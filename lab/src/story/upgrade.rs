@@ -22,9 +22,7 @@ const LOOK: Duration = Duration::from_millis(300);
 
 /// Tells the scenario.
 pub(super) async fn told(tale: &Tale, options: &Options, report: &mut Report, ui: &Ui) -> Result<(), StoryError> {
-    if options.sam {
-        return Err(StoryError::Unmet("an upgrade is told of what was deployed without --sam".to_owned()));
-    }
+    options.staged("an upgrade is told of")?;
     let phase = ui.phase("deployed again");
     let stage = tale.world.run.join("stage");
     let before = code(tale).await?;
@@ -92,7 +90,7 @@ async fn ahead(tale: &Tale, then: &BTreeMap<String, u32>) -> Result<usize, Story
 }
 
 /// The digest of each function's deployed code.
-async fn code(tale: &Tale) -> Result<BTreeMap<String, String>, StoryError> {
+pub(super) async fn code(tale: &Tale) -> Result<BTreeMap<String, String>, StoryError> {
     let lambda = Endpoint::new("lambda", &tale.world.ministack);
     let mut all = BTreeMap::new();
     for name in crate::setup::FUNCTIONS {

@@ -2,14 +2,12 @@
 //! for others (`payments`, `ARN`, `LEDGER`, `FILE`) are filled in, as a reader would.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::LazyLock;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use regex::Regex;
 
-use super::super::cli::Cli;
-use super::super::{STACK, StoryError, Tale, deploy};
+use super::super::{STACK, StoryError, Tale, deploy, page};
 use crate::ui::Phase;
 
 /// Several at a time: each spends most of its time with Python's start.
@@ -18,17 +16,14 @@ const AT_ONCE: usize = 3;
 /// What replaces every certificate has a scenario of its own (`emergency`), which runs it with the same arguments.
 const ELSEWHERE: &str = "espalier emergency ";
 
-static BLOCK: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(?s)\n```sh\n(.*?)\n```").ok());
 static SPAN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"`((?:aws|espalier) [^`\n]+)`").ok());
 static NAME: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\b(payments|ARN|LEDGER|FILE)\b").ok());
 
 /// Runs them all; what each printed.
 pub(super) async fn followed(tale: &Tale, phase: &Phase) -> Result<Vec<(String, String)>, StoryError> {
-    let page = deploy::workspace()?.join("docs/runbook.md");
-    let page = std::fs::read_to_string(page).map_err(StoryError::io("reading the runbook"))?;
-    let commands = printed(&page)?;
+    let commands = printed(&page::read(&deploy::workspace()?, "docs/runbook.md")?)?;
     phase.progress(&format!("{} commands of the runbook", commands.len()));
-    let shell = shell(tale)?;
+    let shell = page::shell(&tale.world, &tale.world.run, tale.command.parent())?;
     let run = |command: String| {
         let shell = &shell;
         async move {
@@ -42,15 +37,14 @@ pub(super) async fn followed(tale: &Tale, phase: &Phase) -> Result<Vec<(String, 
 
 /// The commands of a page: blocks as a whole, then what stands in sentences, each once.
 fn printed(page: &str) -> Result<Vec<String>, StoryError> {
-    let all = |pattern: &Option<Regex>| -> Option<BTreeSet<String>> {
-        Some(pattern.as_ref()?.captures_iter(page).map(|found| found[1].to_owned()).collect())
-    };
-    let broken = || StoryError::Unmet("a pattern for commands is none".to_owned());
-    let blocks = all(&BLOCK).ok_or_else(broken)?.into_iter().map(|block| {
+    let each: BTreeSet<String> = page::blocks(page)?.into_iter().collect();
+    let blocks = each.into_iter().map(|block| {
         let lines = block.lines().filter(|line| !line.starts_with(ELSEWHERE));
         lines.collect::<Vec<_>>().join("\n")
     });
-    let spans = all(&SPAN).ok_or_else(broken)?.into_iter().filter(|span| !span.starts_with(ELSEWHERE));
+    let pattern = SPAN.as_ref().ok_or_else(|| StoryError::Unmet("a pattern for commands is none".to_owned()))?;
+    let each: BTreeSet<String> = pattern.captures_iter(page).map(|found| found[1].to_owned()).collect();
+    let spans = each.into_iter().filter(|span| !span.starts_with(ELSEWHERE));
     let spans: Vec<String> = spans.filter(|span| span.trim() != ELSEWHERE.trim()).collect();
     Ok(blocks.chain(spans).collect())
 }
@@ -70,26 +64,6 @@ fn meant(tale: &Tale, command: &str) -> Result<String, StoryError> {
         meant.to_owned()
     });
     Ok(filled.into_owned())
-}
-
-/// A shell in which `aws` and `espalier` are found, and find this world.
-fn shell(tale: &Tale) -> Result<Cli, StoryError> {
-    let bin = tale.world.run.join("bin");
-    std::fs::create_dir_all(&bin).map_err(StoryError::io("a directory for commands"))?;
-    // The CLI follows no endpoint variable for SQS.
-    let aws = format!(
-        "#!/bin/sh\n[ \"$1\" = sqs ] && set -- --endpoint-url \"$AWS_ENDPOINT_URL_SQS\" \"$@\"\nexec '{}' \"$@\"\n",
-        tale.world.tools.path("aws").display()
-    );
-    let program = bin.join("aws");
-    std::fs::write(&program, aws).map_err(StoryError::io("writing the shell's aws"))?;
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&program, mode).map_err(StoryError::io("writing the shell's aws"))?;
-    let ours = tale.command.parent().unwrap_or(Path::new("/")).display();
-    let path = format!("{}:{ours}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
-    Ok(Cli::new(Path::new("bash"), &tale.world.run, tale.world.gateway.endpoints())
-        .with("PATH", &path)
-        .with("AWS_ENDPOINT_URL_CLOUDWATCH", &tale.world.ministack))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::action::Action;
 use super::observed::{DnsEntry, Observed, Owned};
-use super::present::{delete_vpc_association, is_our_name, leave, retire_group};
+use super::present::{delete_vpc_association, is_our_name, leave, let_go, retire_group};
 use super::zones::retire;
 use super::{estate, network_name, service_name};
 use crate::id::HostedZoneId;
@@ -26,6 +26,7 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
     if groups_are_gone {
         ingress(spec, observed, plan);
     }
+    let_go(observed, plan);
 }
 
 /// A record is looked for under the name that the spec says: under another one it would be left behind.

@@ -26,6 +26,7 @@ use family::Family;
 
 pub(super) use auth::{network_policy, service_policy};
 pub(super) use life::leave;
+pub(super) use lifecycle::let_go;
 pub(super) use service::is_our_name;
 pub(super) use service_network::delete_vpc_association;
 pub(super) use targets::retire_group;

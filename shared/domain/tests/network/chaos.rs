@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use espalier_domain::network::{plan, render};
+use espalier_domain::network::plan;
 use espalier_domain::spec::Spec;
 use serde_json::json;
 
 use crate::shape::{Dice, shape};
+use crate::tables::cut_after;
 use crate::world::World;
 use crate::{Keep, ONE, THREE, TWO, run, settled, spec};
 
@@ -85,7 +86,7 @@ fn a_run_cut_off_after_any_call_is_taken_up_again() {
             };
             for calls in 0.. {
                 let mut world = start.clone();
-                if !cut_off(&mut world, to, calls) {
+                if !cut_after(&mut world, to, calls) {
                     break;
                 }
                 let text = run(&mut world, to, Keep::Nothing);
@@ -93,27 +94,6 @@ fn a_run_cut_off_after_any_call_is_taken_up_again() {
             }
         }
     }
-}
-
-/// Makes so many calls and no more; `false` if there were not so many to make.
-fn cut_off(world: &mut World, spec: &Spec, calls: usize) -> bool {
-    let mut made = 0;
-    for _ in 0..60 {
-        let plan = plan(spec, &world.look(spec));
-        if plan.is_converged() {
-            return false;
-        }
-        let wait_s = if plan.steps.is_empty() { plan.retry_after_s().unwrap_or(1) } else { 1 };
-        for step in plan.steps {
-            if made == calls {
-                return true;
-            }
-            world.call(&step.action).unwrap();
-            made += 1;
-        }
-        world.pass(wait_s);
-    }
-    panic!("no end in sight: {}", render(&plan(spec, &world.look(spec))));
 }
 
 #[test]

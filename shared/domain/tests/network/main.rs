@@ -14,10 +14,12 @@ mod fleet;
 mod given;
 mod histories;
 mod private_zone;
+mod rich;
 mod shape;
 mod sharing;
 mod strangers;
 mod tables;
+mod teardown;
 mod world;
 mod zones;
 

@@ -33,7 +33,7 @@ fn in_short(text: &str) -> String {
 }
 
 /// A wave's calls are made one by one until there are so many; `false` when there were not so many to make.
-fn cut_after(world: &mut World, spec: &Spec, mut calls: usize) -> bool {
+pub(crate) fn cut_after(world: &mut World, spec: &Spec, mut calls: usize) -> bool {
     for _ in 0..60 {
         let plan = plan(spec, &world.look(spec));
         let wait_s = if plan.steps.is_empty() { plan.retry_after_s().unwrap_or(1) } else { 1 };

@@ -435,7 +435,8 @@ impl World {
             let wanted = IngressSource::PrefixList(PREFIX_LIST.into());
             // Instances carry both groups while the one takes the other's place.
             let former = self.estate.former_ingress.iter().map(|(_, rule)| rule);
-            self.estate.ingress.iter().chain(former).any(|rule| rule.admits(&wanted, port))
+            let home = self.estate.ingress.iter().chain(&self.estate.other_ingress);
+            home.chain(former).any(|rule| rule.admits(&wanted, port))
         };
         is_there
             && service.of.admits()
