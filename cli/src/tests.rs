@@ -36,7 +36,8 @@ impl Aws {
     /// Answers every invocation with this.
     fn answering(answer: &Value) -> Self {
         let answer = answer.to_string().replace('\'', "'\\''");
-        Self::new(&format!("printf '%s' '{answer}' >\"$last\"\necho '{{\"StatusCode\": 200}}'"))
+        let invoked = format!("case \"$*\" in \"lambda invoke \"*) printf '%s' '{answer}' >\"$last\" ;; esac");
+        Self::new(&format!("{invoked}\necho '{{\"StatusCode\": 200}}'"))
     }
 
     fn run(&self, line: &str) -> Result<Told, CommandError> {
