@@ -25,7 +25,8 @@ import tempfile
 
 FORMAT = 1
 NAME = re.compile(r"[0-9]{8}\.jsonl")
-HEADER = {"format", "chain", "number", "until", "count", "rows"}
+HEADER = {"format": int, "chain": str, "number": int, "until": str, "count": int, "rows": str}
+HEAD = {"chain": str, "number": int, "hash": str}
 
 
 class Findings(list):
@@ -46,6 +47,18 @@ def time(text):
     text = re.sub(r"(\.\d{6})\d+", r"\1", text.replace("Z", "+00:00"))
     text = re.sub(r"\.(\d{1,5})(?=\+)", lambda found: "." + found[1].ljust(6, "0"), text)
     return datetime.datetime.fromisoformat(text)
+
+
+def is_of(kinds, value):
+    """Whether it is an object with these fields of these kinds."""
+    return isinstance(value, dict) and all(type(value.get(name)) is kind for name, kind in kinds.items())
+
+
+def is_header(value):
+    try:
+        return is_of(HEADER, value) and value["format"] == FORMAT and all(time(value[at]).tzinfo for at in ("until", "from") if at in value)
+    except (ValueError, TypeError, AttributeError):
+        return False
 
 
 def is_signed(line, signature, keys):
@@ -72,7 +85,7 @@ class Segment:
             findings.tell("edited", where, "its header or its seal cannot be read")
             return
         self.sealed = is_signed(self.line, signature, keys)
-        if not isinstance(header, dict) or not HEADER <= header.keys() or header["format"] != FORMAT:
+        if not is_header(header):
             findings.tell("edited", where, f"its header is none of format {FORMAT}")
             return
         self.header = header
@@ -120,6 +133,8 @@ def read_chain(folder, chain, keys, findings):
 
 def judge_chain(chain, segments, findings):
     newest = max(segments, default=0)
+    if not segments:
+        findings.tell("deleted", chain, "it has no segments")
     missing = [number for number in range(1, newest + 1) if number not in segments]
     if missing:
         findings.tell("deleted", chain, f"segments {missing} are missing")
@@ -178,7 +193,7 @@ def judge_heads(chains, noted, findings):
         findings.tell("deleted", "plane", "the control plane's own chain is missing, which names all others")
     told = [(f"plane {number}", row["chain"], row["number"], row["hash"])
             for number, segment in sorted(plane.items()) for row in segment.rows
-            if isinstance(row, dict) and row.get("kind") == "head"]
+            if is_of(HEAD, row) and row.get("kind") == "head"]
     for who, chain, number, digest in told + noted:
         segments = chains.get(chain)
         if not segments:

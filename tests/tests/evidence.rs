@@ -173,6 +173,20 @@ fn a_header_in_other_words_is_named() {
 }
 
 #[test]
+fn what_is_no_header_is_named_whatever_it_is() {
+    for (from, to) in [
+        ("\"count\":", "\"count\":[],\"x\":"),
+        ("\"number\":", "\"number\":\"1\",\"x\":"),
+        ("\"until\":\"", "\"until\":\"soon"),
+        ("\"until\":", "\"until\":\"2026-01-27T12:00:00\",\"x\":"),
+    ] {
+        let copy = Copy::new();
+        copy.edit(5, |lines| lines[0] = lines[0].replacen(from, to, 1));
+        copy.is_found("edited: stacks/payments 5: its header is none of format 1");
+    }
+}
+
+#[test]
 fn a_deleted_record_is_named() {
     let copy = Copy::new();
     copy.edit(3, |lines| drop(lines.remove(3)));

@@ -59,7 +59,7 @@ impl Exporter {
             stack = %item.stack, generation = item.generation.0, serial = record.serial, because = item.because,
             "generation exported"
         );
-        self.leaves.tidy(&item.stack, item.generation, now).await;
+        self.leaves.tidy(&item.stack, now).await;
         Ok(record)
     }
 

@@ -67,7 +67,7 @@ impl Minter {
             stack = %item.stack, generation = item.generation.0, serial = record.serial, because = item.because,
             "generation minted"
         );
-        self.leaves.tidy(&item.stack, item.generation, now).await;
+        self.leaves.tidy(&item.stack, now).await;
         Ok(record.serial)
     }
 
@@ -91,6 +91,11 @@ impl Minter {
         let (spec, mark) = self.spec(item).await?;
         let authority = self.authorities.issuing().await?;
         let generation = match generation {
+            // Nobody is ever given another one than the newest, and what is stored now would lie there for good.
+            Some(_) if self.leaves.ledger.generation(&item.stack, item.generation.next()).await?.is_some() => {
+                let text = format!("generation {} of {} is not the newest any more", item.generation, item.stack);
+                return Err(EdgeError::conflict(text).into());
+            }
             Some(generation) => generation,
             None => self.open(item, &spec, mark, &authority, now).await?,
         };
@@ -135,7 +140,7 @@ impl Minter {
             stack = %item.stack, generation = item.generation.0, because = item.because,
             "generation begun, of one leaf for each target"
         );
-        self.leaves.tidy(&item.stack, item.generation, now).await;
+        self.leaves.tidy(&item.stack, now).await;
         Ok(generation)
     }
 

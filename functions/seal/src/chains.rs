@@ -49,13 +49,16 @@ struct Done {
 
 impl Chains {
     pub(crate) async fn answer(&self, asked: Asked, now: OffsetDateTime) -> Result<Told, EdgeError> {
-        let plane = self.last(&Chain::Plane).await?;
-        let known: Vec<Head> = plane.iter().flat_map(|last| &last.rows).filter_map(head).cloned().collect();
+        // Damage to one chain keeps no other from being sealed, not even damage to the one that names them all.
+        let plane = self.last(&Chain::Plane).await;
+        let last = plane.as_ref().ok().and_then(Option::as_ref);
+        let known: Vec<Head> = last.iter().flat_map(|last| &last.rows).filter_map(head).cloned().collect();
         let (authorities, turns) = (self.ledger.authorities().await?, self.ledger.turns().await?);
         let (mut heads, mut steps, mut failures) = (Vec::new(), Vec::new(), Vec::new());
         for stack in self.stacks(&known).await? {
             let chain = Chain::Stack(stack.clone());
-            match Box::pin(self.stack(&stack, &turns, asked, now)).await {
+            let known_head = known.iter().find(|head| head.chain == chain);
+            match Box::pin(self.stack(&stack, known_head, &turns, asked, now)).await {
                 Ok(done) => {
                     heads.extend(done.head);
                     steps.extend(done.step);
@@ -63,19 +66,31 @@ impl Chains {
                 Err(error) => {
                     tracing::warn!(%stack, word = %error.word, error = error.text, "the chain was not sealed");
                     // What was sealed of it stays sealed.
-                    heads.extend(known.iter().find(|head| head.chain == chain).cloned());
+                    heads.extend(known_head.cloned());
                     failures.push(EdgeError { word: error.word, text: format!("{chain}: {}", error.text) });
                 }
             }
         }
         let acknowledgements = self.ledger.acknowledgements().await?;
         let facts = Facts { authorities, turns, acknowledgements, heads, ..Facts::default() };
-        let done = self.chain(&Chain::Plane, plane, &facts, asked, now).await?;
-        steps.extend(done.step);
+        let sealed = match plane {
+            Ok(last) => self.chain(&Chain::Plane, last, &facts, asked, now).await,
+            Err(error) => Err(error),
+        };
+        let newest = match sealed {
+            Ok(done) => {
+                steps.extend(done.step);
+                done.head
+            }
+            Err(error) => {
+                failures.push(EdgeError { word: error.word, text: format!("{}: {}", Chain::Plane, error.text) });
+                None
+            }
+        };
         if let Some(error) = gravest(failures) {
             return Err(error);
         }
-        let heads = facts.heads.into_iter().chain(done.head).collect();
+        let heads = facts.heads.into_iter().chain(newest).collect();
         let outcome = Outcome { steps, ..Outcome::bare(OutcomeKind::Converged, None) };
         Ok(Told { outcome, bucket: self.bucket.name().to_owned(), key: self.key.arn().to_owned(), heads })
     }
@@ -94,12 +109,17 @@ impl Chains {
     async fn stack(
         &self,
         stack: &StackName,
+        known: Option<&Head>,
         turns: &[TurnRecord],
         asked: Asked,
         now: OffsetDateTime,
     ) -> Result<Done, EdgeError> {
         let chain = Chain::Stack(stack.clone());
         let last = self.last(&chain).await?;
+        is_whole(&chain, last.as_ref(), known)?;
+        if !is_wanted(asked, last.as_ref(), now) {
+            return Ok(Done { head: last.map(|last| last.head()), step: None });
+        }
         let (generations, mut leaves) = (self.ledger.generations(stack).await?, Vec::new());
         for generation in with_new_leaves(&generations, last.as_ref()) {
             leaves.extend(self.ledger.leaves(stack, generation).await?);
@@ -137,15 +157,15 @@ impl Chains {
         asked: Asked,
         now: OffsetDateTime,
     ) -> Result<Done, EdgeError> {
-        let is_wanted = match asked {
-            Asked::Status => false,
-            Asked::Seal => true,
-            Asked::Sweep => is_due(last.as_ref(), now),
-        };
         // A stack that has nothing yet needs no chain; the control plane's is there from the first day.
         let is_nothing = last.is_none() && facts.is_empty() && *chain != Chain::Plane;
-        if !is_wanted || is_nothing {
+        if !is_wanted(asked, last.as_ref(), now) || is_nothing {
             return Ok(Done { head: last.map(|last| last.head()), step: None });
+        }
+        if last.as_ref().is_some_and(|last| facts.is_behind(&last.carried)) {
+            let text =
+                "the ledger knows fewer generations than were sealed: it is not the one of before (docs/evidence.md)";
+            return Err(EdgeError::broken(text));
         }
         let draft = Draft::new(chain, last.as_ref(), facts, now).map_err(|error| unwritten(&error))?;
         let seal = self.key.seal(&draft).await?;
@@ -158,10 +178,35 @@ impl Chains {
                 let step = ReportedStep { wave: 1, action, because: format!("{rows} rows since the last one") };
                 Ok(Done { head: Some(draft.head()), step: Some(step) })
             }
-            // Of two that seal at once one is first, and holds what the other one would have.
+            // Of two that seal at once one is first; what only the other one knew is in the segment after.
             Kept::Taken => Ok(Done { head: self.last(chain).await?.map(|last| last.head()), step: None }),
         }
     }
+}
+
+/// Whether a chain is to be sealed now.
+fn is_wanted(asked: Asked, last: Option<&Segment>, now: OffsetDateTime) -> bool {
+    match asked {
+        Asked::Status => false,
+        Asked::Seal => true,
+        Asked::Sweep => is_due(last, now),
+    }
+}
+
+/// A chain's newest segment is the one that the control plane's chain names, or a later one: else somebody has hidden or exchanged
+/// segments, and what is built on the others is a second chain.
+fn is_whole(chain: &Chain, last: Option<&Segment>, known: Option<&Head>) -> Result<(), EdgeError> {
+    let Some(known) = known else { return Ok(()) };
+    let head = last.map(Segment::head);
+    if head.as_ref().is_some_and(|head| head.number > known.number || head == known) {
+        return Ok(());
+    }
+    let number = head.map_or(0, |head| head.number);
+    let text = format!(
+        "{chain} ends with segment {number}, and {} was sealed as {}: see docs/evidence.md",
+        known.number, known.hash
+    );
+    Err(EdgeError::broken(text))
 }
 
 fn head(row: &Row) -> Option<&Head> {

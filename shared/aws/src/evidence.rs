@@ -20,7 +20,7 @@ use crate::acm::Certificates;
 use crate::command::Commands;
 use crate::error::AwsError;
 use crate::inventory::{Inventory, Node, Nodes, OPT_IN_TAG};
-use crate::ledger::{EpochSeen, LEAF_KEPT, Ledger, LedgerError};
+use crate::ledger::{EpochSeen, Ledger, LedgerError};
 use crate::specs::Specs;
 use crate::{acm, command, inventory, ledger, specs};
 
@@ -322,7 +322,7 @@ fn with_own_leaves(
     let under_way = attempts.iter().filter(|attempt| is_asked(attempt, now)).map(|attempt| attempt.generation);
     let relevant: BTreeSet<Generation> = newest.into_iter().chain(served).chain(under_way).collect();
     // Whoever served what is long over was terminated since, and is still remembered.
-    let kept = |record: &&GenerationRecord| now <= record.not_after.saturating_add(LEAF_KEPT);
+    let kept = |record: &&GenerationRecord| now <= LeafRecord::kept_until(record.not_after);
     let each = generations.iter().filter(|record| record.scope.is_each()).filter(kept).map(|record| record.generation);
     each.filter(|generation| relevant.contains(generation)).collect()
 }

@@ -56,7 +56,6 @@ use crate::error::{AwsError, during};
 
 pub use attempts::Begun;
 pub use epochs::{Claim, EpochSeen, Still};
-pub(crate) use generations::LEAF_KEPT;
 pub use generations::Minted;
 pub use membership::Noted;
 pub use told::{Teller, Told};

@@ -1,6 +1,6 @@
 //! Parameter Store: leaf bundles, written once under a name of their own, and the public trust beside them.
 //!
-//! Parameter Store has no condition but one: creation with `Overwrite=false` succeeds once per name. That is the
+//! Parameter Store has no condition but one: creation with `Overwrite=false` succeeds where there is nothing. That is the
 //! compare-and-set on which minting rests, and the rest of the protocol makes the ledger agree with it:
 //!
 //! 1. The mint *proposes* in the ledger: the public record under the leaf's own fingerprint. Proposals never collide.
@@ -15,6 +15,9 @@
 //! * killed after 1: a proposal nobody refers to, which expires;
 //! * killed after 2: the next mint finds the name taken and finishes step 3 with the right record;
 //! * an answer of 2 that got lost: the SDK's repetition finds the name taken by its own leaf, the same path.
+//!
+//! A bundle is deleted when two newer generations are in the ledger ([`leaves::Leaves::tidy`]); its name is free then, and nobody asks for
+//! that generation any more.
 //!
 //! `export` does the same with what it took out of ACM. Whoever appends, the fingerprint in the ledger is the stored bundle's: only the creator's description is there to be
 //! read, and its proposal was written before. Appending first instead (a reservation) would leave, after a crash, a
@@ -86,7 +89,7 @@ impl Parameters {
     }
 
     /// Stores a leaf bundle (PEM: key, leaf, chain) as `SecureString` under `key_id`, unless the name is taken. A name
-    /// is never written twice.
+    /// is never written over.
     ///
     /// # Errors
     /// Systems Manager's, without its message: a validation error may quote the value.
@@ -129,7 +132,7 @@ impl Parameters {
             .send()
             .await
             .map_err(during("ssm:GetParameterHistory"))?;
-        // A leaf's name is written once, so its first version is its only one.
+        // A leaf is never written over, so its first version is its only one.
         let first = history.parameters().first().and_then(|version| version.description());
         Ok(first.and_then(fingerprint_in).map_or(LeafStored::Foreign, LeafStored::Taken))
     }

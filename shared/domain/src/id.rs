@@ -345,7 +345,7 @@ pub fn spec_parameter(stack: &StackName) -> String {
     format!("/espalier-spec/{stack}")
 }
 
-/// The Parameter Store name of a leaf bundle: `/espalier-leaf/<stack>/<scope>/<generation>`. Written once.
+/// The Parameter Store name of a leaf bundle: `/espalier-leaf/<stack>/<scope>/<generation>`. Never written over.
 pub fn leaf_parameter(stack: &StackName, scope: &Scope, generation: Generation) -> String {
     format!("/espalier-leaf/{stack}/{scope}/{generation}")
 }

@@ -225,6 +225,12 @@ pub struct Author {
 }
 
 impl Facts {
+    /// Whether these are the facts of an earlier time than was sealed: of a ledger that was restored or begun anew. What it numbers
+    /// next was sealed before, as something else.
+    pub fn is_behind(&self, carried: &Carried) -> bool {
+        self.generations.iter().map(|record| record.generation).max() < carried.newest
+    }
+
     /// Whether a chain would have nothing to tell.
     pub fn is_empty(&self) -> bool {
         *self == Self { authors: self.authors.clone(), turns: self.turns.clone(), ..Self::default() }

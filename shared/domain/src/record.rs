@@ -110,6 +110,14 @@ pub struct LeafRecord {
     pub not_after: OffsetDateTime,
 }
 
+impl LeafRecord {
+    /// Until when one is remembered that ends then: a fleet has thousands of them a year, and nothing depends any more on one that
+    /// has ended.
+    pub const fn kept_until(not_after: OffsetDateTime) -> OffsetDateTime {
+        not_after.saturating_add(Duration::days(30))
+    }
+}
+
 /// That a generation's bundles were deleted from Parameter Store: nobody fetches them any more. Appended, never changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

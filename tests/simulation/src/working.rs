@@ -179,7 +179,7 @@ impl World {
     fn append(&mut self, item: &MintItem, record: GenerationRecord) {
         self.tell(|| format!("minted {}: {}", item.generation, item.because));
         self.ledger.generations.push(record);
-        self.discard(item.generation);
+        self.discard();
         if !self.calm && self.dice.one_in(6) {
             // Somebody stops everything in the middle of a rollout.
             self.tally.meet(Trouble::Frozen);
@@ -189,10 +189,10 @@ impl World {
     }
 
     /// What nobody will fetch any more (`Leaves::tidy` of `shared/aws`).
-    fn discard(&mut self, newest: Generation) {
+    fn discard(&mut self) {
         let attempts: Vec<_> = self.ledger.attempts.values().cloned().collect();
         let now = self.now + self.skew;
-        let gone: Vec<_> = discardable(newest, &self.ledger.discarded, &attempts, now).collect();
+        let gone: Vec<_> = discardable(&self.ledger.generations, &self.ledger.discarded, &attempts, now).collect();
         self.ledger.discarded.extend(gone.into_iter().map(|generation| DiscardRecord { generation, at: now }));
     }
 

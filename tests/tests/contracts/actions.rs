@@ -368,6 +368,7 @@ fn the_evidence_is_locked_and_only_seal_adds_to_it() {
     assert_eq!(denied("NothingIsOverwritten"), (put.clone(), unconditional));
     let others = serde_json::json!({"ArnNotEquals": {"aws:PrincipalArn": {"Fn::GetAtt": ["SealRole", "Arn"]}}});
     assert_eq!(denied("OnlySealWrites"), (put, others));
+    assert_eq!(denied("NothingIsHidden"), ("s3:DeleteObject".into(), serde_json::Value::Null));
     let clear = serde_json::json!({"Bool": {"aws:SecureTransport": false}});
     assert_eq!(denied("NothingInTheClear"), ("s3:*".into(), clear));
     let writes =

@@ -183,7 +183,8 @@ async fn no_bundle_lies_in_parameter_store_for_nobody() {
         minted(&ask(&world, item(generation, &twelve), now).await);
     }
     assert_eq!(bundles(), "12".repeat(12));
-    // The newest one and the one before stay, whoever shares them.
+    // The newest one and the one before stay, whoever shares them; whoever asks late for a former one stores nothing.
+    assert_eq!(ask(&world, item(1, &[13]), now).await.unwrap_err().word, Word::Conflict);
     minted(&ask(&world, item(3, &[1]), now).await);
     assert_eq!(bundles(), format!("23{}", "2".repeat(11)));
     world.with(|account| account.spec["certificate"]["scope"] = json!("shared"));

@@ -173,11 +173,49 @@ async fn nothing_is_built_upon_what_is_not_sealed_and_what_is_whole_is_sealed_al
         world.with(|account| account.objects.insert(name.into(), whole));
         assert_eq!(judged(&world).0, 0, "{}", judged(&world).1);
     }
-    let plane = Place { chain: Chain::Plane, number: 1 }.name();
-    world.with(|account| account.objects.insert(plane, "{}".into()));
-    world.with(|account| account.objects.retain(|name, _| name == "plane/00000001.jsonl"));
+    // Not even damage to the chain that names the others keeps them from being sealed.
+    let (before, newest) = (objects(&world).len(), Place { chain: Chain::Plane, number: 3 }.name());
+    world.with(|account| account.objects.insert(newest, "{}".into()));
     let error = asked(&world, Asked::Seal, start + Duration::days(2)).await.unwrap_err();
-    assert!(error.text.contains("the evidence is damaged"), "{}", error.text);
+    assert!(error.text.starts_with("plane: the evidence is damaged"), "{}", error.text);
+    assert_eq!(objects(&world).len(), before + 1);
+}
+
+#[tokio::test]
+async fn segments_that_are_hidden_are_missed_and_not_sealed_anew() {
+    let world = minted(1).await;
+    let start = OffsetDateTime::now_utc();
+    for day in 0..2 {
+        asked(&world, Asked::Seal, start + Duration::days(day)).await.unwrap();
+    }
+    // What a delete marker does to the newest one, under which the lock keeps the version.
+    let hidden = world.with(|account| account.objects.remove("stacks/api-service/00000002.jsonl").unwrap());
+    let error = asked(&world, Asked::Seal, start + Duration::days(2)).await.unwrap_err();
+    assert!(error.text.contains("ends with segment 1, and 2 was sealed as"), "{}", error.text);
+    assert!(!objects(&world).contains(&"stacks/api-service/00000002.jsonl".to_owned()));
+    world.with(|account| account.objects.insert("stacks/api-service/00000002.jsonl".into(), hidden));
+    asked(&world, Asked::Seal, start + Duration::days(3)).await.unwrap();
+    assert_eq!(judged(&world).0, 0, "{}", judged(&world).1);
+}
+
+#[tokio::test]
+async fn a_ledger_of_former_times_is_not_sealed_after_what_it_does_not_know() {
+    let world = minted(2).await;
+    let start = OffsetDateTime::now_utc();
+    asked(&world, Asked::Seal, start).await.unwrap();
+    world.with(|account| account.items.retain(|(_, sk), _| !sk.starts_with("GENERATION#shared#00000002")));
+    let error = asked(&world, Asked::Seal, start + Duration::days(1)).await.unwrap_err();
+    assert!(error.text.contains("fewer generations than were sealed"), "{}", error.text);
+}
+
+#[tokio::test]
+async fn of_two_seals_that_overlap_the_later_one_ends_later() {
+    let world = minted(1).await;
+    let start = OffsetDateTime::now_utc();
+    for now in [start, start - Duration::minutes(3)] {
+        asked(&world, Asked::Seal, now).await.unwrap();
+    }
+    assert_eq!(judged(&world).0, 0, "{}", judged(&world).1);
 }
 
 #[tokio::test]

@@ -12,9 +12,6 @@ use super::{AUTHORITIES, Condition, EXPIRES, Key, Ledger, LedgerError, Written, 
 /// How long a proposal is kept. It is needed only until its generation is appended.
 const PROPOSAL_KEPT: Duration = Duration::days(30);
 
-/// How long a target's own leaf is remembered after its end.
-pub(crate) const LEAF_KEPT: Duration = Duration::days(30);
-
 const DISCARDED: &str = "DISCARDED#";
 
 impl Ledger {
@@ -211,9 +208,8 @@ impl Minted for LeafRecord {
         leaf_key(&self.scope, self.generation)
     }
 
-    /// A fleet has thousands of them a year, and nothing depends any more on one that has ended.
     fn expires(&self) -> Option<OffsetDateTime> {
-        Some(self.not_after.saturating_add(LEAF_KEPT))
+        Some(Self::kept_until(self.not_after))
     }
 }
 

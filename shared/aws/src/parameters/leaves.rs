@@ -23,6 +23,9 @@ pub struct Leaves {
     pub key_id: String,
 }
 
+/// After so many bundles no further generation's are deleted in one go: that takes a third of a second for ten.
+const MANY: usize = 500;
+
 /// Where a generation stands.
 #[derive(Debug, PartialEq)]
 pub enum Place {
@@ -138,23 +141,27 @@ impl Leaves {
     }
 
     /// Discards the bundles that nobody will fetch any more, now that there is a newer generation: a key is to lie nowhere for
-    /// nothing, and Parameter Store is finite. What fails is told in the log and done when the next one is made: nobody
-    /// waits for it.
-    pub async fn tidy(&self, stack: &StackName, newest: Generation, now: OffsetDateTime) {
-        if let Err(error) = self.discard(stack, newest, now).await {
+    /// nothing, and Parameter Store is finite. What fails is told in the log and done when the next one is made: no leaf
+    /// fails because of a former one.
+    pub async fn tidy(&self, stack: &StackName, now: OffsetDateTime) {
+        if let Err(error) = self.discard(stack, now).await {
             tracing::warn!(%stack, error = chain(&error), "bundles that nobody needs are still in Parameter Store");
         }
     }
 
-    async fn discard(&self, stack: &StackName, newest: Generation, now: OffsetDateTime) -> Result<(), StoreError> {
-        let (discarded, attempts) = (self.ledger.discarded(stack).await?, self.ledger.attempts(stack).await?);
-        for generation in discardable(newest, &discarded, &attempts, now) {
+    async fn discard(&self, stack: &StackName, now: OffsetDateTime) -> Result<(), StoreError> {
+        let (generations, attempts) = (self.ledger.generations(stack).await?, self.ledger.attempts(stack).await?);
+        let discarded = self.ledger.discarded(stack).await?;
+        for generation in discardable(&generations, &discarded, &attempts, now) {
             let own = self.ledger.leaves(stack, generation).await?;
             let scopes = own.into_iter().map(|leaf| leaf.scope).chain([Scope::shared()]);
             let names: Vec<String> = scopes.map(|scope| leaf_parameter(stack, &scope, generation)).collect();
             self.parameters.delete_leaves(&names).await?;
             self.ledger.note_discarded(stack, &DiscardRecord { generation, at: now }).await?;
             tracing::info!(%stack, generation = generation.0, parameters = names.len(), "bundles discarded");
+            if names.len() > MANY {
+                break;
+            }
         }
         Ok(())
     }

@@ -110,7 +110,8 @@ impl Draft {
             number: last.map_or(1, |last| last.header.number + 1),
             previous: last.map(|last| last.hash.clone()),
             from: last.map(|last| last.header.until),
-            until: now,
+            // Of two that overlap, one began before the other and ends after it.
+            until: last.map_or(now, |last| now.max(last.header.until)),
             count: rows.len(),
             rows: sha256(&body),
         };

@@ -12,6 +12,8 @@ use crate::spec::Spec;
 const GONE: &str = "state is absent";
 
 pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
+    // Whatever keeps the stack from going keeps nobody from being ended.
+    let_go(observed, plan);
     if is_of_another_name(spec, observed, plan) {
         return;
     }
@@ -26,7 +28,6 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut Plan<Action>) {
     if groups_are_gone {
         ingress(spec, observed, plan);
     }
-    let_go(observed, plan);
 }
 
 /// A record is looked for under the name that the spec says: under another one it would be left behind.

@@ -4,24 +4,29 @@
 use time::OffsetDateTime;
 
 use crate::id::Generation;
-use crate::record::{AttemptRecord, DiscardRecord};
+use crate::record::{AttemptRecord, DiscardRecord, GenerationRecord, LeafRecord};
 
 /// Of so many generations the bundles are discarded at most when one is made: targets wait for that one.
 const AT_ONCE: usize = 2;
 
 /// The generations whose bundles are discarded now, oldest first. The newest one and the one before it stay; so does what a delivery
-/// may still be about to fetch, with everything newer.
+/// may still be about to fetch, with everything newer. Of leaves that are each target's own the ledger has to know all: where it
+/// has forgotten some, a person alone can tell what lies in Parameter Store, and nobody says that it was deleted.
 pub fn discardable(
-    newest: Generation,
+    generations: &[GenerationRecord],
     discarded: &[DiscardRecord],
     attempts: &[AttemptRecord],
     now: OffsetDateTime,
 ) -> impl Iterator<Item = Generation> {
-    let first = discarded.iter().map(|one| one.generation).max().map_or(Generation::FIRST, Generation::next);
+    let done = discarded.iter().map(|one| one.generation).max();
     let fetched = attempts.iter().filter(|attempt| attempt.may_run(now)).map(|attempt| attempt.generation).min();
-    let previous = newest.0.saturating_sub(1);
+    let previous =
+        generations.iter().map(|record| record.generation).max().map_or(0, |newest| newest.0.saturating_sub(1));
     let end = fetched.map_or(previous, |fetched| previous.min(fetched.0));
-    (first.0..end).take(AT_ONCE).map(Generation)
+    let is_known =
+        move |record: &&GenerationRecord| !record.scope.is_each() || now < LeafRecord::kept_until(record.not_after);
+    let known = generations.iter().filter(is_known).map(|record| record.generation);
+    known.filter(move |generation| done < Some(*generation) && generation.0 < end).take(AT_ONCE)
 }
 
 #[cfg(test)]
@@ -44,9 +49,24 @@ mod tests {
         record
     }
 
-    fn discarded(newest: u32, before: u32, attempts: &[AttemptRecord]) -> Vec<u32> {
+    fn made(generation: u32, scope: &str, days_ago: i64) -> GenerationRecord {
+        let mut record: GenerationRecord = serde_json::from_value(serde_json::json!({
+            "scope": scope, "generation": generation, "parameter": "p", "dnsNames": [], "notBefore": "2026-11-22T12:00:00Z",
+            "notAfter": "2026-11-29T12:00:00Z", "mintedAt": "2026-11-22T12:00:00Z", "authority": "a", "because": "due"
+        }))
+        .unwrap();
+        record.not_after = NOW - Duration::days(days_ago);
+        record
+    }
+
+    fn of(generations: &[GenerationRecord], before: u32, attempts: &[AttemptRecord]) -> Vec<u32> {
         let before: Vec<_> = (1..=before).map(|one| DiscardRecord { generation: Generation(one), at: NOW }).collect();
-        discardable(Generation(newest), &before, attempts, NOW).map(|generation| generation.0).collect()
+        discardable(generations, &before, attempts, NOW).map(|generation| generation.0).collect()
+    }
+
+    fn discarded(newest: u32, before: u32, attempts: &[AttemptRecord]) -> Vec<u32> {
+        let generations: Vec<_> = (1..=newest).map(|one| made(one, "shared", 400)).collect();
+        of(&generations, before, attempts)
     }
 
     #[test]
@@ -70,5 +90,18 @@ mod tests {
         assert_eq!(discarded(6, 2, &[attempt(4, 59, false), attempt(6, 1, false)]), [3]);
         assert_eq!(discarded(6, 3, &[attempt(4, 59, true)]), [4]);
         assert_eq!(discarded(6, 3, &[attempt(4, 60, false)]), [4], "Run Command gave it up long ago");
+    }
+
+    #[test]
+    fn of_own_leaves_that_the_ledger_has_forgotten_nobody_says_that_they_were_deleted() {
+        let generations = [
+            made(1, "target", 31),
+            made(2, "target", 29),
+            made(3, "target", 1),
+            made(4, "target", -1),
+            made(5, "target", -7),
+        ];
+        assert_eq!(of(&generations, 0, &[]), [2, 3]);
+        assert_eq!(of(&generations, 3, &[]), [0_u32; 0]);
     }
 }
