@@ -47,6 +47,13 @@ struct Done {
     step: Option<ReportedStep>,
 }
 
+impl Done {
+    /// The chain ends with this, if there is one, as before.
+    fn nothing(last: Option<Segment>) -> Self {
+        Self { head: last.map(|last| last.head()), step: None }
+    }
+}
+
 impl Chains {
     pub(crate) async fn answer(&self, asked: Asked, now: OffsetDateTime) -> Result<Told, EdgeError> {
         // Damage to one chain keeps no other from being sealed, not even damage to the one that names them all.
@@ -74,7 +81,8 @@ impl Chains {
         let acknowledgements = self.ledger.acknowledgements().await?;
         let facts = Facts { authorities, turns, acknowledgements, heads, ..Facts::default() };
         let sealed = match plane {
-            Ok(last) => self.chain(&Chain::Plane, last, &facts, asked, now).await,
+            Ok(last) if !is_wanted(asked, last.as_ref(), now) => Ok(Done::nothing(last)),
+            Ok(last) => self.chain(&Chain::Plane, last, &facts, now).await,
             Err(error) => Err(error),
         };
         let newest = match sealed {
@@ -118,7 +126,7 @@ impl Chains {
         let last = self.last(&chain).await?;
         is_whole(&chain, last.as_ref(), known)?;
         if !is_wanted(asked, last.as_ref(), now) {
-            return Ok(Done { head: last.map(|last| last.head()), step: None });
+            return Ok(Done::nothing(last));
         }
         let (generations, mut leaves) = (self.ledger.generations(stack).await?, Vec::new());
         for generation in with_new_leaves(&generations, last.as_ref()) {
@@ -135,7 +143,7 @@ impl Chains {
             turns: turns.to_vec(),
             ..Facts::default()
         };
-        self.chain(&chain, last, &facts, asked, now).await
+        self.chain(&chain, last, &facts, now).await
     }
 
     /// The newest segment of a chain, if it is one of ours: on anything else nothing is built.
@@ -154,13 +162,12 @@ impl Chains {
         chain: &Chain,
         last: Option<Segment>,
         facts: &Facts,
-        asked: Asked,
         now: OffsetDateTime,
     ) -> Result<Done, EdgeError> {
         // A stack that has nothing yet needs no chain; the control plane's is there from the first day.
         let is_nothing = last.is_none() && facts.is_empty() && *chain != Chain::Plane;
-        if !is_wanted(asked, last.as_ref(), now) || is_nothing {
-            return Ok(Done { head: last.map(|last| last.head()), step: None });
+        if is_nothing {
+            return Ok(Done::nothing(last));
         }
         if last.as_ref().is_some_and(|last| facts.is_behind(&last.carried)) {
             let text =
@@ -179,7 +186,7 @@ impl Chains {
                 Ok(Done { head: Some(draft.head()), step: Some(step) })
             }
             // Of two that seal at once one is first; what only the other one knew is in the segment after.
-            Kept::Taken => Ok(Done { head: self.last(chain).await?.map(|last| last.head()), step: None }),
+            Kept::Taken => Ok(Done::nothing(self.last(chain).await?)),
         }
     }
 }
