@@ -282,6 +282,41 @@ def certificates(arguments):
     print("| --- | --- |")
     print(f"| first of a process: key, leaf, checks, bundle | {first / 1000:.2f} ms |")
     print(f"| minted per CPU-second | {count / cpu:,.0f} |")
+    print()
+    kinds_of_keys(arguments, program, authority)
+
+
+# How many of each kind in a round, of 20,000 of ours: a round takes each program about as long. Primes are searched by luck.
+KINDS = {
+    "EC_prime256v1": (5_000, 5_000, 20),
+    "EC_secp384r1": (1_000, 1_000, 20),
+    "Ed25519": (5_000, 5_000, 20),
+    "RSA_2048": (40, 40, 20),
+    "RSA_3072": (10, 10, 10),
+    "RSA_4096": (4, 4, 4),
+}
+
+
+def kinds_of_keys(arguments, program, authority):
+    """Key, leaf and PEM, each kind of key, against two others in turns: certificates per CPU-second of a process's whole life."""
+    print("| key | Espalier, checked | Python cryptography | ratio | openssl, three processes each | ratio |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    peers = [arguments.python, str(HERE / "mint_peers.py")]
+    rounds = 1 if arguments.certificates < 1_000 else 5
+    for kind, counts in KINDS.items():
+        counts = [max(1, count * arguments.certificates // 20_000) for count in counts]
+        ours, cryptography, openssl = counts
+        programs = [
+            (ours, [program, str(ours), kind], authority),
+            (cryptography, [*peers, "cryptography", str(cryptography), kind], b""),
+            (openssl, [*peers, "openssl", str(openssl), kind], b""),
+        ]
+        rates = [[] for _ in programs]
+        for _ in range(rounds):
+            for rate, (count, command, given) in zip(rates, programs):
+                rate.append(count / cpu_seconds(command, given)[1])
+        ours, cryptography, openssl = (statistics.median(rate) for rate in rates)
+        print(f"| {kind} | {ours:,.0f} | {cryptography:,.0f} | {ours / cryptography:.1f}x | {openssl:,.0f} | {ours / openssl:,.0f}x |")
 
 
 def handshakes(arguments):

@@ -36,6 +36,9 @@ COUNTED = {
     "MB of memory of a function": number("template.yaml", r"^    MemorySize: (\d+)$"),
     "alarms": len(counted("template.yaml", r"^    Type: AWS::CloudWatch::Alarm\n(?!    Condition)")),
     "composite alarms": len(counted("template.yaml", r"^    Type: AWS::CloudWatch::CompositeAlarm$")),
+    "metrics of a stack, and of all together": len(counted("functions/rotate/src/watch.rs", r"metric::emit\(now, &\[dimension\]")),
+    "metrics of how long connections take, of each of two ways": len(counted("functions/rotate/src/watch.rs", r"metric::emit\(at, &dimensions")),
+    "metrics of a stack's registrations": len(counted("functions/provision/src/lib.rs", r'\("Targets\w+", Unit::Count')),
     "KMS keys": len(counted("template.yaml", r"^    Type: AWS::KMS::Key$\n(?!    Condition: SecondKeys)")),
     "hours between proofs of a target": number("shared/domain/src/rotation/policy.rs", r"const REVERIFY: Duration = Duration::hours\((\d+)\)"),
     "seconds between looks at a command": number("shared/domain/src/rotation/pace.rs", r"const COMMAND_POLL_S: u32 = (\d+)"),
@@ -144,7 +147,9 @@ def month(fleet: int) -> dict[str, float]:
         "DynamoDB GB": fleet * (1 + attempts) * record / 1e9,
         "signatures": stacks * rotations,
         "leaves fetched by targets": fleet * rotations,
-        "custom metrics": 2 * COUNTED["functions"] + 2 * (stacks + 1) + 1,
+        # Two of each function, what `authority` counts, and the dead man's.
+        "custom metrics": 2 * COUNTED["functions"] + 1 + 1
+        + COUNTED["metrics of a stack, and of all together"] * (stacks + 1) + (COUNTED["metrics of a stack's registrations"] + 2 * COUNTED["metrics of how long connections take, of each of two ways"]) * stacks,
     }
 
 

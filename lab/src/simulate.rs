@@ -14,7 +14,8 @@ use espalier_simulation::tally::Tally;
 use espalier_simulation::{Fleet, Grief, Lives, NotSimulated, live_all};
 
 /// The fleets of `--scale`: targets, and of how many stacks.
-const FLEETS: [(usize, usize); 6] = [(10, 1), (1_000, 1), (1_000, 4), (10_000, 1), (10_000, 4), (100_000, 10)];
+const FLEETS: [(usize, usize); 7] =
+    [(10, 1), (1_000, 1), (1_000, 4), (3_000, 1), (10_000, 4), (100_000, 10), (100_000, 40)];
 
 /// So much of a life that came to grief is told.
 const TOLD: usize = 60;
@@ -46,7 +47,7 @@ pub struct Simulate {
     #[arg(long, env = "ESPALIER_ALLOWED_DOMAINS", value_parser = AllowedDomains::parse)]
     allowed_domains: Option<AllowedDomains>,
 
-    /// In place of lives: one rotation of 10, 1,000, 10,000 targets and of 100,000 in ten stacks, with AWS's published
+    /// In place of lives: one rotation of 10, 1,000, 3,000, 10,000 and 100,000 targets, in up to forty stacks, with AWS's published
     /// quotas as hard limits
     #[arg(long, conflicts_with_all = ["spec", "first", "days"])]
     pub scale: bool,

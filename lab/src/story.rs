@@ -10,6 +10,7 @@ pub mod cli;
 mod command;
 mod compromise;
 mod confirm;
+mod csr;
 pub mod deploy;
 mod drift;
 mod elsewhere;
@@ -306,42 +307,11 @@ async fn chapters(
         if !scenario.name().starts_with("acm-") {
             acm::left(tale, ui).await?;
         }
-        match scenario {
-            Scenario::Recipe | Scenario::Tour => rotation::renewals(tale, options, report, ui).await?,
-            // Told at the end, when everything else has left its traces.
-            Scenario::Leaks => continue,
-            Scenario::Input => input::told(tale, ui).await?,
-            Scenario::Rotate => rotate::told(tale, options, report, ui).await?,
-            Scenario::PerTarget => per_target::told(tale, options, report, ui).await?,
-            Scenario::Repair => repair::told(tale, options, report, ui).await?,
-            Scenario::CommitConfirm => confirm::told(tale, options, report, ui).await?,
-            Scenario::CanaryFails => canary::told(tale, options, report, ui).await?,
-            Scenario::AgentDies => agent::told(tale, options, report, ui).await?,
-            Scenario::Outage => outage::told(tale, options, report, ui).await?,
-            Scenario::Expired => expired::told(tale, ui).await?,
-            Scenario::Upgrade => upgrade::told(tale, options, report, ui).await?,
-            Scenario::Alarms => alarms::told(tale, options, report, ui).await?,
-            Scenario::CaRotation => succession::told(tale, options, report, ui).await?,
-            Scenario::CaCompromise => compromise::told(tale, options, report, ui).await?,
-            Scenario::OthersInstall => others::told(tale, ui).await?,
-            Scenario::AnotherVpc => elsewhere::told(tale, options, ui).await?,
-            Scenario::Emergency => emergency::told(tale, options, report, ui).await?,
-            Scenario::Evidence => evidence::told(tale, ui).await?,
-            Scenario::Policy => policy::told(tale, ui).await?,
-            Scenario::Replace => replace::told(tale, options, report, ui).await?,
-            Scenario::Drift => drift::told(tale, options, report, ui).await?,
-            Scenario::Scale => scale::told(tale, options, report, ui).await?,
-            Scenario::Teardown => teardown::told(tale, ui).await?,
-            Scenario::AcmRequest => acm::request::told(tale, options, report, ui).await?,
-            Scenario::AcmAccount => acm::account::told(tale, options, report, ui).await?,
-            Scenario::AcmRenewal
-            | Scenario::AcmLostEvent
-            | Scenario::AcmActionRequired
-            | Scenario::AcmExpired
-            | Scenario::AcmRevoked
-            | Scenario::AcmPrivate => acm::told(tale, *scenario, options, report, ui).await?,
-            Scenario::Chaos => chaos::storms(tale, options, report, ui).await?,
+        // Told at the end, when everything else has left its traces.
+        if *scenario == Scenario::Leaks {
+            continue;
         }
+        scenario::told(*scenario, tale, options, report, ui).await?;
         stack::again(tale, ui.phase("plan again")).await?;
         searched(tale, &mut clean, scenario.name(), report, ui).await?;
     }

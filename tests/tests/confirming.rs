@@ -5,6 +5,8 @@
 #![allow(clippy::print_stdout, clippy::disallowed_macros, reason = "a test tells how often it killed")]
 
 mod bundles;
+#[path = "host/crash.rs"]
+mod crash;
 mod host;
 
 use std::fs;
@@ -12,7 +14,7 @@ use std::process::Command;
 
 use bundles::{Bundle, authority, minted};
 use espalier_pki::authority::Authority;
-use host::{Host, Said, crash};
+use host::{Host, Said};
 use time::Duration;
 
 fn fresh(authority: &Authority) -> Bundle {
@@ -256,13 +258,13 @@ fn a_timer_of_systemds_waits_for_the_deadline_and_a_unit_at_boot() {
 }
 
 /// `kill -9` before each step of each of the three; then the control plane is heard of no more. The drivers differ in two
-/// steps only, so all but one of them are killed at every sixth.
+/// steps only, so all but one of them are killed at every eighteenth, and at every state of the disk by `installer`.
 #[test]
 fn wherever_it_is_killed_a_whole_pair_is_served_and_the_host_finds_its_way() {
     std::thread::scope(|scope| {
         for (first, driver) in (1..).zip(["hook", "httpd", "nginx", "haproxy"]) {
             scope.spawn(move || {
-                let (first, stride) = if driver == "hook" { (1, 1) } else { (first, 6) };
+                let (first, stride) = if driver == "hook" { (1, 1) } else { (first, 18) };
                 let arming = killed_while_arming(driver, first, stride);
                 let confirming = killed_while_confirming(driver, first, stride);
                 let back = killed_while_going_back(driver, first, stride);

@@ -7,10 +7,12 @@ use espalier_aws::command::{Commands, Order};
 use espalier_aws::error::{AwsError, Kind};
 use espalier_aws::ledger::{Begun, Ledger};
 use espalier_domain::failure::chain;
-use espalier_domain::id::{NodeId, Scope};
+use espalier_domain::id::{NodeId, Nonce, Scope};
 use espalier_domain::record::{AttemptEnd, AttemptRecord, GenerationRecord};
+use espalier_domain::spec::{Custody, KeyType};
 use espalier_domain::work::{DeliverItem, DeliveryAction, PAGE, WorkResult};
 use espalier_edge::EdgeError;
+use espalier_pki::request;
 use time::OffsetDateTime;
 
 /// How long an instance may take to pick the command up, in seconds. With the document's own execution timeout it
@@ -34,12 +36,13 @@ pub(crate) struct Document {
     pub(crate) version: Option<String>,
 }
 
-/// What the command says of the leaf. Where each target has its own, one command says it of all: each host finds its own by its
-/// node's id.
+/// What the command is about.
 #[derive(Debug)]
-struct Leaf {
-    parameter: String,
-    fingerprint: String,
+enum About {
+    /// A leaf. Where each target has its own, one command says it of all: each host finds its own by its node's id.
+    Leaf { parameter: String, fingerprint: String },
+    /// A key that each host is to make for itself, and the word by which its answer is known.
+    Key { key_type: KeyType, nonce: Nonce },
 }
 
 /// What a delivery works with.
@@ -59,14 +62,16 @@ impl Delivery {
             let (number, scope, stack) = (item.generation, &item.scope, &item.stack);
             EdgeError::conflict(format!("generation {number} of {stack}, of scope {scope}, is not in the ledger"))
         })?;
-        let fingerprint = self.fingerprint(item, &receivers, &generation).await?;
-        let attempts = item.attempts(&generation, now);
+        let about = self.about(item, &receivers, &generation).await?;
+        let attempts = match &about {
+            About::Leaf { .. } => item.attempts(&generation, now),
+            About::Key { nonce, .. } => item.preparations(&generation, &receivers, nonce, now),
+        };
         match self.ledger.begin_attempts(&item.stack, &attempts).await? {
             Begun::Ours => {}
             Begun::Taken(found) => return already(item, &found),
         }
-        let leaf = Leaf { parameter: generation.parameter, fingerprint };
-        match self.send(item, receivers, &leaf).await {
+        match self.send(item, receivers, &about).await {
             Ok(command_id) => {
                 self.ledger.note_command(&item.stack, &attempts, &command_id).await?;
                 tracing::info!(stack = %item.stack, generation = item.generation.0, command_id, "command sent");
@@ -77,6 +82,32 @@ impl Delivery {
                     self.close(item, &attempts, &error, now).await?;
                 }
                 Err(error.into())
+            }
+        }
+    }
+
+    /// What the command is about.
+    async fn about(
+        &self,
+        item: &DeliverItem,
+        receivers: &[NodeId],
+        generation: &GenerationRecord,
+    ) -> Result<About, EdgeError> {
+        match item.action {
+            DeliveryAction::Install | DeliveryAction::Confirm => {
+                let fingerprint = self.fingerprint(item, receivers, generation).await?;
+                Ok(About::Leaf { parameter: generation.parameter.clone(), fingerprint })
+            }
+            DeliveryAction::Prepare => {
+                let key_type =
+                    generation.key_type.filter(|_| generation.custody == Custody::Target).ok_or_else(|| {
+                        let (number, stack) = (item.generation, &item.stack);
+                        EdgeError::refused(format!(
+                            "the keys of generation {number} of {stack} are not made on its targets"
+                        ))
+                    })?;
+                let nonce = request::nonce().map_err(|error| EdgeError::broken(chain(&error)))?;
+                Ok(About::Key { key_type, nonce })
             }
         }
     }
@@ -103,17 +134,17 @@ impl Delivery {
 
     /// Sends the order, patiently: its hosts have places in the line, and a command that was not sent keeps its stack's
     /// wave waiting. What they wait for us they wait the less for their turn.
-    async fn send(&self, item: &DeliverItem, receivers: Vec<NodeId>, leaf: &Leaf) -> Result<String, AwsError> {
+    async fn send(&self, item: &DeliverItem, receivers: Vec<NodeId>, about: &About) -> Result<String, AwsError> {
         let mut item = item.clone();
         for pause_s in THROTTLED_S {
-            match self.commands.send(order(&self.document, &item, receivers.clone(), leaf)).await {
+            match self.commands.send(order(&self.document, &item, receivers.clone(), about)).await {
                 Err(error) if error.kind == Kind::Throttled => {}
                 sent => return sent,
             }
             tokio::time::sleep(Duration::from_secs(u64::from(pause_s))).await;
             item.start_s = item.start_s.saturating_sub(pause_s);
         }
-        self.commands.send(order(&self.document, &item, receivers, leaf)).await
+        self.commands.send(order(&self.document, &item, receivers, about)).await
     }
 
     /// Ends attempts whose command was certainly not sent, so that nobody waits for them.
@@ -134,12 +165,6 @@ impl Delivery {
 
 /// Whom the command goes to, if the item can be one command.
 fn check(item: &DeliverItem) -> Result<Vec<NodeId>, EdgeError> {
-    match item.action {
-        DeliveryAction::Install | DeliveryAction::Confirm => {}
-        DeliveryAction::Prepare => {
-            return Err(EdgeError::refused(format!("the action {:?} is not yet supported", item.action)));
-        }
-    }
     if item.targets.is_empty() || item.targets.len() > PAGE {
         return Err(EdgeError::invalid(format!(
             "`targets`: {} instances; 1 to {PAGE} go in one command",
@@ -191,22 +216,30 @@ fn was_not_sent(error: &AwsError) -> bool {
     }
 }
 
-fn order(document: &Document, item: &DeliverItem, nodes: Vec<NodeId>, leaf: &Leaf) -> Order {
-    Order {
-        document: document.name.clone(),
-        version: document.version.clone(),
-        nodes,
-        parameters: vec![
-            ("Action", format!("{:?}", item.action)),
-            ("Stack", item.stack.to_string()),
-            ("Generation", item.generation.to_string()),
-            ("ParameterName", leaf.parameter.clone()),
-            ("Fingerprint", leaf.fingerprint.clone()),
+fn order(document: &Document, item: &DeliverItem, nodes: Vec<NodeId>, about: &About) -> Order {
+    let mut parameters = vec![
+        ("Action", format!("{:?}", item.action)),
+        ("Stack", item.stack.to_string()),
+        ("Generation", item.generation.to_string()),
+    ];
+    match about {
+        About::Leaf { parameter, fingerprint } => parameters.extend([
+            ("ParameterName", parameter.clone()),
+            ("Fingerprint", fingerprint.clone()),
             ("StartSeconds", item.start_s.to_string()),
             ("WindowSeconds", item.window_s.to_string()),
             ("ConfirmSeconds", item.confirm_s.to_string()),
             ("MarginHours", item.margin_hours.to_string()),
-        ],
+        ]),
+        About::Key { key_type, nonce } => {
+            parameters.extend([("KeyType", key_type.to_string()), ("Nonce", nonce.to_string())]);
+        }
+    }
+    Order {
+        document: document.name.clone(),
+        version: document.version.clone(),
+        nodes,
+        parameters,
         comment: format!(
             "espalier {}#{} generation {} attempt {}",
             item.stack, item.epoch, item.generation, item.attempt
@@ -259,8 +292,9 @@ mod tests {
             nodes.iter().map(NodeId::as_str).collect::<Vec<_>>(),
             ["i-0000000000000000a", "i-0000000000000000b"]
         );
-        let leaf = Leaf { parameter: generation().parameter, fingerprint: generation().fingerprint };
-        let order = order(&Document { name: "installer".into(), version: None }, &item(), nodes, &leaf);
+        let about = About::Leaf { parameter: generation().parameter, fingerprint: generation().fingerprint };
+        let document = Document { name: "installer".into(), version: None };
+        let order = order(&document, &item(), nodes.clone(), &about);
         assert_eq!(order.parameters[0], ("Action", "Install".to_owned()));
         assert_eq!(order.parameters[3], ("ParameterName", "/espalier-leaf/payments/shared/3".to_owned()));
         assert_eq!(order.parameters[5], ("StartSeconds", "7".to_owned()));
@@ -268,6 +302,12 @@ mod tests {
         assert_eq!(order.parameters[8], ("MarginHours", "28".to_owned()));
         assert_eq!(order.parameters.len(), 9);
         assert!(order.comment.len() <= 100, "{}", order.comment);
+        let about = About::Key { key_type: KeyType::Rsa4096, nonce: Nonce::parse("5a".repeat(32)).unwrap() };
+        let prepare =
+            super::order(&document, &DeliverItem { action: DeliveryAction::Prepare, ..item() }, nodes, &about);
+        let own: Vec<_> = prepare.parameters.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        assert_eq!(own[0], ("Action", "Prepare"));
+        assert_eq!(own[3..], [("KeyType", "RSA_4096"), ("Nonce", "5a".repeat(32).as_str())]);
         // The document's executionTimeout (600 s) comes on top, and has room for the whole line, the fetch's own two
         // minutes and as much again.
         const { assert!(LINE_S + 2 * 120 < 600) }
@@ -277,8 +317,6 @@ mod tests {
     #[test]
     fn what_cannot_be_one_command_is_refused_before_anything_is_written() {
         assert!(check(&item()).is_ok() && check(&DeliverItem { action: DeliveryAction::Confirm, ..item() }).is_ok());
-        let prepare = DeliverItem { action: DeliveryAction::Prepare, ..item() };
-        assert_eq!(check(&prepare).unwrap_err().word, Word::Refused);
         let late = DeliverItem { start_s: 1_000, ..item() };
         for item in [DeliverItem { confirm_s: 10_000, ..item() }, DeliverItem { margin_hours: 10_000, ..item() }, late]
         {

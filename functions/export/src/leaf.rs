@@ -145,6 +145,7 @@ fn record(item: &ExportItem, of: Origin<'_>, facts: &Facts, now: OffsetDateTime)
         export: Some(ExportRecord { certificate: of.certificate.clone(), trust_pem: of.trust_pem }),
         spec: Some(of.spec),
         key_type: facts.key_type,
+        custody: espalier_domain::spec::Custody::default(),
         because: item.because.clone(),
     }
 }
@@ -191,6 +192,7 @@ mod tests {
             export,
             spec: None,
             key_type: None,
+            custody: espalier_domain::spec::Custody::default(),
             because: String::new(),
         }
     }

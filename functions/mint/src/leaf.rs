@@ -1,25 +1,22 @@
 //! One generation, or targets' own leaves of one: made and stored, or found. How they are stored is `espalier_aws::parameters`'
 //! business.
 
-use espalier_aws::kms::KmsError;
 use espalier_aws::parameters::BETWEEN_WRITES;
-use espalier_aws::parameters::leaves::{Leaves, Place};
+use espalier_aws::parameters::leaves::{Leaves, Place, StoreError};
 use espalier_aws::specs::Specs;
-use espalier_domain::failure::{Failure as _, chain};
 use espalier_domain::id::{HostName, Scope, leaf_parameter};
+use espalier_domain::plan::{Block, BlockCode};
 use espalier_domain::record::{GenerationRecord, LeafRecord, SpecMark};
-use espalier_domain::spec::{AllowedDomains, Manage, Sharing, Spec};
+use espalier_domain::spec::{AllowedDomains, Custody, Manage, Sharing, Spec};
 use espalier_domain::work::{MintItem, PAGE, WorkResult};
 use espalier_edge::EdgeError;
 use espalier_pki::authority::Authority;
-use espalier_pki::bundle;
-use espalier_pki::issue::{self, IssueError, Leaf, Signer};
-use espalier_pki::key::{PrivateKey, SecretText};
-use espalier_pki::lint::Policy;
-use espalier_pki::profile::{LeafRequest, Purpose, Serial};
-use time::{Duration, OffsetDateTime};
+use espalier_pki::issue::{Leaf, Signer};
+use time::OffsetDateTime;
 
-use crate::authority::{Authorities, Stop, unusable};
+use crate::authority::{Authorities, Stop};
+use crate::request::Requests;
+use crate::signing::{Terms, sign, sign_theirs};
 
 /// What a mint works with.
 #[derive(Debug)]
@@ -28,6 +25,7 @@ pub(crate) struct Minter {
     pub(crate) allowed: AllowedDomains,
     pub(crate) authorities: Authorities,
     pub(crate) leaves: Leaves,
+    pub(crate) requests: Requests,
 }
 
 impl Minter {
@@ -60,9 +58,9 @@ impl Minter {
     async fn make(&self, item: &MintItem, now: OffsetDateTime) -> Result<String, Stop> {
         let (spec, mark) = self.spec(item).await?;
         let authority = self.authorities.issuing().await?;
-        let (leaf, bundle) = sign(&spec, &self.allowed, &authority, Life::of(&spec, now)).await?;
-        let record = record(item, &leaf, &authority, mark, now);
-        let record = self.leaves.store(&item.stack, record, &bundle, now).await?;
+        let (leaf, bundle) = sign(&spec, &self.allowed, &authority, Terms::of(&spec, now)).await?;
+        let record = record(item, &leaf, &authority, Asked::by(&spec, mark), now);
+        let record = self.leaves.store(&item.stack, record, &bundle, now).await.map_err(unstored)?;
         tracing::info!(
             stack = %item.stack, generation = item.generation.0, serial = record.serial, because = item.because,
             "generation minted"
@@ -100,12 +98,20 @@ impl Minter {
             None => self.open(item, &spec, mark, &authority, now).await?,
         };
         takes_more(&generation, &spec, authority.id(), now)?;
+        let terms = Terms::in_common(&generation, &spec);
+        let keys = match generation.custody {
+            Custody::ParameterStore => missing.into_iter().map(|scope| (scope, None)).collect(),
+            Custody::Target => self.requests.accepted(item, &missing, terms.key_type, now).await?,
+        };
         let mut failed = None;
-        for (at, scope) in missing.into_iter().enumerate() {
+        for (at, (scope, theirs)) in keys.into_iter().enumerate() {
             if at > 0 {
                 tokio::time::sleep(BETWEEN_WRITES).await;
             }
-            let (leaf, bundle) = sign(&spec, &self.allowed, &authority, Life::in_common(&generation)).await?;
+            let (leaf, bundle) = match theirs {
+                None => sign(&spec, &self.allowed, &authority, terms).await?,
+                Some(theirs) => sign_theirs(&spec, &self.allowed, &authority, terms, &theirs).await?,
+            };
             let own = own(&generation, scope, &leaf, now);
             match self.leaves.store(&item.stack, own, &bundle, now).await {
                 Ok(own) => tracing::info!(
@@ -116,7 +122,7 @@ impl Minter {
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
-        failed.map_or(Ok(()), |error| Err(error.into()))
+        failed.map_or(Ok(()), |error| Err(unstored(error)))
     }
 
     /// Begins a generation in which each target has its own leaf. One is signed and thrown away: a generation of which nothing can
@@ -129,11 +135,11 @@ impl Minter {
         authority: &Authority<impl Signer>,
         now: OffsetDateTime,
     ) -> Result<GenerationRecord, Stop> {
-        let (leaf, _) = sign(spec, &self.allowed, authority, Life::of(spec, now)).await?;
+        let (leaf, _) = sign(spec, &self.allowed, authority, Terms::of(spec, now)).await?;
         let in_common = GenerationRecord {
             serial: String::new(),
             fingerprint: String::new(),
-            ..record(item, &leaf, authority, mark, now)
+            ..record(item, &leaf, authority, Asked::by(spec, mark), now)
         };
         let generation = self.leaves.open(&item.stack, &in_common).await?;
         tracing::info!(
@@ -170,6 +176,9 @@ fn check(item: &MintItem) -> Result<(), EdgeError> {
     if item.nodes.len() > PAGE || item.nodes.windows(2).any(|pair| pair[0] >= pair[1]) {
         return Err(EdgeError::invalid(format!("`nodes`: up to {PAGE} go in one item, sorted, each once")));
     }
+    if !item.requests.is_empty() && item.requests.len() != item.nodes.len() {
+        return Err(EdgeError::invalid("`requests`: one for each of `nodes`, or none"));
+    }
     Ok(())
 }
 
@@ -187,6 +196,11 @@ fn takes_more(
     if generation.not_after <= now {
         return Err(EdgeError::conflict(format!("generation {number} of {stack} has ended")));
     }
+    if generation.custody != spec.certificate.custody() {
+        return Err(EdgeError::conflict(format!(
+            "`certificate.custody` of {stack} is not that of generation {number}"
+        )));
+    }
     if generation.authority != authority {
         let text =
             format!("generation {number} of {stack} was signed by {}, and {authority} signs now", generation.authority);
@@ -198,74 +212,33 @@ fn takes_more(
     Ok(())
 }
 
-/// When a leaf lives.
-#[derive(Debug, Clone, Copy)]
-struct Life {
-    /// As of when it is made.
-    now: OffsetDateTime,
-    validity: Duration,
+/// What a generation's record says of the spec that asked for it.
+struct Asked {
+    mark: SpecMark,
+    custody: Custody,
 }
 
-impl Life {
-    /// As long as the spec says, from now on.
-    fn of(spec: &Spec, now: OffsetDateTime) -> Self {
-        Self { now, validity: Duration::hours(i64::from(spec.certificate.validity_hours)) }
-    }
-
-    /// As long as the others of its generation.
-    fn in_common(generation: &GenerationRecord) -> Self {
-        // Both ends count.
-        let validity = generation.not_after - generation.not_before + Duration::SECOND;
-        Self { now: generation.minted_at, validity }
+impl Asked {
+    fn by(spec: &Spec, mark: SpecMark) -> Self {
+        Self { mark, custody: spec.certificate.custody() }
     }
 }
 
-async fn sign(
-    spec: &Spec,
-    allowed: &AllowedDomains,
-    authority: &Authority<impl Signer>,
-    life: Life,
-) -> Result<(Leaf, SecretText), Stop> {
-    let broken = |error: &dyn std::error::Error| EdgeError::broken(chain(error));
-    let wanted = &spec.certificate;
-    let key = PrivateKey::generate(wanted.key_type).map_err(|error| broken(&error))?;
-    let request = LeafRequest {
-        purpose: Purpose::Server,
-        dns_names: wanted.dns_names.clone(),
-        now: life.now,
-        validity: life.validity,
-        serial: Serial::random().map_err(|error| broken(&error))?,
-    };
-    let policy = Policy {
-        domains: allowed.clone(),
-        names: wanted.dns_names.clone(),
-        key_types: vec![wanted.key_type],
-        longest: request.validity,
-    };
-    let leaf = issue::leaf(authority.signer(), authority.issuing_der(), key.public(), &request, &policy)
-        .await
-        .map_err(|error| unsigned(&error))?;
-    if let Some(cut) = leaf.shortened() {
-        let by_hours = cut.whole_hours();
-        tracing::warn!(stack = %spec.stack, by_hours, "the leaf lives shorter: its issuer ends before it would have");
-    }
-    let bundle = bundle::assemble(&key, &leaf).map_err(|error| EdgeError::refused(chain(&error)))?;
-    Ok((leaf, bundle))
-}
-
-/// Why a leaf was not signed, for whoever has to do something about it.
-fn unsigned(error: &IssueError) -> Stop {
-    let text = chain(error);
-    match error {
-        IssueError::Profile(_) | IssueError::Refused(_) => EdgeError::refused(text).into(),
-        // What the key in use signs does not verify with the certificate's: they are not a pair.
-        IssueError::Signature => unusable(text),
-        IssueError::Sign(_) => match KmsError::of(error) {
-            Some(key) if key.needs_a_person() => unusable(text),
-            Some(key) => Stop::Failed(EdgeError { word: key.word(), text }),
-            None => EdgeError::broken(text).into(),
-        },
-        IssueError::Encode(_) | IssueError::Read(_) | IssueError::Other => EdgeError::broken(text).into(),
+/// Why a leaf was not stored. Who wrote what is under its name, and whether a host was meant to take it for ours, is a person's to find
+/// out: it is never written over, and trying again changes nothing.
+fn unstored(error: StoreError) -> Stop {
+    match &error {
+        StoreError::Foreign(parameter) | StoreError::Unproposed(parameter) => {
+            let because = format!(
+                "{error}: find out who wrote it, then `aws ssm delete-parameter --name {parameter}`, and the leaf is made"
+            );
+            Stop::Blocked(Block { code: BlockCode::Foreign, because })
+        }
+        StoreError::Aws(_)
+        | StoreError::Ledger(_)
+        | StoreError::Gap { .. }
+        | StoreError::OtherScope { .. }
+        | StoreError::Differ { .. } => Stop::Failed(error.into()),
     }
 }
 
@@ -273,7 +246,7 @@ fn record(
     item: &MintItem,
     leaf: &Leaf,
     authority: &Authority<impl Signer>,
-    spec: SpecMark,
+    asked: Asked,
     now: OffsetDateTime,
 ) -> GenerationRecord {
     let facts = leaf.facts();
@@ -290,8 +263,9 @@ fn record(
         authority: authority.id().to_owned(),
         follows: item.follows.clone(),
         export: None,
-        spec: Some(spec),
+        spec: Some(asked.mark),
         key_type: facts.key_type,
+        custody: asked.custody,
         because: item.because.clone(),
     }
 }
@@ -313,6 +287,11 @@ mod tests {
     use super::*;
     use espalier_domain::id::{Generation, StackName};
     use espalier_domain::spec::KeyType;
+    use espalier_pki::key::PrivateKey;
+    use espalier_pki::lint::Policy;
+    use espalier_pki::profile::{LeafRequest, Purpose, Serial};
+    use espalier_pki::{bundle, issue};
+    use time::Duration;
 
     fn item(generation: u32) -> MintItem {
         MintItem {
@@ -320,9 +299,22 @@ mod tests {
             scope: Scope::shared(),
             generation: Generation(generation),
             nodes: Vec::new(),
+            requests: Vec::new(),
             follows: None,
             because: "missing".into(),
         }
+    }
+
+    #[test]
+    fn what_is_not_ours_under_a_leafs_name_needs_a_person_and_is_named() {
+        let parameter = "/espalier-leaf/payments/i-0000000000000000a/2";
+        for error in [StoreError::Foreign(parameter.into()), StoreError::Unproposed(parameter.into())] {
+            let Stop::Blocked(block) = unstored(error) else { panic!("it would be tried again for ever") };
+            assert_eq!(block.code, BlockCode::Foreign);
+            assert!(block.because.contains(&format!("delete-parameter --name {parameter}`")), "{block:?}");
+        }
+        let gap = StoreError::Gap { stack: item(4).stack, next: Generation(2), asked: Generation(4) };
+        assert!(matches!(unstored(gap), Stop::Failed(_)), "somebody else was quicker: the next look knows");
     }
 
     #[tokio::test]
@@ -347,7 +339,8 @@ mod tests {
         let leaf =
             issue::leaf(authority.signer(), authority.issuing_der(), key.public(), &request, &policy).await.unwrap();
         let spec = SpecMark { version: 3, digest: "5a".repeat(32) };
-        let record = record(&item(1), &leaf, &authority, spec.clone(), now);
+        let asked = Asked { mark: spec.clone(), custody: Custody::ParameterStore };
+        let record = record(&item(1), &leaf, &authority, asked, now);
         assert_eq!((record.spec, record.key_type), (Some(spec), Some(KeyType::EcPrime256v1)));
         assert_eq!(record.parameter, "/espalier-leaf/payments/shared/1");
         assert_eq!((record.serial, record.dns_names), (request.serial.text(), vec!["pay.example.com".to_owned()]));

@@ -1,12 +1,17 @@
 //! `mint`: makes one generation of a leaf, or leaves of targets' own, and stores them sealed; the only function that uses the
 //! authority's issuing key.
 //!
-//! It makes no authority (that is `authority`'s), reaches no target, and can write leaves but not read them back.
+//! It makes no authority (that is `authority`'s), reaches no target, and can write leaves but not read them back. Where keys are made
+//! on the targets it certifies those, and none other, that hosts asked for in answer to a command which the ledger knows.
 
 mod authority;
 mod leaf;
+mod request;
+mod signing;
 
 use espalier_aws::SdkConfig;
+use espalier_aws::command::Commands;
+use espalier_aws::inventory::Inventory;
 use espalier_aws::kms::Kms;
 use espalier_aws::ledger::Ledger;
 use espalier_aws::parameters::Parameters;
@@ -20,6 +25,7 @@ use time::OffsetDateTime;
 
 use authority::{Authorities, Custody};
 use leaf::Minter;
+use request::Requests;
 
 /// The function with its clients.
 #[derive(Debug)]
@@ -74,8 +80,10 @@ impl Mint {
             Keeps::Secret(name) => Custody::SecretsManager { secrets: Secrets::new(sdk), name: name.to_owned() },
         };
         let authorities = Authorities { ledger: ledger.clone(), custody };
+        let requests =
+            Requests { ledger: ledger.clone(), commands: Commands::new(sdk), inventory: Inventory::new(sdk) };
         let leaves = Leaves { ledger, parameters: Parameters::new(sdk), key_id: leaf_key.to_owned() };
-        Self(Minter { specs: Specs::new(sdk), allowed, authorities, leaves })
+        Self(Minter { specs: Specs::new(sdk), allowed, authorities, leaves, requests })
     }
 
     /// Answers a work item.

@@ -12,8 +12,8 @@ use espalier_aws_ec2::Ec2;
 use espalier_domain::failure::chain;
 use espalier_domain::id::{HostedZoneId, SecurityGroupId, TargetId};
 use espalier_domain::network::{
-    Action, Checkup, DnsEntry, Estate, Left, Observed, SeenIngress, SeenRecord, SeenService, SeenZone, current_zone,
-    drifted, left, may_have_leftovers, members, plan,
+    Action, Checkup, DnsEntry, Estate, Left, Observed, SeenIngress, SeenRecord, SeenService, SeenZone, TargetHealth,
+    current_zone, drifted, health, left, may_have_leftovers, members, plan,
 };
 use espalier_domain::plan::{BlockCode, Plan, ReportedStep};
 use espalier_domain::record::SightingRecord;
@@ -37,6 +37,8 @@ pub(crate) struct Network<'a, C> {
     pub(crate) hands: Hands,
     /// Targets nobody has proven, when what was written down last is news.
     pub(crate) unproven: Mutex<usize>,
+    /// What VPC Lattice said of the stack's targets last.
+    pub(crate) health: Mutex<Option<TargetHealth>>,
     /// What the stack's teardown has deleted as it was seen last, in this run and in earlier ones.
     pub(crate) gone: Mutex<Vec<String>>,
     /// What a teardown leaves, as it was seen last.
@@ -91,6 +93,9 @@ impl<C: Clock> World for Network<'_, C> {
                 ..estate
             },
         };
+        if let Ok(mut known) = self.health.lock() {
+            *known = health(&observed);
+        }
         self.write_down(&observed).await?;
         Ok(observed)
     }

@@ -18,13 +18,13 @@ use espalier_aws::bus::{About, Bus, Event};
 use espalier_aws::lattice::Lattice;
 use espalier_aws::ledger::{Ledger, Teller, Told};
 use espalier_aws::route53::Route53;
-use espalier_aws::specs::Specs;
+use espalier_aws::specs::{Found, Specs};
 use espalier_aws_autoscaling::AutoScaling;
 use espalier_aws_ec2::Ec2;
 use espalier_domain::acm::request;
 use espalier_domain::failure::{Failure as _, chain};
-use espalier_domain::id::{StackName, spec_parameter};
-use espalier_domain::network::{diagnose, plan};
+use espalier_domain::id::{StackName, TargetId, spec_parameter};
+use espalier_domain::network::{TargetHealth, diagnose, plan};
 use espalier_domain::plan::{BlockCode, Outcome, OutcomeKind, Plan};
 use espalier_domain::spec::{AllowedDomains, Drift, Manage, Select, Spec, State, parse};
 use espalier_domain::told::{self, News};
@@ -162,6 +162,9 @@ impl<C: Clock> Provision<C> {
                 let prompt = if hint.kind == HintKind::Spec { Prompt::Person } else { Prompt::Look };
                 Answer::one(self.converge(stack, text, limits, prompt).await)
             }
+            (HintKind::Instance, _) if hint.scaling_group.is_none() && !hint.instances.is_empty() => {
+                self.those_of(&hint.instances, limits).await
+            }
             (HintKind::Sweep | HintKind::Spec | HintKind::Own | HintKind::Instance, _) => {
                 let selects = hint.scaling_group.as_deref().map(|group| move |spec: &Spec| selects(spec, group));
                 self.sweep(selects.as_ref().map(|selects| selects as Filter<'_>), limits).await
@@ -173,12 +176,38 @@ impl<C: Clock> Provision<C> {
         }
     }
 
+    /// Looks at the stacks that were last seen to have one of these instances: most that leave an account are nobody's target.
+    async fn those_of(&self, instances: &[TargetId], limits: Limits) -> Result<Answer, EdgeError> {
+        let mut concerned = Vec::new();
+        for found in self.specs.all().await? {
+            let Ok(stack) = StackName::parse(found.name.as_str()) else { continue };
+            let is_concerned = match self.ledger.membership(&stack).await {
+                Ok(known) => known.is_some_and(|known| {
+                    instances.iter().filter_map(|one| known.members.get(one)).any(|member| member.registered)
+                }),
+                // A look finds it out, or says why it cannot.
+                Err(error) => {
+                    tracing::warn!(%stack, error = chain(&error), "it is not known whose targets they were");
+                    true
+                }
+            };
+            if is_concerned {
+                concerned.push(found);
+            }
+        }
+        self.look_at(concerned, limits).await
+    }
+
     /// Looks at every stack, or at those that pass the filter, which no spec does that cannot be read.
     async fn sweep(&self, filter: Option<Filter<'_>>, limits: Limits) -> Result<Answer, EdgeError> {
         let mut concerned = self.specs.all().await?;
         if let Some(passes) = filter {
             concerned.retain(|found| parse(&found.text, &self.allowed).is_ok_and(|spec| passes(&spec)));
         }
+        self.look_at(concerned, limits).await
+    }
+
+    async fn look_at(&self, concerned: Vec<Found>, limits: Limits) -> Result<Answer, EdgeError> {
         let answers = stream::iter(concerned)
             .map(|found| async move {
                 match StackName::parse(found.name.as_str()) {
@@ -205,6 +234,9 @@ impl<C: Clock> Provision<C> {
                     reconcile(&requested, &self.clock, limits, jitter)
                 );
                 let report = answer::both(report, certificate);
+                if let Some(health) = network.health.into_inner().unwrap_or_default() {
+                    self.count(stack, health);
+                }
                 let about =
                     About { stack: stack.clone(), owner: Some(spec.owner.clone()), notify: spec.notify.clone() };
                 let found = network.drift.into_inner().unwrap_or_default();
@@ -221,6 +253,20 @@ impl<C: Clock> Provision<C> {
         };
         self.tell(&about, &answer, found, prompt).await;
         answer
+    }
+
+    /// Writes what VPC Lattice said of the stack's targets: it has no such metric, and alarms need one.
+    fn count(&self, stack: &StackName, TargetHealth { serving, unhealthy, in_transit }: TargetHealth) {
+        let (now, dimensions) = (self.clock.now(), [("Stack", stack.as_str())]);
+        metric::emit(
+            now,
+            &dimensions,
+            &[
+                ("TargetsServing", Unit::Count, f64::from(serving)),
+                ("TargetsUnhealthy", Unit::Count, f64::from(unhealthy)),
+                ("TargetsInTransit", Unit::Count, f64::from(in_transit)),
+            ],
+        );
     }
 
     /// A stack of which nothing is ours. `rotate` finds its targets by itself, but for those of Auto Scaling groups.
@@ -329,7 +375,8 @@ impl<C: Clock> Provision<C> {
 
     fn network<'a>(&'a self, spec: &'a Spec, hands: Hands) -> Network<'a, C> {
         let Self { lattice, ec2, route53, scaling, ledger, clock, .. } = self;
-        let (drift, unproven, gone, left) = (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
-        Network { lattice, ec2, route53, scaling, ledger, clock, spec, drift, hands, unproven, gone, left }
+        let (drift, unproven, health) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (gone, left) = (Mutex::default(), Mutex::default());
+        Network { lattice, ec2, route53, scaling, ledger, clock, spec, drift, hands, unproven, health, gone, left }
     }
 }

@@ -143,6 +143,7 @@ mod tests {
             scope: Scope::shared(),
             generation: Generation(2),
             nodes: Vec::new(),
+            requests: Vec::new(),
             follows: None,
             because: "the ACM certificate was renewed".into(),
         })

@@ -37,7 +37,7 @@ pub(crate) fn of(hint: &Hint) -> Concern {
             let named = hint.certificates.clone();
             if named.is_empty() { Concern::Some(Filter::All) } else { Concern::Users(named) }
         }
-        HintKind::Instance | HintKind::Command if !hint.instances.is_empty() => {
+        HintKind::Instance | HintKind::Command | HintKind::Own if !hint.instances.is_empty() => {
             Concern::Some(Filter::Selects(hint.instances.clone()))
         }
         // Leaves and roots are parameters, too, and we have just written them ourselves.
@@ -68,8 +68,13 @@ impl Filter {
             Self::Selects(instances) => match &spec.targets.select {
                 Select::InstanceIds(ids) => instances.iter().any(|instance| ids.contains(instance)),
                 Select::Addresses(all) => {
-                    let nodes = || all.iter().filter_map(|one| one.node.as_ref());
-                    instances.iter().any(|instance| nodes().any(|node| node.as_str() == instance.as_str()))
+                    let is_at = |instance: &TargetId| {
+                        all.iter().any(|one| {
+                            one.node.as_ref().is_some_and(|node| node.as_str() == instance.as_str())
+                                || instance.address() == Some(one.address)
+                        })
+                    };
+                    instances.iter().any(is_at)
                 }
                 // Whether it has the tag is not in the event.
                 Select::Tag { .. } | Select::AutoScalingGroups(_) => true,
@@ -111,6 +116,9 @@ mod tests {
             assert_eq!(of(&hint(kind)), Concern::Some(Filter::All), "{kind:?}");
         }
         assert_eq!(of(&hint(HintKind::Parameter)), Concern::Nobody);
+        let target = TargetId::parse("10.0.1.5").unwrap();
+        let asked = Hint { instances: vec![target.clone()], ..hint(HintKind::Own) };
+        assert_eq!(of(&asked), Concern::Some(Filter::Selects(vec![target])));
     }
 
     #[test]

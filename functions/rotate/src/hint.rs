@@ -11,13 +11,13 @@ use espalier_domain::rotation::plan::{is_anybody_arriving, plan};
 use espalier_domain::rotation::slack::Assumed;
 use espalier_domain::rotation::status::status;
 use espalier_domain::work::RotateOutcome;
-use espalier_edge::{Direct, EdgeError, Hint, Invocation, Mode};
+use espalier_edge::{Direct, EdgeError, Hint, HintKind, Invocation, Mode};
 use time::OffsetDateTime;
 
 use crate::answer::{self, Reader};
 use crate::concern::{self, Concern};
 use crate::forecast::{Answer, Forecast};
-use crate::{emergency, start, unused, watch};
+use crate::{emergency, heard, start, unused, watch};
 
 /// Answers a hint. One stack's failure keeps no other from being looked at; the first failure is the answer, so that
 /// the hint is delivered again.
@@ -27,6 +27,7 @@ pub(crate) async fn handle(
     hint: &Hint,
     now: OffsetDateTime,
 ) -> Result<RotateOutcome, EdgeError> {
+    heard::note(sources, hint, now).await;
     let stacks = match concern::of(hint) {
         Concern::Nobody => Vec::new(),
         Concern::One(stack) => vec![stack],
@@ -43,6 +44,10 @@ pub(crate) async fn handle(
                 failure.get_or_insert(error);
             }
         }
+    }
+    // An alarm has everything looked at, too; it must not be what ends the alarm that nobody looks.
+    if hint.kind == HintKind::Sweep && hint.source != "aws.cloudwatch" {
+        watch::swept(now);
     }
     match failure {
         None => Ok(answer::together(outcomes)),
@@ -109,6 +114,7 @@ pub(crate) async fn apply(
         Look::Blocked(block) => return Ok(watch::counted(answer::blocked(stack, block), stack, now)),
     };
     watch::seen(stack, &evidence, now);
+    heard::listen(sources, stack, &evidence, now).await;
     let plan = plan(&evidence);
     watch::blocks(stack, &plan.blocks, now);
     let is_begun = epoch.as_ref().is_some_and(EpochSeen::is_open) || is_anybody_arriving(&evidence);

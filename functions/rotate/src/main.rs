@@ -8,6 +8,7 @@ mod answer;
 mod concern;
 mod emergency;
 mod forecast;
+mod heard;
 mod hint;
 mod pass;
 mod start;

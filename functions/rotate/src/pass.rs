@@ -33,8 +33,10 @@ pub(crate) async fn handle(sources: &Sources, pass: &Pass, now: OffsetDateTime) 
     let mut outcome = answer::to_plan(&pass.stack, plan, Reader::Machine { wave: pass.wave, failed });
     let readers = pace::readers(&outcome.work);
     if readers > 0 {
-        let first = sources.ledger.join(readers, now).await?;
-        pace::line_up(&mut outcome.work, first, now);
+        // A large fleet is looked at for seconds: what its hosts wait is counted from now on, or all of them would read that much late.
+        let handed_out = espalier_edge::now();
+        let first = sources.ledger.join(readers, handed_out).await?;
+        pace::line_up(&mut outcome.work, first, handed_out);
     }
     match outcome.outcome {
         OutcomeKind::Converged if epoch.is_open() => {
@@ -107,6 +109,7 @@ async fn record(sources: &Sources, pass: &Pass) -> Result<Came, EdgeError> {
                     sources.ledger.record_sighting(stack, seen).await?;
                 }
                 sources.ledger.record_through(stack, through).await?;
+                watch::latency(stack, sightings, through);
             }
             WorkResult::Founded { .. }
             | WorkResult::Minted { .. }

@@ -5,9 +5,15 @@ use espalier_domain::plan::Block;
 use espalier_domain::rotation::evidence::Evidence;
 use espalier_domain::rotation::slack::{self, Assumed};
 use espalier_domain::rotation::status::Served;
-use espalier_domain::work::RotateOutcome;
+use espalier_domain::work::{RotateOutcome, SeenTarget, SeenThrough};
 use espalier_edge::metric::{self, Unit};
 use time::OffsetDateTime;
+
+/// A look at every stack has come to its end, whatever it found: that this number is there is what it says. An invocation
+/// that something else asked for, or that Lambda ended before the last stack, writes none.
+pub(crate) fn swept(now: OffsetDateTime) {
+    metric::emit(now, &[("Function", "rotate")], &[("Sweeps", Unit::Count, 1.0)]);
+}
 
 /// What a look has seen: whoever looks writes it.
 pub(crate) fn seen(stack: &StackName, evidence: &Evidence, now: OffsetDateTime) {
@@ -36,6 +42,23 @@ fn served(stack: &StackName, evidence: &Evidence, now: OffsetDateTime) {
         if let Some(days) = days_to_expiry {
             metric::emit(now, &[dimension], &[("DaysToExpiry", Unit::Count, f64::from(days))]);
         }
+    }
+}
+
+/// How long the slowest of a tour took to connect, and to shake hands after that: a network that is slow is told from a server
+/// that is. Of who was not connected there is nothing to tell.
+pub(crate) fn latency(stack: &StackName, sightings: &[SeenTarget], through: &[SeenThrough]) {
+    let targets = sightings.iter().map(|seen| (seen.at, seen.connect_ms, seen.handshake_ms));
+    let samples = through.iter().map(|sample| (sample.at, sample.connect_ms, sample.handshake_ms));
+    for (way, all) in [("Targets", targets.collect::<Vec<_>>()), ("Service", samples.collect())] {
+        let connected: Vec<_> =
+            all.into_iter().filter_map(|(at, connect, shake)| Some((at, connect?, shake))).collect();
+        let Some(at) = connected.iter().map(|(at, ..)| *at).max() else { continue };
+        let connect = connected.iter().map(|(_, connect, _)| *connect).fold(0.0, f64::max);
+        let shake = connected.iter().map(|(_, _, shake)| *shake).fold(0.0, f64::max);
+        let dimensions = [("Stack", stack.as_str()), ("Way", way)];
+        metric::emit(at, &dimensions, &[("ConnectTime", Unit::Milliseconds, connect)]);
+        metric::emit(at, &dimensions, &[("HandshakeTime", Unit::Milliseconds, shake)]);
     }
 }
 

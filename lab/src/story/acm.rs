@@ -55,6 +55,7 @@ pub(super) async fn told(
         Scenario::Recipe
         | Scenario::Rotate
         | Scenario::PerTarget
+        | Scenario::Csr
         | Scenario::Leaks
         | Scenario::Input
         | Scenario::Repair

@@ -43,6 +43,28 @@ pub(super) async fn check(tale: &Tale, clean: &mut Clean, phase: Phase) -> Resul
     Ok(leaks)
 }
 
+/// Looks for keys that are their targets' own, in everything: what a store of keys was ever sent or holds is no place for them, either.
+/// Answers in how many places.
+pub(super) async fn left_no_target(tale: &Tale, keys: &[Secret]) -> Result<usize, StoryError> {
+    let mut search = searching(keys)?;
+    for sealed in &stored(tale).await? {
+        search.look(&sealed.name, sealed.pem.as_bytes());
+    }
+    for passed in tale.world.gateway.passed() {
+        search.look(&passed.operation, &passed.request);
+        search.look(&passed.operation, &passed.answer);
+    }
+    for place in places::all(tale).await? {
+        search.look(&place.to_string(), &place.content);
+    }
+    let places = search.places();
+    // What others share is found by its mark in the stores, and is none of these.
+    let found = search.leaks().into_iter().find(|leak| leak.form != "marker");
+    found.map_or(Ok(places), |leak| {
+        Err(StoryError::Unmet(format!("{} left its target: as {} in {}", leak.secret, leak.form, leak.place)))
+    })
+}
+
 /// Preparing to look.
 fn searching(secrets: &[Secret]) -> Result<Search, StoryError> {
     Search::new(secrets).map_err(StoryError::boxed("looking for leaked keys"))
@@ -53,14 +75,9 @@ fn searching(secrets: &[Secret]) -> Result<Search, StoryError> {
 /// the targets' disks and in the run's directory (a scenario's own pairs, too). The authority's keys in KMS are not
 /// among them: no call hands them out.
 async fn secrets(tale: &Tale) -> Result<Vec<Secret>, StoryError> {
-    let mut secrets = Vec::new();
-    for passed in tale.world.gateway.passed() {
-        if passed.operation.starts_with("ssm.Put") || passed.operation.starts_with("secrets_manager.") {
-            secrets.extend(keys_in(&format!("a key of {}", passed.operation), &passed.request));
-        }
-    }
+    let mut secrets = sent_to_stores(tale);
     secrets.extend(tale.world.acm.passphrases().iter().map(|passphrase| word("a passphrase of an export", passphrase)));
-    stored(tale, &mut secrets).await?;
+    secrets.extend(stored(tale).await?);
     let sent = secrets.len();
     for entry in std::fs::read_dir(&tale.world.run).into_iter().flatten().flatten() {
         if !NO_DISK.iter().any(|name| entry.file_name() == *name) {
@@ -74,11 +91,19 @@ async fn secrets(tale: &Tale) -> Result<Vec<Secret>, StoryError> {
     Ok(secrets)
 }
 
+/// The keys that were ever sent to a store of keys, whether they are still there or not.
+pub(super) fn sent_to_stores(tale: &Tale) -> Vec<Secret> {
+    let to_stores = |operation: &str| operation.starts_with("ssm.Put") || operation.starts_with("secrets_manager.");
+    let sent = tale.world.gateway.passed().into_iter().filter(|passed| to_stores(&passed.operation));
+    sent.flat_map(|passed| keys_in(&format!("a key of {}", passed.operation), &passed.request)).collect()
+}
+
 /// What of the run's directory is the emulators' memory or what was deployed.
 const NO_DISK: [&str; 5] = ["tmp", "stage", "sam", "cloudshell", "traces"];
 
 /// The leaves that are stored now, asked of the emulator itself.
-async fn stored(tale: &Tale, secrets: &mut Vec<Secret>) -> Result<(), StoryError> {
+async fn stored(tale: &Tale) -> Result<Vec<Secret>, StoryError> {
+    let mut secrets = Vec::new();
     let ssm = Endpoint::new("ssm", &tale.world.ministack);
     let mut ask = json!({"Path": "/espalier-leaf", "Recursive": true, "WithDecryption": true});
     loop {
@@ -88,7 +113,7 @@ async fn stored(tale: &Tale, secrets: &mut Vec<Secret>) -> Result<(), StoryError
             secrets.extend(keys_in(name.as_str().unwrap_or_default(), value.as_str().unwrap_or_default().as_bytes()));
         }
         if !answer["NextToken"].is_string() {
-            return Ok(());
+            return Ok(secrets);
         }
         ask["NextToken"] = answer["NextToken"].clone();
     }

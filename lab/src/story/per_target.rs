@@ -32,6 +32,8 @@ async fn one_for_each(tale: &mut Tale, options: &Options, report: &mut Report, p
     let before = served(tale).await?;
     let clients = Clients::start(tale, options.clients)?;
     tale.spec["certificate"]["scope"] = json!("target");
+    // Where they make their keys themselves is a scenario of its own.
+    tale.spec["certificate"]["custody"] = json!({"kind": "parameterStore"});
     let changed = async {
         tale.put_spec(true).await?;
         replaced(tale, &before, &phase).await?;
@@ -95,8 +97,9 @@ fn are_the_same(now: &BTreeMap<String, Served>, before: &BTreeMap<String, Served
     now.iter().all(|(target, one)| before.get(target).is_some_and(|was| was.serial == one.serial))
 }
 
-async fn one_for_all(tale: &mut Tale, phase: Phase) -> Result<(), StoryError> {
+pub(super) async fn one_for_all(tale: &mut Tale, phase: Phase) -> Result<(), StoryError> {
     tale.spec["certificate"]["scope"] = json!("shared");
+    tale.spec["certificate"]["custody"] = json!({"kind": "parameterStore"});
     let before = served(tale).await?;
     tale.put_spec(true).await?;
     replaced(tale, &before, &phase).await?;
@@ -110,7 +113,7 @@ async fn one_for_all(tale: &mut Tale, phase: Phase) -> Result<(), StoryError> {
 }
 
 /// Waits until every target serves a newer generation. Not for the event: an earlier rotation's may still be on its way.
-async fn replaced(tale: &Tale, before: &BTreeMap<String, Served>, phase: &Phase) -> Result<(), StoryError> {
+pub(super) async fn replaced(tale: &Tale, before: &BTreeMap<String, Served>, phase: &Phase) -> Result<(), StoryError> {
     let everywhere = until(LIMIT, LOOK, async || {
         phase.progress("waiting for every target");
         let now = served(tale).await?;
@@ -121,7 +124,7 @@ async fn replaced(tale: &Tale, before: &BTreeMap<String, Served>, phase: &Phase)
 }
 
 /// What each target serves, which has to be a leaf that the ledger knows as this target's own, with a key that no other has.
-async fn each_its_own(tale: &Tale) -> Result<BTreeMap<String, Served>, StoryError> {
+pub(super) async fn each_its_own(tale: &Tale) -> Result<BTreeMap<String, Served>, StoryError> {
     let all = served(tale).await?;
     let leaves = tale.watch.records(tale.ledger()?, STACK, "LEAF#").await?;
     for one in all.values() {
@@ -144,13 +147,13 @@ async fn each_its_own(tale: &Tale) -> Result<BTreeMap<String, Served>, StoryErro
     Ok(all)
 }
 
-async fn served(tale: &Tale) -> Result<BTreeMap<String, Served>, StoryError> {
+pub(super) async fn served(tale: &Tale) -> Result<BTreeMap<String, Served>, StoryError> {
     let generations = tale.watch.generations(tale.ledger()?, STACK).await?;
     let all = judge::served(&tale.world, PROBER, &tale.roots, &generations).await?;
     Ok(all.into_iter().map(|one| (one.target.clone(), one)).collect())
 }
 
-fn read(host: &Host, name: &str) -> Result<Vec<u8>, StoryError> {
+pub(super) fn read(host: &Host, name: &str) -> Result<Vec<u8>, StoryError> {
     let path = host.guest.certificates.join(STACK).join("current").join(name);
     std::fs::read(path).map_err(StoryError::io("reading a target's pair"))
 }

@@ -1,5 +1,13 @@
 //! What can be told once the stack stands and serves.
 
+use super::{
+    Options, StoryError, Tale, acm, agent, alarms, canary, chaos, compromise, confirm, csr, drift, elsewhere,
+    emergency, evidence, expired, input, others, outage, per_target, policy, repair, replace, rotate, rotation, scale,
+    succession, teardown, upgrade,
+};
+use crate::report::Report;
+use crate::ui::Ui;
+
 /// A story of its own, told in the one world in which the recipe's stack stands and serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Scenario {
@@ -9,6 +17,8 @@ pub enum Scenario {
     Rotate,
     /// The spec asks for a certificate for each target, then for one for all again, under client load.
     PerTarget,
+    /// The spec asks for keys that the targets make themselves, under client load, and no key ever leaves a target.
+    Csr,
     /// At the end of the run a key is planted in every place that is searched, and found.
     Leaks,
     /// Mistakes, nonsense, strangers and dangerous wishes change nothing.
@@ -80,6 +90,7 @@ impl Scenario {
             Self::Recipe => "recipe",
             Self::Rotate => "rotate",
             Self::PerTarget => "per-target",
+            Self::Csr => "csr",
             Self::Leaks => "leaks",
             Self::Input => "input",
             Self::Repair => "repair",
@@ -112,5 +123,51 @@ impl Scenario {
             Self::Chaos => "chaos",
             Self::Tour => "tour",
         }
+    }
+}
+
+/// Tells one; the search for planted keys is the run's, and told at its end.
+pub(super) async fn told(
+    scenario: Scenario,
+    tale: &mut Tale,
+    options: &Options,
+    report: &mut Report,
+    ui: &Ui,
+) -> Result<(), StoryError> {
+    match scenario {
+        Scenario::Recipe | Scenario::Tour => rotation::renewals(tale, options, report, ui).await,
+        Scenario::Leaks => Ok(()),
+        Scenario::Input => input::told(tale, ui).await,
+        Scenario::Rotate => rotate::told(tale, options, report, ui).await,
+        Scenario::PerTarget => per_target::told(tale, options, report, ui).await,
+        Scenario::Csr => csr::told(tale, options, report, ui).await,
+        Scenario::Repair => repair::told(tale, options, report, ui).await,
+        Scenario::CommitConfirm => confirm::told(tale, options, report, ui).await,
+        Scenario::CanaryFails => canary::told(tale, options, report, ui).await,
+        Scenario::AgentDies => agent::told(tale, options, report, ui).await,
+        Scenario::Outage => outage::told(tale, options, report, ui).await,
+        Scenario::Expired => expired::told(tale, ui).await,
+        Scenario::Upgrade => upgrade::told(tale, options, report, ui).await,
+        Scenario::Alarms => alarms::told(tale, options, report, ui).await,
+        Scenario::CaRotation => succession::told(tale, options, report, ui).await,
+        Scenario::CaCompromise => compromise::told(tale, options, report, ui).await,
+        Scenario::OthersInstall => others::told(tale, ui).await,
+        Scenario::AnotherVpc => elsewhere::told(tale, options, ui).await,
+        Scenario::Emergency => emergency::told(tale, options, report, ui).await,
+        Scenario::Evidence => evidence::told(tale, ui).await,
+        Scenario::Policy => policy::told(tale, ui).await,
+        Scenario::Replace => replace::told(tale, options, report, ui).await,
+        Scenario::Drift => drift::told(tale, options, report, ui).await,
+        Scenario::Scale => scale::told(tale, options, report, ui).await,
+        Scenario::Teardown => teardown::told(tale, ui).await,
+        Scenario::AcmRequest => acm::request::told(tale, options, report, ui).await,
+        Scenario::AcmAccount => acm::account::told(tale, options, report, ui).await,
+        Scenario::AcmRenewal
+        | Scenario::AcmLostEvent
+        | Scenario::AcmActionRequired
+        | Scenario::AcmExpired
+        | Scenario::AcmRevoked
+        | Scenario::AcmPrivate => acm::told(tale, scenario, options, report, ui).await,
+        Scenario::Chaos => chaos::storms(tale, options, report, ui).await,
     }
 }

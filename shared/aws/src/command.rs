@@ -3,20 +3,28 @@
 //! A command's own status is never used: `Success` there can mean that nothing matched or nothing was delivered.
 
 use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
+use std::io;
 
 use aws_config::SdkConfig;
 use aws_sdk_ssm::Client;
+use aws_sdk_ssm::operation::send_command::SendCommandError;
 use aws_sdk_ssm::types::CommandInvocation;
+use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
+use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
 use espalier_domain::id::NodeId;
 use espalier_domain::rotation::settle::CommandSeen;
 
-use crate::error::{AwsError, during};
+use crate::error::{AwsError, during, is_throttle};
 
 /// What the sender needs.
 pub const SEND: &[&str] = &["ssm:SendCommand"];
 
 /// What the reader of results needs.
 pub const READ: &[&str] = &["ssm:ListCommandInvocations"];
+
+/// What the reader of one node's answer needs (it takes no resource).
+pub const READ_ONE: &[&str] = &["ssm:GetCommandInvocation"];
 
 /// Run Command.
 #[derive(Debug, Clone)]
@@ -51,7 +59,7 @@ impl Commands {
     }
 
     /// Sends a command and answers its id. Not idempotent: there is no client token, so whoever calls this has
-    /// recorded the intent first.
+    /// recorded the intent first, and nothing is sent again but what was certainly not taken.
     ///
     /// # Errors
     /// Systems Manager's. One id that is not managed refuses the whole call.
@@ -71,6 +79,8 @@ impl Commands {
             // the failure budget counts what was seen on the wire, not exit codes.
             .max_concurrency("100%")
             .max_errors("100%")
+            .customize()
+            .config_override(aws_sdk_ssm::Config::builder().retry_classifier(NothingTwice))
             .send()
             .await
             .map_err(during("ssm:SendCommand"))?;
@@ -105,6 +115,52 @@ impl Commands {
         }
         Ok(invocations)
     }
+}
+
+impl Commands {
+    /// What one node said to a command; nothing when Run Command does not know it, or not any more (it forgets after 30 days).
+    ///
+    /// # Errors
+    /// Systems Manager's.
+    pub async fn invocation(&self, command_id: &str, node: &NodeId) -> Result<Option<CommandSeen>, AwsError> {
+        let asked = self.client.get_command_invocation().command_id(command_id).instance_id(node.as_str());
+        let answer = match asked.send().await.map_err(during("ssm:GetCommandInvocation")) {
+            Ok(answer) => answer,
+            Err(error) if matches!(error.code(), "InvocationDoesNotExist" | "InvalidCommandId") => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Ok(Some(CommandSeen {
+            status: answer.status().map(|status| status.as_str().to_owned()).unwrap_or_default(),
+            status_details: answer.status_details().unwrap_or_default().to_owned(),
+            output: answer.standard_output_content().unwrap_or_default().to_owned(),
+        }))
+    }
+}
+
+/// Keeps the SDK from repeating a call that may have had its effect: a timeout, a lost answer and a server's error leave
+/// that open, and a second command would run beside the first one. What was refused for its rate, or never left
+/// because nobody listened, may be sent again.
+#[derive(Debug)]
+struct NothingTwice;
+
+impl ClassifyRetry for NothingTwice {
+    fn classify_retry(&self, ctx: &InterceptorContext) -> RetryAction {
+        let Some(Err(error)) = ctx.output_or_error() else { return RetryAction::NoActionIndicated };
+        let refused = error.as_operation_error().and_then(|error| error.downcast_ref::<SendCommandError>());
+        let is_throttled = refused.and_then(|error| error.meta().code()).is_some_and(is_throttle);
+        let never_left = error.as_connector_error().is_some_and(|error| is_unheard(error));
+        if is_throttled || never_left { RetryAction::NoActionIndicated } else { RetryAction::RetryForbidden }
+    }
+
+    fn name(&self) -> &'static str {
+        "nothing twice"
+    }
+}
+
+/// Whether nobody accepted the connection.
+fn is_unheard(error: &(dyn Error + 'static)) -> bool {
+    let refused = error.downcast_ref::<io::Error>().is_some_and(|it| it.kind() == io::ErrorKind::ConnectionRefused);
+    refused || error.source().is_some_and(is_unheard)
 }
 
 fn invocation(entry: &CommandInvocation) -> Option<(NodeId, CommandSeen)> {

@@ -176,6 +176,11 @@ fn detail<E>(error: &SdkError<E, HttpResponse>) -> String {
     innermost.map(ToString::to_string).unwrap_or_default()
 }
 
+/// Whether a service refuses with this code what comes too often: it has done nothing.
+pub(crate) fn is_throttle(code: &str) -> bool {
+    kind_of(code, None) == Kind::Throttled
+}
+
 /// Sorts a service's error code; the HTTP status decides where the code is not known.
 fn kind_of(code: &str, status: Option<u16>) -> Kind {
     match code {

@@ -349,8 +349,10 @@ fn targets(
     let mut sighting_of: BTreeMap<TargetId, SightingRecord> =
         sightings.into_iter().map(|sighting| (sighting.target.clone(), sighting)).collect();
     let nodes = fleet.nodes;
-    let managed =
-        |node: &NodeId| nodes.get(node).map(|Node { online, address }| Managed { online: *online, address: *address });
+    let managed = |node: &NodeId| {
+        let Node { online, address, agent } = *nodes.get(node)?;
+        Some(Managed { online, address, agent })
+    };
     fleet
         .wanted
         .into_iter()
@@ -422,6 +424,7 @@ mod tests {
             attempt: 1,
             epoch: Epoch(1),
             action: DeliveryAction::Install,
+            asked: None,
             begun_at: OffsetDateTime::UNIX_EPOCH,
             leaf_ends_at: OffsetDateTime::UNIX_EPOCH,
             command_id: Some("c-1".into()),
@@ -431,7 +434,7 @@ mod tests {
 
     #[test]
     fn a_target_is_what_the_spec_wants_with_what_is_known_of_it() {
-        let node = Node { online: true, address: Some("10.0.0.7".parse().unwrap()) };
+        let node = Node { online: true, address: Some("10.0.0.7".parse().unwrap()), agent: None };
         let fleet = Fleet {
             wanted: ['a', 'b', 'c'].map(|last| (id(last), NodeId::of(&id(last)))).into(),
             opted_in: ['a', 'd'].map(node_of).into(),
@@ -450,7 +453,7 @@ mod tests {
         let fleet = Fleet {
             wanted: [(address.clone(), Some(node.clone())), (other.clone(), None)].into(),
             opted_in: [node.clone()].into(),
-            nodes: [(node, Node { online: true, address: Some("192.0.2.1".parse().unwrap()) })].into(),
+            nodes: [(node, Node { online: true, address: Some("192.0.2.1".parse().unwrap()), agent: None })].into(),
         };
         let found = targets(fleet, Vec::new(), Vec::new(), OwnLeaves::new());
         assert_eq!(found[0].address(), address.address(), "where the spec says, not where the agent thinks");

@@ -8,6 +8,7 @@ use aws_sdk_ssm::Client;
 use aws_sdk_ssm::operation::describe_instance_information::DescribeInstanceInformationError;
 use aws_sdk_ssm::types::{InstanceInformation, InstanceInformationStringFilter, PingStatus};
 use espalier_domain::id::{NodeId, StackName};
+use espalier_domain::rotation::agent::AgentVersion;
 
 use crate::error::{AwsError, during};
 
@@ -33,6 +34,8 @@ pub struct Node {
     pub online: bool,
     /// Its private address; absent when the agent never reported one.
     pub address: Option<IpAddr>,
+    /// Its agent's version; absent when it reports none, or something that is none.
+    pub agent: Option<AgentVersion>,
 }
 
 /// Managed nodes by id.
@@ -113,7 +116,8 @@ fn node(entry: &InstanceInformation) -> Option<(NodeId, Node)> {
     let id = NodeId::parse(entry.instance_id()?).ok()?;
     let online = entry.ping_status() == Some(&PingStatus::Online);
     let address = entry.ip_address().and_then(|text| text.parse().ok());
-    Some((id, Node { online, address }))
+    let agent = entry.agent_version().and_then(AgentVersion::parse);
+    Some((id, Node { online, address, agent }))
 }
 
 #[cfg(test)]
@@ -124,11 +128,14 @@ mod tests {
     fn only_online_nodes_are_online_instances_and_others_alike() {
         let entry = |id: &str, ping: &str, address: &str| {
             let entry = InstanceInformation::builder().instance_id(id).ping_status(ping.into()).ip_address(address);
-            node(&entry.build())
+            node(&entry.agent_version("3.2.923.0").build())
         };
         let (id, seen) = entry("i-0abc1234def567890", "Online", "10.0.0.7").unwrap();
         assert_eq!(id.as_str(), "i-0abc1234def567890");
-        assert_eq!(seen, Node { online: true, address: Some("10.0.0.7".parse().unwrap()) });
+        assert_eq!(
+            seen,
+            Node { online: true, address: Some("10.0.0.7".parse().unwrap()), agent: AgentVersion::parse("3.2.923.0") }
+        );
         assert!(!entry("i-0abc1234def567890", "ConnectionLost", "10.0.0.7").unwrap().1.online);
         assert_eq!(entry("i-0abc1234def567890", "Online", "").unwrap().1.address, None);
         assert!(entry("mi-0abc1234def567890", "Online", "10.0.0.7").unwrap().1.online);

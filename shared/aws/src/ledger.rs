@@ -19,6 +19,7 @@
 //! | `MEMBERS#<stack>` | `CERTIFICATE` | [`RequestedRecord`](espalier_domain::record::RequestedRecord) |
 //! | `STACK#<stack>`, `MEMBERS#<stack>` | `TOLD` | [`ToldRecord`](espalier_domain::told::ToldRecord), of `rotate` and of `provision` |
 //! | `LAPSING` | `<certificate ARN>#<end>` | [`LapsingRecord`](espalier_domain::record::LapsingRecord) |
+//! | `HEARD` | `<certificate ARN>` | [`HeardRecord`](espalier_domain::acm::HeardRecord), until 400 days after the last news |
 //! | `LINE` | `FETCHES` | [`LineRecord`](espalier_domain::rotation::pace::LineRecord) |
 //! | `AUTHORITIES` | `AUTHORITY#<id>` | [`AuthorityRecord`](espalier_domain::record::AuthorityRecord) |
 //! | `AUTHORITIES` | `FOUNDED#<issuing key>` | the same, before it is published: of a key in AWS KMS |
@@ -33,6 +34,7 @@ mod attempts;
 mod emergencies;
 mod epochs;
 mod generations;
+mod heard;
 mod lapsing;
 mod line;
 mod membership;

@@ -105,7 +105,7 @@ impl Parameters {
             .put_parameter()
             .name(name)
             .value(bundle.expose())
-            .description(format!("Espalier leaf: private key and certificate. {MARK}{fingerprint}"))
+            .description(format!("Espalier leaf bundle. {MARK}{fingerprint}"))
             .r#type(ParameterType::SecureString)
             .key_id(key_id)
             .tier(tier(bundle.expose().len()))
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn a_fingerprint_is_found_in_our_descriptions_only() {
         let digest = "ab".repeat(32);
-        let ours = format!("Espalier leaf: private key and certificate. {MARK}{digest}");
+        let ours = format!("Espalier leaf bundle. {MARK}{digest}");
         assert_eq!(fingerprint_in(&ours), Some(digest.clone()));
         assert_eq!(fingerprint_in(&digest), None);
         assert_eq!(fingerprint_in(&format!("{MARK}{}", "AB".repeat(32))), None);

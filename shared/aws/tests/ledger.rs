@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use espalier_aws::ledger::{Begun, Claim, Ledger, Still, Teller};
-use espalier_domain::id::{Caller, Epoch, Generation, Reason, Scope, StackName, TargetId};
+use espalier_domain::acm::{AcmEvidence, AcmStatus, Missed, Said};
+use espalier_domain::id::{AcmArn, Caller, Epoch, Generation, Reason, Scope, StackName, TargetId};
 use espalier_domain::plan::{Block, BlockCode};
 use espalier_domain::record::{AttemptEnd, AttemptRecord, EmergencyRecord, GenerationRecord, MembershipRecord};
 use espalier_domain::rotation::pace::FETCH_RATE;
@@ -164,6 +165,7 @@ fn generation(number: u32, fingerprint: &str) -> GenerationRecord {
         export: None,
         spec: None,
         key_type: None,
+        custody: espalier_domain::spec::Custody::default(),
         because: "missing".into(),
     }
 }
@@ -175,6 +177,7 @@ fn attempt(last: u32) -> AttemptRecord {
         attempt: 1,
         epoch: Epoch(1),
         action: DeliveryAction::Install,
+        asked: None,
         begun_at: at(0),
         leaf_ends_at: at(7_776_000),
         command_id: None,
@@ -189,6 +192,7 @@ fn seen(generation: u32, after_s: i64, faults: Vec<Fault>) -> SeenTarget {
         at: at(after_s),
         port: Some(8443),
         verdict: Verdict { fingerprint: None, serial: None, not_after: None, tls: None, faults },
+        connect_ms: None,
         handshake_ms: 1.0,
     }
 }
@@ -422,4 +426,35 @@ async fn what_a_teardown_has_begun_is_kept_until_the_stack_is_wanted_again() {
     // Wanted again, and taken down once more.
     assert_eq!(note(None).await, (true, None));
     assert_eq!(note(Some(&["Record x"])).await, (true, all(&["Record x"])));
+}
+
+#[tokio::test]
+async fn an_event_that_acm_did_not_send_is_counted_by_one_caller_and_one_that_came_by_nobody() {
+    let world = world().await;
+    let arn = AcmArn::parse("arn:aws:acm:eu-west-1:000000000000:certificate/61f50cd4").unwrap();
+    let seen = |serial: &str| AcmEvidence {
+        status: AcmStatus::Issued,
+        serial: Some(serial.into()),
+        ..AcmEvidence::missing(arn.clone())
+    };
+    world.ledger.hear(&arn, Said::Available, at(0)).await.unwrap();
+    assert!(world.table.lock().unwrap().items.is_empty(), "nobody uses it");
+    world.ledger.listen(&seen("01"), at(0)).await.unwrap();
+    // It is renewed, and each of two copies of its event is noted.
+    let (one, other) = tokio::join!(
+        world.ledger.hear(&arn, Said::Available, at(10)),
+        world.ledger.hear(&arn, Said::Available, at(11))
+    );
+    one.and(other).unwrap();
+    for look in [at(20), at(7_200)] {
+        assert_eq!(world.ledger.listen(&seen("02"), look).await.unwrap(), []);
+    }
+    // It is renewed again, and nobody says so.
+    let later = |seconds: i64| at(10 * 86_400 + seconds);
+    assert_eq!(world.ledger.listen(&seen("03"), later(0)).await.unwrap(), []);
+    let third = seen("03");
+    let look = || world.ledger.listen(&third, later(3_600));
+    let (a, b, c) = tokio::join!(look(), look(), look());
+    let missed: Vec<Missed> = [a, b, c].into_iter().flat_map(Result::unwrap).collect();
+    assert_eq!(missed, [Missed::Available { serial: "03".into() }]);
 }

@@ -2,15 +2,24 @@
 
 mod wire;
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_ssm::config::{AsyncSleep, SharedAsyncSleep, Sleep};
 use espalier_aws::acm::Certificates;
 use espalier_aws::command::{Commands, Order};
+use espalier_aws::error::Kind;
 use espalier_aws::inventory::{Inventory, Node};
 use espalier_aws::parameters::{LeafStored, Parameters};
 use espalier_aws::secrets::{Created, Secrets};
 use espalier_aws::states::{Execution, StateMachine};
 use espalier_domain::acm::AcmStatus;
-use espalier_domain::failure::chain;
+use espalier_domain::failure::{Failure as _, Word, chain};
 use espalier_domain::id::{AcmArn, NodeId, StackName};
+use espalier_domain::rotation::agent::AgentVersion;
 use espalier_pki::key::SecretText;
 use serde_json::{Value, json};
 use wire::Wire;
@@ -59,7 +68,7 @@ async fn a_name_that_is_taken_is_answered_with_whose_leaf_it_holds_and_nothing_i
             ("GetParameterHistory", 200, history),
         ])
     };
-    let wire = taken(Some(format!("Espalier leaf: private key and certificate. SHA-256 {}", "cd".repeat(32)))).await;
+    let wire = taken(Some(format!("Espalier leaf bundle. SHA-256 {}", "cd".repeat(32)))).await;
     assert_eq!(store(&wire, &"ab".repeat(32)).await.unwrap(), LeafStored::Taken("cd".repeat(32)));
     assert_eq!(wire.seen()[1].json()["WithDecryption"], json!(false));
     assert_eq!(store(&taken(None).await, "ab").await.unwrap(), LeafStored::Foreign);
@@ -106,7 +115,7 @@ async fn a_secret_is_created_once() {
 async fn the_opted_in_are_found_by_tag_page_by_page() {
     let wire = Wire::answering(|seen| {
         let node = |last: char, ping: &str| {
-            json!({ "InstanceId": id(last), "PingStatus": ping, "IPAddress": format!("10.0.0.{last}") })
+            json!({ "InstanceId": id(last), "PingStatus": ping, "IPAddress": format!("10.0.0.{last}"), "AgentVersion": "3.3.3572.0" })
         };
         let body = match seen.json()["NextToken"].as_str() {
             None => json!({ "InstanceInformationList": [node('1', "Online")], "NextToken": "2" }),
@@ -116,7 +125,11 @@ async fn the_opted_in_are_found_by_tag_page_by_page() {
     })
     .await;
     let found = Inventory::new(&wire.sdk()).opted_in(&StackName::parse("payments").unwrap()).await.unwrap();
-    let node = |online, address: &str| Node { online, address: Some(address.parse().unwrap()) };
+    let node = |online, address: &str| Node {
+        online,
+        address: Some(address.parse().unwrap()),
+        agent: AgentVersion::parse("3.3.3572.0"),
+    };
     assert_eq!(found, [(id('1'), node(true, "10.0.0.1")), (id('2'), node(false, "10.0.0.2"))].into());
     let filters = json!([{ "Key": "tag:espalier:stack", "Values": ["payments"] }]);
     assert!(wire.seen().iter().all(|seen| seen.json()["Filters"] == filters));
@@ -133,22 +146,79 @@ async fn one_instance_that_is_not_managed_does_not_hide_the_others() {
     })
     .await;
     let found = Inventory::new(&wire.sdk()).managed(&[id('1'), id('2')]).await.unwrap();
-    assert_eq!(found, [(id('2'), Node { online: true, address: None })].into());
+    assert_eq!(found, [(id('2'), Node { online: true, address: None, agent: None })].into());
     assert!(Inventory::new(&wire.sdk()).managed(&[]).await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn a_command_names_its_targets_and_carries_identifiers() {
-    let wire = Wire::table(vec![("SendCommand", 200, json!({ "Command": { "CommandId": "c-1" } }))]).await;
-    let order = Order {
+fn order() -> Order {
+    Order {
         document: "installer".into(),
         version: Some("3".into()),
         nodes: vec![id('1'), id('2')],
         parameters: vec![("Stack", "payments".into())],
         comment: "espalier payments#1".into(),
         delivery_timeout_s: 7,
-    };
-    assert_eq!(Commands::new(&wire.sdk()).send(order).await.unwrap(), "c-1");
+    }
+}
+
+/// As in production: what fails is tried again, where that is sound, and what hangs ends.
+fn persistent(wire: &Wire) -> SdkConfig {
+    #[derive(Debug)]
+    struct Tokio;
+    impl AsyncSleep for Tokio {
+        fn sleep(&self, duration: Duration) -> Sleep {
+            Sleep::new(Box::pin(tokio::time::sleep(duration)))
+        }
+    }
+    let retries = RetryConfig::standard().with_max_attempts(4).with_initial_backoff(Duration::from_millis(1));
+    let timeouts = TimeoutConfig::builder().operation_attempt_timeout(Duration::from_millis(300)).build();
+    let sdk = wire.sdk().into_builder().retry_config(retries).timeout_config(timeouts);
+    sdk.sleep_impl(SharedAsyncSleep::new(Tokio)).build()
+}
+
+#[tokio::test]
+async fn a_command_that_is_refused_for_its_rate_is_sent_again_and_only_once_taken() {
+    let mut refusals = 2;
+    let wire = Wire::answering(move |_| {
+        if refusals == 0 {
+            return (200, json!({ "Command": { "CommandId": "c-1" } }).to_string());
+        }
+        refusals -= 1;
+        (400, json!({ "__type": "ThrottlingException", "message": "Rate exceeded" }).to_string())
+    })
+    .await;
+    assert_eq!(Commands::new(&persistent(&wire)).send(order()).await.unwrap(), "c-1");
+    assert_eq!(wire.asked(), ["SendCommand"; 3]);
+
+    let wire = Wire::table(vec![("SendCommand", 400, json!({ "__type": "ThrottlingException" }))]).await;
+    let refused = Commands::new(&persistent(&wire)).send(order()).await.unwrap_err();
+    assert_eq!((refused.kind, refused.word()), (Kind::Throttled, Word::Busy), "handed back, as one that was not sent");
+}
+
+/// What was answered with a server's error, or not in time, may be on its way to the hosts.
+#[tokio::test]
+async fn a_command_that_may_have_been_taken_is_never_sent_again() {
+    for (status, code) in [(500, "InternalServerError"), (503, "ServiceUnavailable"), (502, "")] {
+        let wire = Wire::table(vec![("SendCommand", status, json!({ "__type": code }))]).await;
+        let unclear = Commands::new(&persistent(&wire)).send(order()).await.unwrap_err();
+        assert_eq!((unclear.kind, wire.asked()), (Kind::Busy, vec!["SendCommand".to_owned()]), "{code}");
+    }
+    // What only asks is asked again, by the same client.
+    let wire = Wire::table(vec![("ListCommandInvocations", 500, json!({ "__type": "InternalServerError" }))]).await;
+    assert!(Commands::new(&persistent(&wire)).invocations("c-1").await.is_err());
+    assert_eq!(wire.asked().len(), 4);
+
+    // While the first one is held, any further one would be held beside it.
+    let (wire, held) = Wire::holding(Duration::from_secs(3), (200, String::new())).await;
+    let late = Commands::new(&persistent(&wire)).send(order()).await.unwrap_err();
+    assert_eq!((late.kind, late.code()), (Kind::Busy, "TimedOut"));
+    assert_eq!(held.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_command_names_its_targets_and_carries_identifiers() {
+    let wire = Wire::table(vec![("SendCommand", 200, json!({ "Command": { "CommandId": "c-1" } }))]).await;
+    assert_eq!(Commands::new(&wire.sdk()).send(order()).await.unwrap(), "c-1");
     let sent = wire.seen()[0].json();
     assert_eq!(sent["InstanceIds"], json!([id('1'), id('2')]));
     assert_eq!(sent["Parameters"], json!({ "Stack": ["payments"] }));

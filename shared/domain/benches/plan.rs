@@ -34,6 +34,7 @@ fn generation(number: u32) -> GenerationRecord {
         export: None,
         spec: None,
         key_type: None,
+        custody: espalier_domain::spec::Custody::default(),
         because: String::new(),
     }
 }
@@ -58,6 +59,7 @@ fn target(number: u32) -> TargetEvidence {
         attempt: 1,
         epoch: Epoch(1),
         action: DeliveryAction::Install,
+        asked: None,
         begun_at: NOW,
         leaf_ends_at: NOW,
         command_id: Some("c".into()),
@@ -68,7 +70,7 @@ fn target(number: u32) -> TargetEvidence {
         1 => vec![attempt(1, true), attempt(2, false)],
         _ => vec![attempt(1, true)],
     };
-    let managed = Some(Managed { online: true, address: Some([10, 0, 0, 1].into()) });
+    let managed = Some(Managed { online: true, address: Some([10, 0, 0, 1].into()), agent: None });
     TargetEvidence {
         node: NodeId::of(&target),
         target,
@@ -86,6 +88,7 @@ fn evidence(targets: u32) -> Evidence {
     Evidence {
         now: NOW,
         policy: Policy {
+            custody: espalier_domain::spec::Custody::default(),
             stack: StackName::parse("payments").unwrap(),
             server_name: name.clone(),
             service_port: 443,
@@ -103,6 +106,7 @@ fn evidence(targets: u32) -> Evidence {
             calendar: Calendar::default(),
             safety_margin_hours: 28,
             failure_budget: 0,
+            minimum_healthy_percent: None,
             confirm: Confirm::Never,
             confirm_s: 1_800,
             samples: 6,

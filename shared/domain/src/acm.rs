@@ -3,6 +3,7 @@
 //! No event decides anything. It is read (by the edge) for *which* certificate to look at; what it says happened is
 //! not kept, because it may be lost, late, repeated or forged. [`meaning()`] is the whole table of what Espalier does.
 
+pub mod heard;
 mod meaning;
 mod remedy;
 pub mod request;
@@ -12,6 +13,7 @@ use time::{Duration, OffsetDateTime};
 use crate::id::AcmArn;
 use crate::record::AcmMark;
 
+pub use heard::{HeardRecord, Missed, Said};
 pub(crate) use meaning::plain_serial;
 pub use meaning::{Act, Meaning, Use, meaning};
 

@@ -103,6 +103,12 @@ impl NodeId {
 }
 
 text_id!(
+    /// Chosen by chance for one command: what a host signs together with it was made after the command was sent.
+    Nonce, "64 lower-case hexadecimal digits",
+    |v| v.len() == 64 && v.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+);
+
+text_id!(
     /// A prober beside the control plane's own (`prober.yaml`). Short enough that the function's name, which is made of it,
     /// fits Lambda's 64 characters behind a control plane of 30.
     ProberName, "1 to 24 lower-case letters, digits and single inner hyphens, starting with a letter",

@@ -10,6 +10,7 @@ mod diagnose;
 mod drift;
 mod estate;
 mod given;
+mod health;
 mod left;
 mod members;
 mod observed;
@@ -26,6 +27,7 @@ pub use diagnose::{
 };
 pub use drift::{drifted, is_settled, may_have_leftovers};
 pub use estate::UNSUPPORTED_ZONES;
+pub use health::{TargetHealth, health};
 pub use left::{Left, deleted, left};
 pub use members::{members, unproven};
 pub use observed::{

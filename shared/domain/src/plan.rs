@@ -51,6 +51,8 @@ pub enum BlockCode {
     Halted,
     /// A target's deliveries failed, within the rollout's failure budget; it keeps what it serves.
     Stuck,
+    /// A target's server is broken, and not by what was delivered; it keeps what it serves.
+    ServerBroken,
     /// What is served would not be replaced early enough before its end, as much as can be foreseen.
     SlackTooShort,
     /// The authority ends too soon for a leaf that would live longer than the one there is.
@@ -114,6 +116,7 @@ impl BlockCode {
             | Self::Unverifiable
             | Self::Halted
             | Self::Stuck
+            | Self::ServerBroken
             | Self::SlackTooShort
             | Self::AuthorityExpiring
             | Self::AuthorityUnusable

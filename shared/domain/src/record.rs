@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
-use crate::id::{AcmArn, Caller, Epoch, Generation, Reason, Scope, TargetId, VerifierName};
-use crate::spec::KeyType;
+use crate::id::{AcmArn, Caller, Epoch, Generation, NodeId, Nonce, Reason, Scope, TargetId, VerifierName};
+use crate::spec::{Custody, KeyType};
 use crate::verdict::{Fault, Verdict};
 use crate::work::DeliveryAction;
 
@@ -65,6 +65,9 @@ pub struct GenerationRecord {
     /// The kind of the leaf's key; absent in records of before this was written down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_type: Option<KeyType>,
+    /// Where the key of each leaf is made and kept.
+    #[serde(default, skip_serializing_if = "Custody::is_default")]
+    pub custody: Custody,
     /// Why it was minted or exported.
     pub because: String,
 }
@@ -254,6 +257,9 @@ pub struct AttemptRecord {
     pub epoch: Epoch,
     /// What the target was told.
     pub action: DeliveryAction,
+    /// What the target is to put into its request for a certificate, where it was told to make a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<AskedRecord>,
     /// When it was begun.
     #[serde(with = "time::serde::rfc3339")]
     pub begun_at: OffsetDateTime,
@@ -266,6 +272,16 @@ pub struct AttemptRecord {
     /// How it ended; absent while it has not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<AttemptEnd>,
+}
+
+/// What tells a host's request for a certificate from all others: whose it is, and which command it answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AskedRecord {
+    /// The node that was asked.
+    pub node: NodeId,
+    /// Chosen by chance for this command.
+    pub nonce: Nonce,
 }
 
 /// How long an attempt is kept after it can no longer matter: clocks differ, and somebody may want to read what was said.

@@ -4,6 +4,8 @@
 //! the stack what to do. Nothing here is stored: evidence and time decide anew each time, so a retry, a duplicate, a
 //! half-finished run and a person repairing a host by hand all lead to the right next step.
 //!
+//! [`agent`] says which agents can install at all.
+//!
 //! [`discard`] says which bundles nobody will fetch any more.
 //!
 //! [`emergency`] says what becomes of a person's word that a generation is unsafe.
@@ -16,6 +18,7 @@
 //!
 //! [`settle`] and [`sighting`] turn what the hands report into the records that are evidence next time.
 
+pub mod agent;
 pub mod calendar;
 pub mod discard;
 pub mod due;

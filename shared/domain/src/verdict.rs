@@ -33,6 +33,13 @@ pub struct Negotiated {
     pub protocol: String,
     /// The cipher suite: `TLS_AES_128_GCM_SHA256`.
     pub suite: String,
+    /// The application's protocol (ALPN): `h2`, `http/1.1`; absent when none was agreed upon, and in records of before this
+    /// was written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alpn: Option<String>,
+    /// The versions that the server was seen to speak, each tried alone, sorted; empty in records of before they were tried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<String>,
 }
 
 impl Verdict {
@@ -58,6 +65,8 @@ pub enum Fault {
     Refused,
     /// No answer in time (connect or handshake).
     TimedOut,
+    /// What answers does not speak TLS: plain HTTP, the greeting of an SSH server.
+    NotTls,
     /// The connection ended or the peer broke the protocol before a certificate was seen.
     HandshakeFailed,
     /// The chain does not lead to a trusted root.
@@ -76,7 +85,12 @@ impl Fault {
     /// No certificate was seen: it says nothing about which one is served.
     pub const fn is_about_reaching(self) -> bool {
         match self {
-            Self::Unresolved | Self::WrongAddress | Self::Refused | Self::TimedOut | Self::HandshakeFailed => true,
+            Self::Unresolved
+            | Self::WrongAddress
+            | Self::Refused
+            | Self::TimedOut
+            | Self::NotTls
+            | Self::HandshakeFailed => true,
             Self::Untrusted | Self::WrongName | Self::Expired | Self::NotYetValid | Self::OtherCertificate => false,
         }
     }
@@ -90,6 +104,7 @@ impl Fault {
             | Self::WrongAddress
             | Self::Refused
             | Self::TimedOut
+            | Self::NotTls
             | Self::HandshakeFailed
             | Self::Untrusted
             | Self::WrongName
@@ -176,6 +191,41 @@ pub fn judge(presented: &Presented, expected: &Expected<'_>, now: OffsetDateTime
     }
 }
 
+/// What several connections to one server come to: the worst of them, as it stands, so that its faults are those of the
+/// certificate that it names; the first of those that are equally bad. One worker of many that shows another certificate
+/// is found like that. The versions are those of them all.
+pub fn worst(first: Verdict, others: impl IntoIterator<Item = Verdict>) -> Verdict {
+    let mut versions: Vec<String> = spoken(&first).into_iter().collect();
+    let mut worst = first;
+    for verdict in others {
+        versions.extend(spoken(&verdict));
+        if badness(&verdict) > badness(&worst) {
+            worst = verdict;
+        }
+    }
+    versions.sort();
+    versions.dedup();
+    if let Some(tls) = &mut worst.tls {
+        tls.versions = versions;
+    }
+    worst
+}
+
+fn spoken(verdict: &Verdict) -> Option<String> {
+    verdict.tls.as_ref().map(|tls| tls.protocol.clone())
+}
+
+/// A certificate that clients do not accept is worse than no answer, which may pass, and that is worse than a certificate that
+/// is merely not the newest; then the number of faults counts.
+fn badness(verdict: &Verdict) -> (u8, usize) {
+    let of = |fault: &Fault| match (fault.fails_clients(), fault.is_about_reaching()) {
+        (false, _) => 1,
+        (true, true) => 2,
+        (true, false) => 3,
+    };
+    (verdict.faults.iter().map(of).max().unwrap_or_default(), verdict.faults.len())
+}
+
 /// Whether a name in a certificate is good for the lower-case name asked for. RFC 6125 section 6.4: equal without
 /// regard to case, or a wildcard that is the whole leftmost label.
 pub fn covers(presented: &str, asked: &str) -> bool {
@@ -246,6 +296,51 @@ mod tests {
         assert_eq!(of(&presented(), Leaf::Serial("0b")), [Fault::OtherCertificate]);
         let wrong = Presented { names: Vec::new(), chain: Err("unknown issuer".into()), ..presented() };
         assert_eq!(of(&wrong, Leaf::Any), [Fault::Untrusted, Fault::WrongName]);
+    }
+
+    fn on(protocol: &str, fingerprint: &str, faults: &[Fault]) -> Verdict {
+        let tls = Negotiated { protocol: protocol.into(), suite: "S".into(), alpn: None, versions: Vec::new() };
+        Verdict {
+            fingerprint: Some(fingerprint.into()),
+            tls: Some(tls),
+            faults: faults.to_vec(),
+            ..Verdict::unseen(Fault::TimedOut)
+        }
+    }
+
+    #[test]
+    fn the_worst_of_several_connections_counts_whichever_it_is() {
+        let ascending = [
+            on("TLSv1.3", "good", &[]),
+            on("TLSv1.3", "former", &[Fault::OtherCertificate]),
+            Verdict::unseen(Fault::TimedOut),
+            on("TLSv1.3", "ended", &[Fault::Expired]),
+            on("TLSv1.3", "both", &[Fault::Expired, Fault::OtherCertificate]),
+        ];
+        for (index, worse) in ascending.iter().enumerate() {
+            for better in &ascending[..=index] {
+                for verdict in [worst(better.clone(), [worse.clone()]), worst(worse.clone(), [better.clone()])] {
+                    assert_eq!((&verdict.faults, &verdict.fingerprint), (&worse.faults, &worse.fingerprint));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_equally_good_connections_the_first_is_told_and_the_versions_of_all() {
+        let verdict = worst(on("TLSv1.3", "a", &[]), [on("TLSv1.2", "a", &[]), on("TLSv1.3", "a", &[])]);
+        let tls = verdict.tls.unwrap();
+        assert_eq!(
+            (tls.protocol.as_str(), tls.versions),
+            ("TLSv1.3", vec!["TLSv1.2".to_owned(), "TLSv1.3".to_owned()])
+        );
+    }
+
+    #[test]
+    fn what_was_written_down_before_there_were_alpn_and_versions_is_still_read() {
+        let tls: Negotiated =
+            serde_json::from_str(r#"{"protocol":"TLSv1.3","suite":"TLS_AES_128_GCM_SHA256"}"#).unwrap();
+        assert_eq!((tls.alpn, tls.versions), (None, Vec::new()));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Identifiers and public data only. Key material has no way into any of these types.
 
+mod attempts;
+
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +11,7 @@ use time::OffsetDateTime;
 
 use crate::id::{Epoch, Generation, HostName, NodeId, ProberName, Scope, StackName, TargetId};
 use crate::plan::{Block, OutcomeKind};
-use crate::record::{AcmMark, AttemptRecord, GenerationRecord};
+use crate::record::AcmMark;
 use crate::verdict::Verdict;
 
 /// At most this many targets or items in one item, page or command (`SendCommand` takes 50 instance ids).
@@ -71,11 +73,25 @@ pub struct MintItem {
     /// the generation's leaves have in common is decided.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeId>,
+    /// Where each target makes its key itself, which delivery its request is the answer to, in the order of the nodes; what it
+    /// says is read from Run Command, and by which command from the ledger.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<KeyRequest>,
     /// The state of the followed ACM certificate that this generation answers, if the stack follows one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follows: Option<AcmMark>,
     /// Why it is minted, for the ledger.
     pub because: String,
+}
+
+/// The delivery, of the item's generation, in which a target was told to make its key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KeyRequest {
+    /// The target.
+    pub target: TargetId,
+    /// The delivery's number.
+    pub attempt: u32,
 }
 
 /// What `export` needs beyond the spec, which it reads itself.
@@ -101,7 +117,7 @@ pub enum DeliveryAction {
     Install,
     /// Keep what was installed: it was seen. Without it the host goes back by itself.
     Confirm,
-    /// Make the directories and report, change nothing served. Planned from a later version on; refused likewise.
+    /// Make the generation's key on the host and ask for its certificate; change nothing that is served.
     Prepare,
 }
 
@@ -142,33 +158,6 @@ pub struct DeliverItem {
 /// Serde hands out references.
 fn is_zero(number: &u32) -> bool {
     *number == 0
-}
-
-impl DeliverItem {
-    /// Whom the command goes to, in the order of the targets; nothing when the item does not say it of each.
-    pub fn receivers(&self) -> Option<Vec<NodeId>> {
-        if self.nodes.is_empty() {
-            return self.targets.iter().map(NodeId::of).collect();
-        }
-        (self.nodes.len() == self.targets.len()).then(|| self.nodes.clone())
-    }
-
-    /// What is written down of it before anything is sent: one attempt for each target.
-    /// `generation` is the record of the one that is delivered.
-    pub fn attempts(&self, generation: &GenerationRecord, begun_at: OffsetDateTime) -> Vec<AttemptRecord> {
-        let attempt = |target: &TargetId| AttemptRecord {
-            target: target.clone(),
-            generation: self.generation,
-            attempt: self.attempt,
-            epoch: self.epoch,
-            action: self.action,
-            begun_at,
-            leaf_ends_at: generation.not_after,
-            command_id: None,
-            ended: None,
-        };
-        self.targets.iter().map(attempt).collect()
-    }
 }
 
 /// One handshake tour.
@@ -323,7 +312,10 @@ pub struct SeenTarget {
     pub port: Option<u16>,
     /// What the judge says.
     pub verdict: Verdict,
-    /// How long connecting and the handshake took, in milliseconds.
+    /// How long connecting took (TCP), in milliseconds; absent when nothing was connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect_ms: Option<f64>,
+    /// How long the TLS handshake took after that, in milliseconds.
     pub handshake_ms: f64,
 }
 
@@ -339,7 +331,10 @@ pub struct SeenThrough {
     pub at: OffsetDateTime,
     /// What the judge says.
     pub verdict: Verdict,
-    /// How long resolving, connecting and the handshake took, in milliseconds.
+    /// How long connecting took (TCP), in milliseconds; absent when nothing was connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect_ms: Option<f64>,
+    /// How long the TLS handshake took after that, in milliseconds.
     pub handshake_ms: f64,
 }
 

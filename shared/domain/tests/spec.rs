@@ -2,7 +2,7 @@
 
 use espalier_domain::id::TargetId;
 use espalier_domain::rotation::policy::{Policy, Wave};
-use espalier_domain::spec::{self, AllowedDomains, Issuer, KeyType, Manage, Select, SpecErrors, TargetKind};
+use espalier_domain::spec::{self, AllowedDomains, Custody, Issuer, KeyType, Manage, Select, SpecErrors, TargetKind};
 use serde_json::{Value, json};
 
 const RECIPE: &str = include_str!("../../../examples/recipe.json");
@@ -121,11 +121,12 @@ fn a_prober_is_named_by_what_a_functions_name_can_be_made_of() {
 
 #[test]
 fn what_comes_later_says_so() {
-    for (pointer, value) in [("/certificate/issuer/kind", "kms"), ("/certificate/custody/kind", "target")] {
+    for value in ["kms", "privateCa"] {
         let mut later = recipe();
-        *later.pointer_mut(pointer).unwrap() = json!(value);
+        later["certificate"]["issuer"]["kind"] = json!(value);
         let found = refusals(&later);
-        assert_eq!(found, [(pointer.to_owned(), format!("{value:?} is not supported by this version"))]);
+        let problem = format!("{value:?} is not supported by this version");
+        assert_eq!(found, [("/certificate/issuer/kind".to_owned(), problem)]);
     }
 }
 
@@ -317,6 +318,27 @@ fn each_target_may_have_a_certificate_of_its_own_where_we_sign_and_install() {
     assert_eq!(paths(&document), ["/targets/select/addresses/1/node"]);
     document["certificate"]["scope"] = json!("everybody");
     assert_eq!(paths(&document), ["/certificate/scope"]);
+    document["certificate"]["custody"] = json!({"kind": "target"});
+    assert_eq!(paths(&document), ["/certificate/custody/kind", "/certificate/scope"], "a key of all is made on none");
+    document["certificate"].as_object_mut().unwrap().remove("scope");
+    assert_eq!(paths(&document), ["/certificate/custody/kind"], "shared if left out");
+    document["targets"]["select"] = json!({"tag": {"key": "app", "value": "pay"}});
+    let custody = |document: &Value| {
+        Policy::from_spec(&spec::parse(&document.to_string(), &allowed()).unwrap(), &allowed()).custody
+    };
+    for (scope, kind, custody_of) in [
+        ("shared", None, Custody::ParameterStore),
+        ("target", None, Custody::Target),
+        ("target", Some("target"), Custody::Target),
+        ("target", Some("parameterStore"), Custody::ParameterStore),
+    ] {
+        document["certificate"]["scope"] = json!(scope);
+        document["certificate"].as_object_mut().unwrap().remove("custody");
+        if let Some(kind) = kind {
+            document["certificate"]["custody"] = json!({"kind": kind});
+        }
+        assert_eq!(custody(&document), custody_of, "{scope} {kind:?}");
+    }
     let mut exported: Value = serde_json::from_str(include_str!("../../../examples/acm.json")).unwrap();
     exported["certificate"]["scope"] = json!("target");
     assert_eq!(paths(&exported), ["/certificate/scope"]);

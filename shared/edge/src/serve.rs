@@ -154,6 +154,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_is_parsed_handled_and_answered() {
+        let _alone = LOGGING.lock().await;
         let pass = serde_json::json!({ "stack": "pay", "epoch": 1, "wave": 7 });
         assert_eq!(invoke::<Echo>(&Ok(Echo), event(pass)).await, Ok(7));
         let error = invoke::<Echo>(&Ok(Echo), event(serde_json::json!({ "stack": "pay" }))).await.unwrap_err();
@@ -175,8 +176,13 @@ mod tests {
         }
     }
 
+    /// What logs does so alone: whether anybody listens to a line is settled, for all threads, when it is first written, and a thread
+    /// to whom nobody listens may settle it while another has just begun to.
+    static LOGGING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
     #[tokio::test]
     async fn every_line_of_the_log_says_what_it_is_about() {
+        let _alone = LOGGING.lock().await;
         let written = Written::default();
         let (log, into) = (fmt::layer().json(), written.clone());
         let _guard = Registry::default().with(log.with_writer(move || into.clone())).set_default();
@@ -194,6 +200,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failed_start_is_an_answer_not_a_crash() {
+        let _alone = LOGGING.lock().await;
         let function = Echo::start(&Env::default()).await;
         let error = invoke(&function, event(Value::Null)).await.unwrap_err();
         assert_eq!(error, EdgeError::invalid("the environment variable ECHO is not set"));

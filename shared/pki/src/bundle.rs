@@ -1,4 +1,5 @@
-//! The one value a target fetches: private key, leaf and issuing certificate, concatenated PEM. The root is not in it.
+//! The one value a target fetches: private key, leaf and issuing certificate, concatenated PEM. The root is not in it, and no key
+//! where the target made its own.
 
 use crate::inspect::{self, BadCertificate, Facts};
 use crate::issue::Leaf;
@@ -40,17 +41,22 @@ pub fn assemble(key: &PrivateKey, leaf: &Leaf) -> Result<SecretText, BundleError
     if key.public().fingerprint() != leaf.facts().key_fingerprint {
         return Err(BundleError::Mismatch("the key is not the leaf's"));
     }
-    join(key, leaf.der(), &[leaf.issuing().to_vec()])
+    join(Some(key), leaf.der(), &[leaf.issuing().to_vec()])
+}
+
+/// Puts the bundle of a leaf together whose key is on the target.
+pub fn without_key(leaf: &Leaf) -> Result<SecretText, BundleError> {
+    join(None, leaf.der(), &[leaf.issuing().to_vec()])
 }
 
 /// The parts as one text, if a parameter takes it.
-pub(crate) fn join(key: &PrivateKey, leaf: &[u8], above: &[Vec<u8>]) -> Result<SecretText, BundleError> {
-    let key = key.to_pem();
+pub(crate) fn join(key: Option<&PrivateKey>, leaf: &[u8], above: &[Vec<u8>]) -> Result<SecretText, BundleError> {
+    let key = key.map(PrivateKey::to_pem);
     let public: Vec<_> = std::iter::once(leaf)
         .chain(above.iter().map(Vec::as_slice))
         .map(|der| pem::encode(pem::CERTIFICATE, der))
         .collect();
-    let parts: Vec<&str> = std::iter::once(key.as_str()).chain(public.iter().map(|part| part.as_str())).collect();
+    let parts: Vec<&str> = key.iter().chain(&public).map(|part| part.as_str()).collect();
     let bundle = SecretText::join(&parts);
     let bytes = bundle.expose().len();
     if bytes > ADVANCED_TIER {

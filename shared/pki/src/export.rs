@@ -206,7 +206,7 @@ impl Exported {
         let last = self.chain.len().saturating_sub(1);
         let mut served = last.max(1);
         loop {
-            match bundle::join(&self.key, &self.leaf, &self.chain[..served]) {
+            match bundle::join(Some(&self.key), &self.leaf, &self.chain[..served]) {
                 Err(BundleError::TooLong { .. }) if served > 1 => served -= 1,
                 Err(error) => return Err(error),
                 Ok(bundle) => {

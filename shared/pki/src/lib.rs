@@ -14,6 +14,7 @@ pub mod key;
 pub mod lint;
 pub mod pem;
 pub mod profile;
+pub mod request;
 mod sealed;
 
 pub use sealed::BadSealed;

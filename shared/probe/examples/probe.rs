@@ -1,4 +1,4 @@
-//! Dials as often as it is told, for `benches/processes.py`: full handshakes with a TLS server on a thread of its own,
+//! Dials targets (four connections each) until it has made as many as it is told, for `benches/processes.py`: full handshakes with a TLS server on a thread of its own,
 //! each judged as `verify` judges it. Prints the wall-clock seconds they took.
 //!
 //! `probe COUNT`
@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use espalier_domain::id::{Generation, HostName, StackName, TargetId};
 use espalier_domain::work::{VerifyItem, VerifyTarget, WorkResult};
-use espalier_probe::probe;
+use espalier_probe::{CONNECTIONS, probe};
 use servers::{Authority, NAME, serve};
 use time::OffsetDateTime;
 
@@ -35,7 +35,7 @@ async fn main() {
     let trust = authority.root_pem.clone();
     let (address, fingerprint) = server(authority);
     let begun = Instant::now();
-    for _ in 0..count / ITEM {
+    for _ in 0..count / (ITEM * CONNECTIONS as u64) {
         let targets = (0..ITEM).map(|number| target(number, address, &fingerprint)).collect();
         let item = VerifyItem {
             stack: StackName::parse("api-service").unwrap(),

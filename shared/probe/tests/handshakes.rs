@@ -15,7 +15,7 @@ use espalier_domain::verdict::{Fault, Verdict};
 use espalier_domain::work::{OthersItem, SeenTarget, SeenThrough, Through, VerifyItem, VerifyTarget, WorkResult};
 use espalier_probe::{ProbeError, probe};
 use rustls::version::{TLS12, TLS13};
-use servers::{Authority, NAME, chatter, nobody, serve, zone};
+use servers::{Authority, NAME, chatter, nobody, serve, serve_all, serve_apart, zone};
 use time::{Duration, OffsetDateTime};
 
 fn target(number: u32, address: SocketAddr, fingerprint: &str) -> VerifyTarget {
@@ -61,6 +61,7 @@ async fn the_right_certificate_is_good_in_both_protocol_versions() {
         assert_eq!(verdict.faults, [], "{version:?}");
         let tls = verdict.tls.unwrap();
         assert_eq!(tls.protocol, protocol);
+        assert_eq!(tls.versions, [protocol], "that it refuses the other is no fault");
         assert!(tls.suite.starts_with(suites), "{tls:?}");
         assert_eq!(verdict.fingerprint, Some(pair.fingerprint()));
         assert!(verdict.not_after.unwrap() > OffsetDateTime::now_utc());
@@ -128,6 +129,9 @@ async fn whoever_does_not_shake_hands_is_told_apart() {
             target(1, nobody().await, "00"),
             target(2, chatter(b"").await, "00"),
             target(3, chatter(b"HTTP/1.1 400 Bad Request\r\n\r\n").await, "00"),
+            target(4, chatter(b"SSH-2.0-OpenSSH_9.6\r\n").await, "00"),
+            // A fatal alert, `internal_error`.
+            target(5, chatter(&[21, 3, 3, 0, 2, 2, 80]).await, "00"),
         ],
     ))
     .await;
@@ -137,10 +141,58 @@ async fn whoever_does_not_shake_hands_is_told_apart() {
         [
             ("i-00000000000000001", &[Fault::Refused][..]),
             ("i-00000000000000002", &[Fault::TimedOut]),
-            ("i-00000000000000003", &[Fault::HandshakeFailed]),
+            ("i-00000000000000003", &[Fault::NotTls]),
+            ("i-00000000000000004", &[Fault::NotTls]),
+            ("i-00000000000000005", &[Fault::HandshakeFailed]),
         ]
     );
     assert!(begun.elapsed().as_secs() < 10, "a silent server does not hold the tour up");
+}
+
+#[tokio::test]
+async fn a_worker_that_serves_another_certificate_is_noticed_though_the_first_does_not() {
+    let authority = Authority::new("ours");
+    let (newest, former) = (authority.good_leaf(), authority.good_leaf());
+    for turns in [[&newest, &former], [&former, &newest]] {
+        let address = serve_all(&turns, &[]).await;
+        let verdict = verdict(&authority.root_pem, address, &newest.fingerprint()).await;
+        assert_eq!(verdict.faults, [Fault::OtherCertificate]);
+        assert_eq!(verdict.fingerprint, Some(former.fingerprint()), "the one that should not be there is named");
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_under_one_version_alone_is_found() {
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let good = ours.good_leaf();
+    for (shown, fault) in [(ours.good_leaf(), Fault::OtherCertificate), (theirs.good_leaf(), Fault::Untrusted)] {
+        let address = serve_apart(&good, &shown).await;
+        let verdict = verdict(&ours.root_pem, address, &good.fingerprint()).await;
+        assert!(verdict.faults.contains(&fault), "{verdict:?}");
+        let tls = verdict.tls.unwrap();
+        assert_eq!((tls.protocol.as_str(), tls.versions.len()), ("TLSv1.2", 2));
+    }
+}
+
+#[tokio::test]
+async fn what_clients_offer_is_negotiated_and_a_server_that_wants_something_else_is_dialled_again() {
+    let authority = Authority::new("ours");
+    let pair = authority.good_leaf();
+    for (known, agreed) in
+        [(&["http/1.1", "h2"][..], Some("http/1.1")), (&["h2"], Some("h2")), (&["imap"], None), (&[], None)]
+    {
+        let address = serve_all(&[&pair], known).await;
+        let item = item(&authority.root_pem, vec![target(1, address, &pair.fingerprint())]);
+        let seen = seen(&item).await.remove(0);
+        assert!(seen.verdict.is_good(), "{known:?}: {seen:?}");
+        assert!(seen.connect_ms.is_some_and(|ms| ms > 0.0) && seen.handshake_ms > 0.0, "{seen:?}");
+        let tls = seen.verdict.tls.unwrap();
+        assert_eq!(tls.alpn.as_deref(), agreed);
+        assert_eq!(
+            (tls.protocol.as_str(), tls.versions),
+            ("TLSv1.3", vec!["TLSv1.2".to_owned(), "TLSv1.3".to_owned()])
+        );
+    }
 }
 
 /// Fifty silent targets cost two rounds of patience, not fifty; sightings keep the order of the item.

@@ -15,6 +15,8 @@ pub enum Fleet {
     Drawn,
     /// The same, but each target has a leaf of its own, unless the spec is changed; and people take one for another.
     Each,
+    /// The same, and each target makes its key itself, unless the spec is changed; and keys get lost.
+    OwnKeys,
     /// A spec's policy for so many targets; made by [`Fleet::given`].
     Given {
         /// What the spec asks.

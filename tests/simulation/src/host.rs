@@ -1,5 +1,7 @@
 //! A target: what its disk holds, what its server shows, what is wrong with it, and what the installer does there.
 
+use std::collections::BTreeMap;
+
 use espalier_domain::id::{Generation, TargetId};
 use espalier_domain::rotation::settle::InstallerCode;
 use espalier_domain::verdict::{Fault, Presented};
@@ -71,6 +73,14 @@ pub(crate) struct Host {
     pub(crate) deadline: Option<OffsetDateTime>,
     /// What it went back from.
     pub(crate) unconfirmed: Option<Generation>,
+    /// The keys that it has made, each by a number of its own.
+    pub(crate) keys: BTreeMap<Generation, u32>,
+    /// What it says next of its key is nonsense.
+    pub(crate) raves: bool,
+    /// What it says next of its key is forgotten.
+    pub(crate) unheard: bool,
+    /// The next key that it makes is gone once it has said that it made it.
+    pub(crate) forgets: bool,
     /// The command whose installer runs.
     pub(crate) installing: Option<u32>,
     /// How many troubles it has, and since when it has none.
@@ -102,6 +112,10 @@ impl Host {
             serves: None,
             deadline: None,
             unconfirmed: None,
+            keys: BTreeMap::new(),
+            raves: false,
+            unheard: false,
+            forgets: false,
             installing: None,
             troubles: 0,
             well_since: now,
@@ -116,6 +130,8 @@ impl Host {
         }
         match self.server {
             Server::Down => Some(Fault::Refused),
+            // Either, and no dice for it.
+            Server::Garbled if self.well_since.minute().is_multiple_of(2) => Some(Fault::NotTls),
             Server::Garbled => Some(Fault::HandshakeFailed),
             Server::Up => self.serves.is_none().then_some(Fault::Refused),
         }
@@ -136,12 +152,9 @@ impl Host {
         now: OffsetDateTime,
     ) -> Option<InstallerCode> {
         let here = now.saturating_add(self.clock);
-        if !self.consents {
-            Some(InstallerCode::NotOptedIn)
-        } else if self.installing.is_some() || self.ill == Ill::Busy {
-            Some(InstallerCode::Busy)
-        } else if self.floor > Some(generation) || self.deadline.is_some() && self.disk > Some(generation) {
-            Some(InstallerCode::BelowFloor)
+        let word = self.prepares_not(generation);
+        if word.is_some() {
+            word
         } else if self.ill == Ill::Lies {
             Some(InstallerCode::Installed)
         } else if self.serves == Some(Pair::Ours(generation))
@@ -153,6 +166,19 @@ impl Host {
             Some(InstallerCode::FetchFailed)
         } else if here < valid.0 || here > valid.1 {
             Some(InstallerCode::InvalidBundle)
+        } else {
+            None
+        }
+    }
+
+    /// Before a key is made: a word that ends it here.
+    pub(crate) fn prepares_not(&self, generation: Generation) -> Option<InstallerCode> {
+        if !self.consents {
+            Some(InstallerCode::NotOptedIn)
+        } else if self.installing.is_some() || self.ill == Ill::Busy {
+            Some(InstallerCode::Busy)
+        } else if self.floor > Some(generation) || self.deadline.is_some() && self.disk > Some(generation) {
+            Some(InstallerCode::BelowFloor)
         } else {
             None
         }
@@ -247,6 +273,7 @@ impl Host {
         self.stop();
         (self.disk, self.floor, self.before) = (generation, generation, None);
         (self.deadline, self.unconfirmed) = (None, None);
+        self.keys.clear();
         self.start(now);
     }
 

@@ -113,6 +113,11 @@ impl World {
             self.answer(command, index, code);
             return Ok(());
         }
+        if self.commands.get(&command).is_some_and(|command| command.action == DeliveryAction::Prepare) {
+            let code = self.prepare(index, generation);
+            self.answer(command, index, code);
+            return Ok(());
+        }
         if let Some(mut code) = self.hosts[index].refuses(generation, valid, reachable, self.now) {
             if code == InstallerCode::Unchanged {
                 let until = self.until(command, index);
@@ -123,6 +128,10 @@ impl World {
                 }
             }
             self.answer(command, index, code);
+            return Ok(());
+        }
+        if !self.has_key(index, generation) {
+            self.answer(command, index, InstallerCode::NoKey);
             return Ok(());
         }
         let is_there = self.ledger.discarded.iter().all(|gone| gone.generation != generation);
@@ -211,13 +220,18 @@ impl World {
     fn answer(&mut self, command: u32, index: usize, code: InstallerCode) {
         let good = matches!(
             code,
-            InstallerCode::Installed | InstallerCode::Unchanged | InstallerCode::Armed | InstallerCode::Confirmed
+            InstallerCode::Installed
+                | InstallerCode::Unchanged
+                | InstallerCode::Armed
+                | InstallerCode::Confirmed
+                | InstallerCode::Prepared
         );
         let Some(generation) = self.commands.get(&command).map(|command| command.generation) else { return };
+        let request = self.request(index, generation, code);
         let fingerprint = self.ledger.fingerprint(&self.hosts[index].id, generation).unwrap_or_default();
         let line = format!(
             "{{\"espalier\":1,\"code\":\"{}\",\"stack\":\"{}\",\"generation\":{generation},\
-             \"fingerprint\":\"{fingerprint}\",\"serial\":\"0\",\"detail\":\"\"}}\n",
+             \"fingerprint\":\"{fingerprint}\",\"serial\":\"0\",\"detail\":\"\"{request}}}\n",
             code.as_str(),
             self.policy.stack
         );

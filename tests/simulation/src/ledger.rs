@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use espalier_domain::id::{Epoch, Generation, TargetId};
+use espalier_domain::id::{Epoch, Generation, Nonce, TargetId};
 use espalier_domain::record::{
     AttemptEnd, AttemptRecord, AuthorityRecord, DiscardRecord, EmergencyRecord, EpochRecord, GenerationRecord,
     LeafRecord, MembershipRecord, SightingRecord, ThroughRecord,
 };
-use espalier_domain::work::DeliverItem;
+use espalier_domain::work::{DeliverItem, DeliveryAction};
 use time::{Duration, OffsetDateTime};
 
 /// One delivery's name.
@@ -18,6 +18,8 @@ pub(crate) struct Ledger {
     pub(crate) generations: Vec<GenerationRecord>,
     /// Targets' own leaves.
     pub(crate) leaves: BTreeMap<(TargetId, Generation), LeafRecord>,
+    /// The keys that they certify, where hosts have made them.
+    pub(crate) certified: BTreeMap<(TargetId, Generation), u32>,
     /// Leaves that were stored and perhaps not appended yet: the one under a generation's name is the one that counts.
     pub(crate) stored: BTreeMap<Generation, GenerationRecord>,
     /// Whose bundles were deleted.
@@ -59,7 +61,12 @@ impl Ledger {
             return false;
         }
         let Some(leaf) = self.generation(item.generation) else { return false };
-        let begun = item.attempts(leaf, now).into_iter();
+        let receivers = item.receivers().unwrap_or_default();
+        let begun = match item.action {
+            DeliveryAction::Prepare => item.preparations(leaf, &receivers, &nonce(item.attempt), now),
+            DeliveryAction::Install | DeliveryAction::Confirm => item.attempts(leaf, now),
+        };
+        let begun = begun.into_iter();
         self.attempts.extend(begun.map(|record| (key(&record.target), record)));
         true
     }
@@ -109,4 +116,9 @@ impl Ledger {
             matters && record.kept_until().is_none_or(|until| until > now)
         });
     }
+}
+
+/// What nobody compares here: the request's number stands for the key.
+fn nonce(number: u32) -> Nonce {
+    Nonce::parse(format!("{number:064x}")).expect("64 hexadecimal digits")
 }

@@ -13,6 +13,7 @@ mod emergency;
 mod fleet;
 mod host;
 mod installing;
+mod keys;
 mod ledger;
 pub mod model;
 pub mod oracle;

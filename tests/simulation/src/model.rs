@@ -180,6 +180,7 @@ pub(crate) fn leaf(
         export: None,
         spec: None,
         key_type: None,
+        custody: espalier_domain::spec::Custody::default(),
         because: String::new(),
     }
 }
@@ -262,7 +263,7 @@ impl State {
             node: NodeId::of(id),
             wanted: true,
             opted_in: true,
-            managed: Some(Managed { online: true, address: Some([10, 0, 0, 1].into()) }),
+            managed: Some(Managed { online: true, address: Some([10, 0, 0, 1].into()), agent: None }),
             attempts: self.attempts.values().filter(|record| record.target == *id).cloned().collect(),
             sighting: self.sightings.get(id).cloned(),
             leaves: Vec::new(),
@@ -429,6 +430,7 @@ impl State {
             at: self.now,
             port: Some(8443),
             verdict: verdict(target.serves(), wanted),
+            connect_ms: None,
             handshake_ms: 1.0,
         };
         let record = sighting::after(self.sightings.get(id), &seen);

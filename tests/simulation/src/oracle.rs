@@ -163,7 +163,7 @@ impl World {
             .steps
             .iter()
             .filter_map(|step| if let WorkItem::Deliver(item) = &step.action { Some(item) } else { None })
-            .partition(|item| item.action == DeliveryAction::Install);
+            .partition(|item| item.action != DeliveryAction::Confirm);
         let sent: Vec<&DeliverItem> = deliveries.iter().chain(&confirmations).copied().collect();
         self.examine_unsafe(evidence, plan, &sent)?;
         let is_alone = deliveries.is_empty() && own.is_empty();

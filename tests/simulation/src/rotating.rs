@@ -41,6 +41,7 @@ impl World {
             let managed = Managed {
                 online: host.runs && host.agent != Agent::Gone,
                 address: host.has_address.then(|| [10, 0, 0, 1].into()),
+                agent: None,
             };
             // An instance that was never seen by Systems Manager is not there at all.
             let known = host.runs || host.launched_at.is_none();

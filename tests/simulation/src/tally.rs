@@ -30,6 +30,8 @@ pub struct Tally {
     pub leaves: u32,
     /// Hosts that went back by themselves.
     pub went_back: u32,
+    /// Keys that hosts made.
+    pub keys: u32,
     /// Commands sent.
     pub commands: u32,
     /// Simulated hours.
@@ -55,11 +57,12 @@ pub const PHASES: [&str; 14] = [
 ];
 
 /// Every fault a handshake can have.
-pub const FAULTS: [Fault; 10] = [
+pub const FAULTS: [Fault; 11] = [
     Fault::Unresolved,
     Fault::WrongAddress,
     Fault::Refused,
     Fault::TimedOut,
+    Fault::NotTls,
     Fault::HandshakeFailed,
     Fault::Untrusted,
     Fault::WrongName,
@@ -109,6 +112,7 @@ impl Tally {
         self.good += other.good;
         self.plans += other.plans;
         self.leaves += other.leaves;
+        self.keys += other.keys;
         self.commands += other.commands;
         self.went_back += other.went_back;
         self.hours += other.hours;

@@ -134,6 +134,12 @@ troubles! {
     MixedUp,
     /// The spec asks for leaves that are each target's own, or no longer.
     ScopeChanged,
+    /// The spec asks for keys that are made on the targets, or no longer.
+    CustodyChanged,
+    /// The key that a host made for its next leaf is gone.
+    KeyLost,
+    /// A host's request for a certificate is not what it should be.
+    RequestSpoilt,
 }
 
 impl Trouble {
@@ -271,7 +277,9 @@ fn happen(world: &mut World, trouble: Trouble) {
 fn befall(world: &mut World, trouble: Trouble, index: usize) {
     let now = world.now;
     // Where each target has its own leaf, nobody has what was not made for this one.
-    let has = |generation: &Generation| world.ledger.fingerprint(&world.hosts[index].id, *generation).is_some();
+    let has = |generation: &Generation| {
+        world.ledger.fingerprint(&world.hosts[index].id, *generation).is_some() && world.has_key(index, *generation)
+    };
     let newest = world.ledger.newest().filter(|newest| has(&newest.generation)).cloned();
     let old = world.ledger.newest().map(|newest| Generation(newest.generation.0.saturating_sub(1))).filter(has);
     let far = i64::from(world.dice.roll(400));

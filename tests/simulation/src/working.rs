@@ -4,7 +4,7 @@ use espalier_domain::id::{Generation, NodeId, Scope, TargetId};
 use espalier_domain::record::{AttemptEnd, DiscardRecord, GenerationRecord, LeafRecord};
 use espalier_domain::rotation::discard::discardable;
 use espalier_domain::verdict::{Expected, Fault, Leaf, Presented, Verdict, judge};
-use espalier_domain::work::{DeliverItem, MintItem, SeenTarget, SeenThrough, VerifyItem, WorkItem};
+use espalier_domain::work::{DeliverItem, DeliveryAction, MintItem, SeenTarget, SeenThrough, VerifyItem, WorkItem};
 use time::{Duration, OffsetDateTime};
 
 use crate::host::{Host, Pair};
@@ -141,7 +141,7 @@ impl World {
         if !item.nodes.is_empty() && !self.takes_more(item.generation) {
             return Done::Badly;
         }
-        for node in &item.nodes {
+        for (at, node) in item.nodes.iter().enumerate() {
             let Some(host) = self.hosts.iter().position(|host| NodeId::of(&host.id).as_ref() == Some(node)) else {
                 continue;
             };
@@ -149,6 +149,9 @@ impl World {
             let Some(not_after) = self.ledger.generation(item.generation).map(|record| record.not_after) else {
                 continue;
             };
+            if self.ledger.leaves.contains_key(&key) || !self.is_signed(item, at, &key) {
+                continue;
+            }
             // Each key that is made is another one; the first that is stored is the one that counts.
             self.tally.leaves += 1;
             let leaf = LeafRecord {
@@ -159,7 +162,7 @@ impl World {
                 minted_at: now,
                 not_after,
             };
-            self.ledger.leaves.entry(key).or_insert(leaf);
+            self.ledger.leaves.insert(key, leaf);
             if self.dies(Trouble::DiedBetween) {
                 return Done::Badly;
             }
@@ -172,6 +175,7 @@ impl World {
         let issuing = self.ledger.authorities.iter().max_by_key(|record| record.not_after);
         self.ledger.generation(generation).is_some_and(|record| {
             record.dns_names == self.policy.leaf_names()
+                && record.custody == self.policy.custody
                 && issuing.is_some_and(|issuing| issuing.authority == record.authority)
         })
     }
@@ -215,6 +219,7 @@ impl World {
             export: None,
             spec: None,
             key_type: None,
+            custody: self.policy.custody,
             because: item.because.clone(),
         }
     }
@@ -222,7 +227,8 @@ impl World {
     /// The attempt first, then the command, then its id (`functions/distribute/src/deliver.rs`).
     fn deliver(&mut self, item: &DeliverItem, late: bool) -> Result<Done, Broken> {
         let now = self.now + self.skew;
-        if item.targets.iter().any(|target| self.ledger.fingerprint(target, item.generation).is_none()) {
+        let prepares = item.action == DeliveryAction::Prepare;
+        if !prepares && item.targets.iter().any(|target| self.ledger.fingerprint(target, item.generation).is_none()) {
             return Ok(Done::Badly);
         }
         if !self.ledger.begin(item, now) {
@@ -263,6 +269,7 @@ impl World {
                 at: self.now,
                 port: Some(target.address.port()),
                 verdict,
+                connect_ms: None,
                 handshake_ms: 1.0,
             });
         }
@@ -298,7 +305,7 @@ impl World {
                     None => Verdict::unseen(Fault::TimedOut),
                 }
             };
-            SeenThrough { address: None, at: self.now, verdict, handshake_ms: 1.0 }
+            SeenThrough { address: None, at: self.now, verdict, connect_ms: None, handshake_ms: 1.0 }
         };
         (0..through.samples).map(one).collect()
     }

@@ -8,7 +8,7 @@ use espalier_domain::record::{AuthorityRecord, Member, MembershipRecord};
 use espalier_domain::rotation::calendar::{Calendar, Freeze};
 use espalier_domain::rotation::policy::{FollowPolicy, Policy, Wave};
 use espalier_domain::rotation::proof::{Proof, proof};
-use espalier_domain::spec::Confirm;
+use espalier_domain::spec::{Confirm, Custody};
 use espalier_domain::work::{SeenTarget, SeenThrough, WorkItem};
 use time::macros::datetime;
 use time::{Duration, OffsetDateTime};
@@ -19,6 +19,7 @@ use crate::emergency;
 use crate::fleet::Fleet;
 use crate::host::Host;
 use crate::installing::Command;
+use crate::keys;
 use crate::ledger::Ledger;
 use crate::oracle::Broken;
 use crate::tally::Tally;
@@ -51,6 +52,8 @@ pub(crate) enum Event {
     Emergency { again: bool },
     /// Where each target has its own leaf: somebody takes one for another, or has the spec changed.
     Meddling,
+    /// Where each target makes its own key: somebody loses it, or has the spec changed.
+    KeysMeddled,
     /// A deadline on a host passes.
     Expires { host: usize, at: OffsetDateTime },
     /// The agent of an instance that was started registers.
@@ -138,6 +141,7 @@ pub(crate) fn policy(dice: &mut Dice) -> Policy {
     let renew_before_hours = validity_hours / 3;
     let wave = if dice.one_in(2) { Wave::Targets(dice.between(1, 3)) } else { Wave::Percent(dice.between(10, 60)) };
     Policy {
+        custody: Custody::default(),
         stack: StackName::parse("payments").expect("a stack's name"),
         server_name: HostName::parse(SERVER).expect("a host's name"),
         service_port: 443,
@@ -157,6 +161,7 @@ pub(crate) fn policy(dice: &mut Dice) -> Policy {
         calendar: Calendar::default(),
         safety_margin_hours: renew_before_hours / 2,
         failure_budget: dice.roll(3),
+        minimum_healthy_percent: None,
         confirm: [Confirm::Canary, Confirm::Canary, Confirm::All, Confirm::Never][dice.roll(4) as usize],
         confirm_s: dice.between(10, 60) * 60,
         samples: dice.roll(2) * 6,
@@ -174,6 +179,12 @@ impl World {
         let (policy, hosts) = match fleet {
             Fleet::Drawn => drawn,
             Fleet::Each => (Policy { scope: Scope::target(), ..drawn.0 }, drawn.1),
+            Fleet::OwnKeys => {
+                // By the seed and not by its dice: the lives of known seeds stay what they were but for this.
+                let minimum_healthy_percent = seed.is_multiple_of(3).then_some(50);
+                let (scope, custody) = (Scope::target(), Custody::Target);
+                (Policy { scope, custody, minimum_healthy_percent, ..drawn.0 }, drawn.1)
+            }
             Fleet::Given { policy, targets } => ((**policy).clone(), *targets),
         };
         let id = |n: u32| TargetId::parse(format!("i-{n:08x}")).expect("an instance id");
@@ -208,8 +219,10 @@ impl World {
         world.after(Duration::ZERO, Event::Sweep);
         world.after(Duration::minutes(1), Event::Strikes);
         emergency::foresee(&mut world, seed);
-        if matches!(fleet, Fleet::Each) {
-            each::foresee(&mut world);
+        match fleet {
+            Fleet::Each => each::foresee(&mut world),
+            Fleet::OwnKeys => keys::foresee(&mut world),
+            Fleet::Drawn | Fleet::Given { .. } => {}
         }
         world
     }
@@ -258,6 +271,10 @@ impl World {
             Event::Install { command, host, stage } => self.install(command, host, stage),
             Event::Expires { host, at } => self.expires(host, at),
             Event::Emergency { again } => self.declare(again),
+            Event::KeysMeddled => {
+                self.meddle_with_keys();
+                Ok(())
+            }
             Event::Meddling => {
                 self.meddle();
                 Ok(())

@@ -7,8 +7,8 @@ use espalier_domain::id::HostName;
 use espalier_domain::spec::{AllowedDomains, KeyType};
 use espalier_pki::authority::Authority;
 use espalier_pki::bundle;
-use espalier_pki::issue;
-use espalier_pki::key::PrivateKey;
+use espalier_pki::issue::{self, Leaf};
+use espalier_pki::key::{PrivateKey, PublicKey};
 use espalier_pki::lint::Policy;
 use espalier_pki::profile::{LeafRequest, Purpose, Serial};
 use sha2::{Digest as _, Sha256};
@@ -58,6 +58,14 @@ pub(crate) fn minted(authority: &Authority, age: Duration) -> Bundle {
 
 /// The same with a key of this kind.
 pub(crate) fn minted_with(authority: &Authority, key_type: KeyType, age: Duration) -> Bundle {
+    let key = PrivateKey::generate(key_type).unwrap();
+    let leaf = certified(authority, key.public(), age);
+    let text = bundle::assemble(&key, &leaf).unwrap();
+    Bundle { text: text.expose().to_owned(), fingerprint: fingerprint(leaf.der()), serial: leaf.facts().serial.clone() }
+}
+
+/// A leaf for this key.
+pub(crate) fn certified(authority: &Authority, key: &PublicKey, age: Duration) -> Leaf {
     let request = LeafRequest {
         purpose: Purpose::Server,
         dns_names: vec![HostName::parse("api-service.example.com").unwrap()],
@@ -68,14 +76,10 @@ pub(crate) fn minted_with(authority: &Authority, key_type: KeyType, age: Duratio
     let policy = Policy {
         domains: AllowedDomains::parse("example.com").unwrap(),
         names: request.dns_names.clone(),
-        key_types: vec![key_type],
+        key_types: vec![key.key_type()],
         longest: request.validity,
     };
-    let key = PrivateKey::generate(key_type).unwrap();
-    let leaf = issue::leaf(authority.signer(), authority.issuing_der(), key.public(), &request, &policy);
-    let leaf = ready(leaf).unwrap();
-    let text = bundle::assemble(&key, &leaf).unwrap();
-    Bundle { text: text.expose().to_owned(), fingerprint: fingerprint(leaf.der()), serial: leaf.facts().serial.clone() }
+    ready(issue::leaf(authority.signer(), authority.issuing_der(), key, &request, &policy)).unwrap()
 }
 
 fn ready<T>(future: impl Future<Output = T>) -> T {

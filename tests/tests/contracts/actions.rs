@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use espalier_aws::{
-    acm, bus, command, evidence, kms, lattice, ledger, parameters, route53, sealing, secrets, specs, states,
+    acm, bus, command, evidence, inventory, kms, lattice, ledger, parameters, route53, sealing, secrets, specs, states,
 };
 use espalier_edge::actions as lambda;
 use espalier_tests::{Template, product_sources, statements, texts};
@@ -50,6 +50,8 @@ fn declared() -> BTreeMap<&'static str, Vec<(&'static str, &'static [&'static st
                 ("parameters", parameters::LEAF_KEY),
                 ("kms", kms::SIGN),
                 ("secrets", secrets::READ),
+                ("command", command::READ_ONE),
+                ("inventory", inventory::ACTIONS),
             ],
         ),
         (
@@ -168,6 +170,7 @@ fn no_role_is_wider_than_a_sentence_in_the_template_explains() {
         "FindLattice",
         "SeeNetwork",
         "SeeTargetsAndCommands",
+        "SeeRequests",
         "StandInTheVpc",
         "LogsAndTraces",
         "DeliverAccessLogs",

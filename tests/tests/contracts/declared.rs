@@ -13,7 +13,7 @@ fn modules() -> Vec<(&'static str, Vec<&'static [&'static str]>)> {
     vec![
         ("shared/aws/src/acm", vec![acm::ACTIONS, acm::EXPORT, acm::REQUEST, acm::ELSEWHERE]),
         ("shared/aws/src/bus", vec![bus::ACTIONS]),
-        ("shared/aws/src/command", vec![command::SEND, command::READ]),
+        ("shared/aws/src/command", vec![command::SEND, command::READ, command::READ_ONE]),
         ("shared/aws/src/inventory", vec![inventory::ACTIONS]),
         ("shared/aws/src/kms", vec![kms::SIGN, kms::READ]),
         ("shared/aws/src/lattice", vec![lattice::ACTIONS]),

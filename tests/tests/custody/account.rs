@@ -50,6 +50,10 @@ pub(crate) struct Account {
     pub(crate) refusals: BTreeMap<String, (&'static str, &'static str)>,
     /// Every stack's.
     pub(crate) spec: Value,
+    /// What nodes said to commands, by both.
+    pub(crate) said: BTreeMap<(String, String), String>,
+    /// The nodes that are online and opted in to the stack.
+    pub(crate) online: BTreeSet<String>,
     /// Writes that are refused from now on, by the beginning of their sort key or name: the function dies there.
     pub(crate) dies_at: Option<&'static str>,
 }
@@ -71,6 +75,8 @@ impl Account {
             signed: BTreeMap::new(),
             refusals: BTreeMap::new(),
             spec: serde_json::from_str(&espalier_tests::read("examples/recipe.json")).unwrap(),
+            said: BTreeMap::new(),
+            online: BTreeSet::new(),
             dies_at: None,
         }
     }
@@ -126,6 +132,20 @@ impl Account {
                 (200, json!({"Parameters": [self.parameters[body["Name"].as_str().unwrap()].clone()]}))
             }
             "PutParameter" => self.put_parameter(&body),
+            "GetCommandInvocation" => {
+                let asked = ["CommandId", "InstanceId"].map(|field| body[field].as_str().unwrap().to_owned());
+                match self.said.get(&asked.into()) {
+                    Some(said) => {
+                        (200, json!({"Status": "Success", "StatusDetails": "Success", "StandardOutputContent": said}))
+                    }
+                    None => error("InvocationDoesNotExist", "it does not exist"),
+                }
+            }
+            "DescribeInstanceInformation" => {
+                assert_eq!(body["Filters"], json!([{"Key": "tag:espalier:stack", "Values": [STACK]}]));
+                let online = self.online.iter().map(|node| json!({"InstanceId": node, "PingStatus": "Online"}));
+                (200, json!({"InstanceInformationList": online.collect::<Vec<_>>()}))
+            }
             "DeleteParameters" => self.delete_parameters(&body),
             "GetItem" => {
                 let found = self.items.get(&key_of(&body["Key"]));
@@ -242,12 +262,16 @@ impl Account {
     }
 
     fn put_item(&mut self, body: &Value) -> (u16, Value) {
-        assert_eq!(body["ConditionExpression"], "attribute_not_exists(pk)", "nothing is ever overwritten");
         let key = key_of(&body["Item"]);
         if self.dies(&key.1) {
             return error("AccessDeniedException", "dead");
         }
-        if self.items.contains_key(&key) {
+        let is_free = match body["ConditionExpression"].as_str() {
+            Some("attribute_not_exists(pk)") => !self.items.contains_key(&key),
+            Some("#record = :seen") => self.items[&key]["record"] == body["ExpressionAttributeValues"][":seen"],
+            other => panic!("nothing is ever overwritten: {other:?}"),
+        };
+        if !is_free {
             return error("ConditionalCheckFailedException", "it is there");
         }
         self.items.insert(key, body["Item"].clone());

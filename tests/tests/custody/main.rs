@@ -6,6 +6,7 @@
 
 mod account;
 mod own;
+mod requests;
 mod sealing;
 #[path = "../../../shared/aws/tests/wire/mod.rs"]
 mod wire;
@@ -62,6 +63,7 @@ async fn mint(world: &World, custody: Custody, generation: u32) -> Answered {
         scope: Scope::shared(),
         generation: Generation(generation),
         nodes: Vec::new(),
+        requests: Vec::new(),
         follows: None,
         because: "the stack has no leaf yet".into(),
     };

@@ -16,41 +16,42 @@ use tokio::task::JoinSet;
 use super::{Answered, Custody, activate, found, id, mint_item, minted, prepared, say};
 use crate::account::{STACK, World};
 
-fn node(n: u32) -> NodeId {
+pub(crate) fn node(n: u32) -> NodeId {
     NodeId::parse(format!("i-{n:017x}")).unwrap()
 }
 
-fn item(generation: u32, nodes: &[u32]) -> MintItem {
+pub(crate) fn item(generation: u32, nodes: &[u32]) -> MintItem {
     MintItem {
         stack: StackName::parse(STACK).unwrap(),
         scope: Scope::target(),
         generation: Generation(generation),
         nodes: nodes.iter().map(|n| node(*n)).collect(),
+        requests: Vec::new(),
         follows: None,
         because: "the stack has no leaf yet".into(),
     }
 }
 
-async fn ask(world: &World, item: MintItem, now: OffsetDateTime) -> Answered {
+pub(crate) async fn ask(world: &World, item: MintItem, now: OffsetDateTime) -> Answered {
     mint_item(world, Custody::Both, item, now).await
 }
 
 /// A control plane with its authority, and a stack whose targets each have their own.
-async fn world() -> World {
+pub(crate) async fn world() -> World {
     let world = World::new().await;
     world.with(|account| account.spec["certificate"]["scope"] = json!("target"));
     id(found(&world, Custody::Both).await);
     world
 }
 
-fn texts(world: &World, prefix: &str) -> Vec<String> {
+pub(crate) fn texts(world: &World, prefix: &str) -> Vec<String> {
     world.with(|account| {
         let found = account.items.iter().filter(|((_, sk), _)| sk.starts_with(prefix));
         found.map(|(_, item)| item["record"]["S"].as_str().unwrap().to_owned()).collect()
     })
 }
 
-fn leaves(world: &World) -> Vec<LeafRecord> {
+pub(crate) fn leaves(world: &World) -> Vec<LeafRecord> {
     texts(world, "LEAF#").iter().map(|text| serde_json::from_str(text).unwrap()).collect()
 }
 

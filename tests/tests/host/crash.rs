@@ -38,7 +38,12 @@ pub(crate) fn prepare(host: &Host) {
     for hook in ["hooks/test", "hooks/reload"] {
         host.executable(hook, SHIM);
     }
-    for step in STEPS {
+    before(host, &STEPS);
+}
+
+/// Puts shims before these commands, too.
+pub(crate) fn before(host: &Host, steps: &[&str]) {
+    for step in steps {
         host.executable(&format!("bin/{step}"), SHIM);
     }
 }

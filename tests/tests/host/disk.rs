@@ -7,8 +7,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::Host;
-use crate::bundles::{authority, minted};
+use crate::bundles::{Bundle, authority, minted};
+use crate::host::{Host, Said};
 
 /// What the file system hands out at a time.
 const PAGE: usize = 4096;
@@ -73,7 +73,7 @@ impl Disk {
 /// nothing stays; the first run that finds room enough completes.
 #[test]
 fn a_disk_without_room_changes_nothing() {
-    if !is_inside("host::disk::a_disk_without_room_changes_nothing") {
+    if !is_inside("disk::a_disk_without_room_changes_nothing") {
         return;
     }
     let (host, authority) = (Host::new(), authority());
@@ -97,4 +97,110 @@ fn a_disk_without_room_changes_nothing() {
     assert_eq!(codes.first().map(String::as_str), Some("fetchFailed"));
     assert!(codes.len() >= 4 && codes.iter().skip(1).all(|code| code == "refused"), "{codes:?}");
     assert_eq!((host.served(), host.floor().as_deref()), (Some(second.fingerprint), Some("2")));
+}
+
+/// The same of a key that the host makes, and of one that it puts beside its leaf.
+#[test]
+fn a_disk_without_room_makes_no_key_and_loses_none() {
+    if !is_inside("disk::a_disk_without_room_makes_no_key_and_loses_none") {
+        return;
+    }
+    let (host, authority) = (Host::new(), authority());
+    let disk = Disk::mount(&host.at("certificates"), 64);
+    let (first, second) = (minted(&authority, time::Duration::ZERO), minted(&authority, time::Duration::ZERO));
+    assert_eq!(host.install(1, &first).code(), "installed");
+    let preparing = || {
+        let mut command = host.command(2, "");
+        command.env("SSM_Action", "Prepare").env("SSM_KeyType", "RSA_2048").env("SSM_Nonce", "a".repeat(64));
+        command.env("AWS_SSM_INSTANCE_ID", "i-0123456789abcdef0");
+        command
+    };
+    let until = |good: &str, run: &dyn Fn() -> Said| {
+        let before = host.files();
+        for pages in 0.. {
+            disk.leave(pages);
+            let said = run();
+            if said.code() == good {
+                return pages;
+            }
+            assert!(said.last["detail"].as_str().unwrap().ends_with("no room on the disk"), "{pages} pages: {said:?}");
+            assert_eq!(host.files(), before, "{pages} pages: {said:?}");
+            assert_eq!(host.served().as_deref(), Some(first.fingerprint.as_str()), "{pages} pages");
+        }
+        unreachable!("there is room in the end")
+    };
+    assert!(until("prepared", &|| Host::run(preparing())) >= 1);
+    // Of which the leaf is known.
+    let [key, leaf, issuer] = second.parts();
+    fs::write(host.base().join("prepared/2/key.pem"), &key).unwrap();
+    host.publish(2, &(leaf + &issuer));
+    assert!(until("installed", &|| Host::run(host.command(2, &second.fingerprint))) >= 4);
+    assert_eq!((host.served(), host.floor().as_deref()), (Some(second.fingerprint), Some("2")));
+}
+
+/// A disk that somebody, or an error on it, has made read-only: whatever is asked for, nothing is changed and the reason is told.
+#[test]
+fn a_disk_that_is_read_only_is_told_and_nothing_is_half_done() {
+    if !is_inside("disk::a_disk_that_is_read_only_is_told_and_nothing_is_half_done") {
+        return;
+    }
+    let (host, authority) = (Host::new(), authority());
+    let fresh = || minted(&authority, time::Duration::ZERO);
+    let _disk = Disk::mount(&host.at("certificates"), 64);
+    let remount = |how: &str| {
+        let done = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(host.at("certificates")).status();
+        assert!(done.unwrap().success(), "{how}");
+    };
+    let asked = |action: &str, bundle: &Bundle| {
+        let mut command = host.command(2, &bundle.fingerprint);
+        command.env("SSM_Action", action).env("SSM_KeyType", "RSA_2048").env("SSM_Nonce", "a".repeat(64));
+        command.env("AWS_SSM_INSTANCE_ID", "i-0123456789abcdef0");
+        Host::run(command)
+    };
+    let told = |said: &Said| {
+        let detail = said.last["detail"].as_str().unwrap();
+        assert!(detail.ends_with("is on a read-only file system; mount it read-write again"), "{said:?}");
+    };
+    // Before anything was ever installed there, and afterwards.
+    let (first, second) = (fresh(), fresh());
+    host.publish(2, &second.text);
+    remount("ro");
+    let said = host.install(1, &first);
+    assert_eq!((said.code(), host.base().exists()), ("refused", false), "{said:?}");
+    told(&said);
+    remount("rw");
+    assert_eq!(host.install(1, &first).code(), "installed");
+    let before = host.files();
+    remount("ro");
+    for action in ["Install", "Prepare", "Confirm"] {
+        let said = asked(action, &second);
+        assert!(said.code() == "refused" && said.status != Some(0), "{action}: {said:?}");
+        told(&said);
+        assert_eq!((host.files(), host.served()), (before.clone(), Some(first.fingerprint.clone())), "{action}");
+    }
+    remount("rw");
+    assert_eq!(host.install(2, &second).code(), "installed");
+
+    // In the middle: the server refuses what cannot be taken back any more. It goes on with what it has, and is told nothing.
+    let third = fresh();
+    let test = fs::read_to_string(host.at("hooks/test")).unwrap();
+    // Somebody holds a file open there, so it is covered by a mount of its own that is.
+    let turns = r#"#!/bin/sh
+[ "$(cat "$ESPALIER_DIRECTORY/generation")" = 3 ] || exit 0
+mount --bind "$HOST/certificates" "$HOST/certificates" && mount -o remount,bind,ro "$HOST/certificates"
+echo "it is no good"
+exit 1
+"#;
+    host.executable("hooks/test", turns);
+    let said = host.install(3, &third);
+    assert_eq!((said.code(), host.current().as_deref()), ("configTestFailed", Some("3")), "{said:?}");
+    assert!(said.last["detail"].as_str().unwrap().contains("is still in place"), "{said:?}");
+    assert_eq!((host.served(), host.floor().as_deref()), (Some(second.fingerprint), Some("2")));
+    // What is in place unproven is not what the next run goes back to.
+    assert!(Command::new("umount").arg(host.at("certificates")).status().unwrap().success());
+    host.executable("hooks/test", &test);
+    fs::write(host.at("refuse-reload"), "").unwrap();
+    assert_eq!((host.install(4, &fresh()).code(), host.current().as_deref()), ("reverted", Some("2")));
+    fs::remove_file(host.at("refuse-reload")).unwrap();
+    assert_eq!((host.install(3, &third).code(), host.served()), ("installed", Some(third.fingerprint.clone())));
 }

@@ -4,11 +4,14 @@
 use std::fs;
 use std::path::Path;
 
-use super::Host;
 use crate::bundles::{authority, minted};
+use crate::host::Host;
 
 /// A configuration test by another name each.
-const TEST: &str = "#!/bin/sh\necho \"${0##*/} $*\" >>\"$HOST/calls\"\n[ ! -e \"$HOST/refuse-test\" ]\n";
+const TEST: &str = r#"#!/bin/sh
+echo "${0##*/} $*" >>"$HOST/calls"
+[ ! -e "$HOST/refuse-test" ] || [ "$(cat "$HOST/certificates/api-service/current/generation")" != 3 ]
+"#;
 
 /// Knows one unit, which is not running at first and cannot be reloaded then. Who asks for anything but a start or a reload is refused.
 const SYSTEMCTL: &str = r#"#!/bin/sh
@@ -33,7 +36,7 @@ fn called(host: &Host) -> Vec<String> {
 fn a_systems_own_programs_test_start_and_reload_its_own_unit() {
     // Amazon Linux's unit reads a directory, too.
     let more = if Path::new("/etc/haproxy/conf.d").is_dir() { " -f /etc/haproxy/conf.d" } else { "" };
-    let haproxy = format!("haproxy -c -q -f /etc/haproxy/haproxy.cfg{more}");
+    let haproxy = format!("haproxy -c -f /etc/haproxy/haproxy.cfg{more}");
     for (driver, test, unit) in [
         ("httpd", "httpd -t", "httpd"),
         ("httpd", "apache2ctl configtest", "apache2"),
@@ -49,12 +52,13 @@ fn a_systems_own_programs_test_start_and_reload_its_own_unit() {
             let pair = minted(&authority, time::Duration::ZERO);
             let said = host.install(generation, &pair);
             assert_eq!((said.code(), host.served()), ("installed", Some(pair.fingerprint)), "{test}: {said:?}");
-            assert_eq!(called(&host), [test, &active, &format!("systemctl {verb} {unit}")], "{test}");
+            assert_eq!(called(&host), [test, test, &active, &format!("systemctl {verb} {unit}")], "{test}");
         }
         fs::write(host.at("refuse-test"), "").unwrap();
         let said = host.install(3, &minted(&authority, time::Duration::ZERO));
         assert!(said.last["detail"].as_str().unwrap().starts_with("configTestFailed"), "{test}: {said:?}");
-        assert_eq!(called(&host), [test, test], "a server that would not take it is told nothing");
+        let back = format!("systemctl reload {unit}");
+        assert_eq!(called(&host), [test, test, test, &active, &back], "before, with it, and with the one before again");
     }
 }
 
@@ -67,7 +71,8 @@ fn the_example_hooks_start_a_server_that_does_not_run_and_reload_one_that_does()
         host.executable(&format!("hooks/{hook}"), &text);
     }
     host.executable("bin/systemctl", SYSTEMCTL);
-    let calls = |verb| ["cat", "is-active --quiet", verb].map(|call| format!("systemctl {call} my-server.service"));
+    let calls =
+        |verb| ["cat", "cat", "is-active --quiet", verb].map(|call| format!("systemctl {call} my-server.service"));
     for (generation, verb) in [(1, "start"), (2, "reload")] {
         let pair = minted(&authority, time::Duration::ZERO);
         let said = host.install(generation, &pair);

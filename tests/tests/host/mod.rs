@@ -3,10 +3,6 @@
 //! The script, openssl and the shell are the real ones. The server runs in the test and takes a pair only when its
 //! reload hook says so, as a real one does; a pair that does not match stops it for good, as it does Apache.
 
-pub(crate) mod crash;
-mod disk;
-mod drivers;
-
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -238,8 +234,12 @@ fi
 exec cat "$HOST/bundles/${5##*/}"
 "#;
 
-/// Like `apachectl -t`: it does not notice a pair that does not match.
-const TEST: &str = "#!/bin/sh\n[ ! -e \"$HOST/refuse-test\" ] && [ -s \"$ESPALIER_DIRECTORY/key.pem\" ]\n";
+/// Like `apachectl -t`: it does not notice a pair that does not match. It refuses one generation, or what is broken beside any.
+const TEST: &str = r#"#!/bin/sh
+cat "$HOST/broken" >&2 2>/dev/null && exit 1
+[ ! -e "$HOST/refuse-test" ] || [ "$(cat "$HOST/refuse-test")" != "$(cat "$ESPALIER_DIRECTORY/generation")" ] || exit 1
+[ -s "$ESPALIER_DIRECTORY/key.pem" ]
+"#;
 
 /// Tells the server and waits for nothing.
 const RELOAD: &str = "#!/bin/sh\n[ -e \"$HOST/refuse-reload\" ] && exit 1\n\

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::cases;
 
 /// Values that the installer takes, by parameter. No host has opted in, so that it does nothing with them.
-const GOOD: [(&str, &str); 9] = [
+const GOOD: [(&str, &str); 11] = [
     ("Action", "Install"),
     ("Stack", "payments"),
     ("Generation", "7"),
@@ -25,6 +25,8 @@ const GOOD: [(&str, &str); 9] = [
     ("WindowSeconds", "0"),
     ("ConfirmSeconds", "0"),
     ("MarginHours", "0"),
+    ("KeyType", "EC_prime256v1"),
+    ("Nonce", "a3f5c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
 ];
 
 /// Each parameter's `allowedPattern`, without its anchors.

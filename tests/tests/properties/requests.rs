@@ -2,7 +2,7 @@
 
 use espalier_domain::failure::Word;
 use espalier_domain::id::{Epoch, Generation, Scope, StackName, TargetId};
-use espalier_domain::work::{DeliverItem, DeliveryAction, MintItem, Pass, WorkItem};
+use espalier_domain::work::{DeliverItem, DeliveryAction, KeyRequest, MintItem, Pass, WorkItem};
 use espalier_edge::{EdgeError, Request, Trigger};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -96,7 +96,9 @@ proptest! {
         let targets = targets.into_iter().map(|target| TargetId::parse(target).unwrap()).collect();
         let generation = Generation(generation);
         let nodes = Vec::new();
-        let mint = MintItem { stack: stack.clone(), scope: Scope::shared(), generation, nodes, follows: None, because };
+        let requests = vec![KeyRequest { target: TargetId::parse("10.0.1.5").unwrap(), attempt }];
+        let mint =
+            MintItem { stack: stack.clone(), scope: Scope::shared(), generation, nodes, requests, follows: None, because };
         let deliver = DeliverItem {
             stack, epoch: Epoch(epoch), action: DeliveryAction::Install, scope: Scope::shared(), generation, targets,
             nodes: Vec::new(), attempt, start_s: 0, window_s: 0, confirm_s: 0, margin_hours: 0,

@@ -1,7 +1,7 @@
 //! Deliveries: begun before a command is sent, completed by what is learnt of it.
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use espalier_domain::id::StackName;
+use espalier_domain::id::{Generation, StackName, TargetId};
 use espalier_domain::record::{AttemptEnd, AttemptRecord};
 
 use super::{Condition, EXPIRES, Key, Ledger, LedgerError, ROUNDS, Written, encode, number, text};
@@ -22,6 +22,20 @@ impl Ledger {
     /// DynamoDB's, or an item that cannot be read.
     pub async fn attempts(&self, stack: &StackName) -> Result<Vec<AttemptRecord>, LedgerError> {
         self.query(&super::partition(stack), "ATTEMPT#").await
+    }
+
+    /// One attempt.
+    ///
+    /// # Errors
+    /// DynamoDB's, or an item that cannot be read.
+    pub async fn attempt(
+        &self,
+        stack: &StackName,
+        target: &TargetId,
+        generation: Generation,
+        number: u32,
+    ) -> Result<Option<AttemptRecord>, LedgerError> {
+        Ok(self.get(&key_of(stack, target, generation, number)).await?.map(|stored| stored.record))
     }
 
     /// Begins attempts, all or none, *before* the command that carries them is sent: `SendCommand` knows no client
@@ -110,6 +124,27 @@ impl Ledger {
         .await
     }
 
+    /// Takes back that a target was prepared: what it sent cannot be signed. Only of the attempt as it was read: another look at it
+    /// may come to another end.
+    ///
+    /// # Errors
+    /// DynamoDB's, an item that cannot be read, or one that others keep changing.
+    pub async fn refuse_request(
+        &self,
+        stack: &StackName,
+        attempt: &AttemptRecord,
+        end: &AttemptEnd,
+    ) -> Result<(), LedgerError> {
+        self.amend(stack, attempt, |record| {
+            let stands = record.ended == attempt.ended;
+            if stands {
+                record.ended = Some(end.clone());
+            }
+            stands
+        })
+        .await
+    }
+
     /// Reads an attempt, lets `change` edit it, and writes it back if it is still what was read.
     async fn amend(
         &self,
@@ -135,7 +170,11 @@ impl Ledger {
 }
 
 fn key(stack: &StackName, attempt: &AttemptRecord) -> Key {
-    Key::of(stack, format!("ATTEMPT#{}#{:08}#{:04}", attempt.target, attempt.generation.0, attempt.attempt))
+    key_of(stack, &attempt.target, attempt.generation, attempt.attempt)
+}
+
+fn key_of(stack: &StackName, target: &TargetId, generation: Generation, number: u32) -> Key {
+    Key::of(stack, format!("ATTEMPT#{target}#{:08}#{number:04}", generation.0))
 }
 
 fn typed(attempt: &AttemptRecord) -> Vec<(&'static str, AttributeValue)> {
@@ -145,7 +184,7 @@ fn typed(attempt: &AttemptRecord) -> Vec<(&'static str, AttributeValue)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use espalier_domain::id::{Epoch, Generation, TargetId};
+    use espalier_domain::id::Epoch;
     use espalier_domain::work::DeliveryAction;
     use time::{Duration, OffsetDateTime};
 
@@ -156,6 +195,7 @@ mod tests {
             attempt: 2,
             epoch: Epoch(1),
             action: DeliveryAction::Install,
+            asked: None,
             begun_at: OffsetDateTime::UNIX_EPOCH,
             leaf_ends_at: OffsetDateTime::UNIX_EPOCH + Duration::days(90),
             command_id: None,

@@ -8,6 +8,7 @@ use crate::plan::{Block, BlockCode};
 use crate::record::{AcmMark, EmergencyRecord, GenerationRecord, TurnRecord};
 use crate::rotation::evidence::Evidence;
 use crate::rotation::rollout::renew_at;
+use crate::spec::Custody;
 
 /// A reason to mint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub enum Due {
         /// Whether each target is to have its own.
         each: bool,
     },
+    /// The spec wants keys to be made somewhere else.
+    Custody(Custody),
     /// The authority that signed it is not one of ours any more.
     AuthorityRetired {
         /// Its id.
@@ -110,6 +113,12 @@ impl Due {
             Self::Scope { each: true } => format!("{leaf} is one for all targets; the spec now asks for one for each"),
             Self::Scope { each: false } => {
                 format!("{leaf} is one for each target; the spec now asks for one for all")
+            }
+            Self::Custody(Custody::Target) => {
+                format!("{leaf}'s keys came from the control plane; the spec now asks for keys made on the targets")
+            }
+            Self::Custody(Custody::ParameterStore) => {
+                format!("{leaf}'s keys were made on the targets; the spec now asks for keys from the control plane")
             }
             Self::AuthorityRetired { authority } => format!("{leaf} was signed by {authority}, which is retired"),
             Self::AuthoritySuperseded { authority, by } => {
@@ -189,6 +198,9 @@ pub(crate) fn due(evidence: &Evidence, acm: Option<&Meaning>) -> Option<Due> {
     if newest.scope.is_each() != evidence.policy.scope.is_each() {
         return Some(Due::Scope { each: evidence.policy.scope.is_each() });
     }
+    if newest.custody != evidence.policy.custody {
+        return Some(Due::Custody(evidence.policy.custody));
+    }
     if let Some(issuing) = evidence.issuing().filter(|issuing| issuing.authority != newest.authority) {
         let (authority, by) = (newest.authority.clone(), issuing.authority.clone());
         return Some(Due::AuthoritySuperseded { authority, by });
@@ -239,6 +251,7 @@ pub(crate) fn unmintable(evidence: &Evidence, due: &Due) -> Option<Block> {
         | Due::Acm { .. }
         | Due::Source
         | Due::Scope { .. }
+        | Due::Custody(_)
         | Due::AuthorityRetired { .. }
         | Due::AuthoritySuperseded { .. }
         | Due::Reverted { .. }

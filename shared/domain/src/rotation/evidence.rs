@@ -11,6 +11,7 @@ use crate::record::{
     AttemptRecord, AuthorityRecord, EmergencyRecord, EpochRecord, GenerationRecord, LeafRecord, Member,
     MembershipRecord, SightingRecord, ThroughRecord, Turn, TurnRecord,
 };
+use crate::rotation::agent::AgentVersion;
 use crate::rotation::pace::LineRecord;
 use crate::rotation::policy::{Policy, REVERIFY};
 
@@ -77,6 +78,8 @@ pub struct Managed {
     pub online: bool,
     /// Its private address, if the agent reported one.
     pub address: Option<IpAddr>,
+    /// Its agent's version, if it reported one that can be read.
+    pub agent: Option<AgentVersion>,
 }
 
 impl Evidence {

@@ -104,6 +104,22 @@ mod tests {
         assert_eq!(outcome(&held(plan, vec![block])), OutcomeKind::Work, "the rest goes on");
     }
 
+    /// A canary's turn is nobody else's: with its parameter taken the rotation halts and says so. In a wave the others go on.
+    #[test]
+    fn a_leaf_whose_parameter_is_somebody_elses_ends_the_execution_once_nobody_else_is_to_be_given_theirs() {
+        let block = Block { code: BlockCode::Foreign, because: "the parameter is not one of ours".into() };
+        let mut plan = Plan::default();
+        plan.step(own_leaf(), "canary, 0 of 1 proven");
+        let halted = held(plan.clone(), vec![block.clone()]);
+        assert_eq!((outcome(&halted), halted.blocks), (OutcomeKind::Blocked, vec![block.clone()]));
+        plan.step(deliver(DeliveryAction::Install), "wave, 1 of 9 proven");
+        let going_on = held(plan, vec![block]);
+        assert!(
+            matches!(going_on.steps.as_slice(), [step] if matches!(step.action, WorkItem::Deliver(_))),
+            "{going_on:?}"
+        );
+    }
+
     #[test]
     fn roots_that_are_none_judge_nothing_in_this_execution() {
         let mut plan = Plan::default();
@@ -116,22 +132,6 @@ mod tests {
     #[test]
     fn without_a_prober_nobody_is_dialled_nothing_installed_and_what_was_seen_is_confirmed() {
         let block = Block { code: BlockCode::Unverifiable, because: "the prober east does not exist".into() };
-        let deliver = |action| {
-            WorkItem::Deliver(DeliverItem {
-                stack: stack(),
-                epoch: crate::id::Epoch(1),
-                action,
-                scope: crate::id::Scope::shared(),
-                generation: crate::id::Generation(2),
-                targets: vec![target()],
-                nodes: Vec::new(),
-                attempt: 1,
-                start_s: 0,
-                window_s: 0,
-                confirm_s: 0,
-                margin_hours: 0,
-            })
-        };
         let mut plan = Plan::default();
         plan.step(verify(), "it is due");
         plan.step(deliver(DeliveryAction::Install), "it is next");
@@ -145,6 +145,35 @@ mod tests {
                 if item.action == DeliveryAction::Confirm),
             "{left:?}"
         );
+    }
+
+    fn own_leaf() -> WorkItem {
+        WorkItem::Mint(crate::work::MintItem {
+            stack: stack(),
+            scope: crate::id::Scope::target(),
+            generation: crate::id::Generation(2),
+            nodes: crate::id::NodeId::of(&target()).into_iter().collect(),
+            requests: Vec::new(),
+            follows: None,
+            because: "canary, 0 of 1 proven".into(),
+        })
+    }
+
+    fn deliver(action: DeliveryAction) -> WorkItem {
+        WorkItem::Deliver(DeliverItem {
+            stack: stack(),
+            epoch: crate::id::Epoch(1),
+            action,
+            scope: crate::id::Scope::shared(),
+            generation: crate::id::Generation(2),
+            targets: vec![target()],
+            nodes: Vec::new(),
+            attempt: 1,
+            start_s: 0,
+            window_s: 0,
+            confirm_s: 0,
+            margin_hours: 0,
+        })
     }
 
     fn stack() -> crate::id::StackName {

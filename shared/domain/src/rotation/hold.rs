@@ -61,6 +61,7 @@ pub(crate) fn may_mint_later(evidence: &Evidence, due: &Due) -> bool {
         | Due::Acm { .. }
         | Due::Source
         | Due::Scope { .. }
+        | Due::Custody(_)
         | Due::AuthoritySuperseded { .. }
         | Due::Age { .. }
         | Due::Reverted { .. }

@@ -4,8 +4,9 @@ use time::{Duration, OffsetDateTime};
 
 use crate::id::Generation;
 use crate::record::SightingRecord;
+use crate::rotation::agent::AgentVersion;
 use crate::rotation::due::minute;
-use crate::rotation::evidence::{Evidence, TargetEvidence};
+use crate::rotation::evidence::{Evidence, Managed, TargetEvidence};
 use crate::rotation::others;
 use crate::rotation::policy::{ARRIVAL, BACKOFF_CAP, LOOK_AGAIN, PROOF_GRACE, REVERIFY};
 use crate::rotation::proof::{failing_clients, is_about};
@@ -31,10 +32,10 @@ pub enum Phase {
         /// What its owner has to mend.
         because: Option<String>,
     },
-    /// Systems Manager does not know it, or not as online.
+    /// Systems Manager does not know it, not as online, or with an agent that is too old.
     Unmanaged {
-        /// Which of the two, for a person.
-        because: &'static str,
+        /// Which of the three, for a person.
+        because: String,
     },
     /// It was started a short while ago, and Systems Manager does not know it yet.
     Arriving,
@@ -46,6 +47,8 @@ pub enum Phase {
     Issued {
         /// The number the delivery would have.
         attempt: u32,
+        /// It was tried before.
+        retry: bool,
         /// It has used up its attempts before and is tried again after a long pause.
         again: bool,
         /// Why now, for a person.
@@ -83,6 +86,8 @@ pub enum Phase {
         because: String,
         /// The pause is a short one.
         short: bool,
+        /// Its server is broken, and not by us.
+        broken: bool,
     },
     /// The target has used up its attempts.
     Stuck {
@@ -265,11 +270,19 @@ fn blocked(rollout: &Rollout<'_>, target: &TargetEvidence) -> Option<Phase> {
         return Some(Phase::NotOptedIn { because });
     }
     match &target.managed {
-        None => Some(Phase::Unmanaged { because: "it never registered with Systems Manager" }),
-        Some(managed) if !managed.online => Some(Phase::Unmanaged { because: "Systems Manager does not reach it" }),
+        None => Some(unmanaged("it never registered with Systems Manager")),
+        Some(managed) if !managed.online => Some(unmanaged("Systems Manager does not reach it")),
+        Some(Managed { agent: Some(agent), .. }) if *agent < AgentVersion::OLDEST => Some(unmanaged(format!(
+            "its SSM Agent is {agent}, and the installer needs {} or later: update it (AWS-UpdateSSMAgent)",
+            AgentVersion::OLDEST
+        ))),
         Some(_) if target.address().is_none() => Some(Phase::Unverifiable),
         Some(_) => None,
     }
+}
+
+fn unmanaged(because: impl Into<String>) -> Phase {
+    Phase::Unmanaged { because: because.into() }
 }
 
 /// It awaits confirmation, and what it awaits it for was seen. Whoever only observes confirms nothing, and what was declared
@@ -320,9 +333,11 @@ fn after_delivery(
                 });
             Phase::Stuck { until, because, unreachable }
         }
-        Weight::Installed | Weight::Failed | Weight::Reverted | Weight::Missed => {
-            Phase::Pausing { until, because, short: is_short(until - end.at) }
+        Weight::Installed | Weight::Prepared | Weight::Failed | Weight::Reverted | Weight::Missed => {
+            Phase::Pausing { until, because, short: is_short(until - end.at), broken: false }
         }
+        // Nobody waits for it: its owner is told.
+        Weight::ServerBroken => Phase::Pausing { until, because, short: false, broken: true },
     })
 }
 
@@ -347,10 +362,15 @@ pub(crate) fn look_again(at: OffsetDateTime, since: OffsetDateTime) -> OffsetDat
 
 fn issued(tally: &Tally<'_>, because: String) -> Phase {
     let because = match &tally.end {
-        Some(end) if end.weight != Weight::Installed => format!("{because}; last time: {}", end.word),
+        Some(end) if !matches!(end.weight, Weight::Installed | Weight::Prepared) => {
+            format!("{because}; last time: {}", end.word)
+        }
         _ => because,
     };
-    Phase::Issued { attempt: tally.next_attempt, again: tally.is_failed(), because }
+    // Nobody's first attempt waits for a server that its owner has to mend.
+    let is_broken = tally.end.as_ref().is_some_and(|end| end.weight == Weight::ServerBroken);
+    let retry = tally.tries > 0 && !is_broken;
+    Phase::Issued { attempt: tally.next_attempt, retry, again: tally.is_failed(), because }
 }
 
 /// A pause that is worth keeping an execution alive for. Anything longer is told to a person.

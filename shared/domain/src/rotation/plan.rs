@@ -4,6 +4,8 @@
 //! at a time, nothing new past the failure budget); what is awaited; what needs a person.
 
 mod deliver;
+mod healthy;
+mod own;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -189,7 +191,7 @@ fn next(evidence: &Evidence, acm: Option<&Meaning>, because: String) -> WorkItem
             newest.and_then(|newest| newest.follows.clone())
         }
     };
-    WorkItem::Mint(MintItem { stack, scope, generation, nodes: Vec::new(), follows, because })
+    WorkItem::Mint(MintItem { stack, scope, generation, nodes: Vec::new(), requests: Vec::new(), follows, because })
 }
 
 /// The newest generation was reverted, and a new one would be of use to somebody now.
@@ -293,43 +295,9 @@ fn verify(
     looks: &[Look<'_>],
     at_rest: bool,
 ) {
-    let now = evidence.now;
-    // Nobody works for now on who waits for the next leaf: it is looked at as one that serves the newest is.
-    let rests = |look: &Look<'_>| at_rest && look.target.floor().is_some();
-    let is_stale =
-        |look: &Look<'_>| look.target.sighting.as_ref().is_some_and(|sighting| evidence.is_stale(sighting.at));
     let mut tours: BTreeMap<&'static str, Vec<&Look<'_>>> = BTreeMap::new();
     for look in looks.iter().filter(|look| look.target.address().is_some()) {
-        let reason = match &look.phase {
-            Phase::Presenting { look_at } if *look_at <= now => "the installer says it is served",
-            Phase::Drifted { look_at } if *look_at <= now => "it was proven and then not seen",
-            Phase::Observed { look_at, .. } if *look_at <= now => "nobody installs on it: it is only looked at",
-            Phase::Drifted { .. } | Phase::Current { .. } | Phase::Stuck { .. } if is_asked_again(evidence, look) => {
-                "a fresh look was asked for"
-            }
-            Phase::Current { stale: true, .. } => "it was last seen long ago",
-            Phase::Stuck { .. } if stale_look(look, now) => "a person may have repaired it",
-            Phase::Unconfirmed { .. } if stale_look(look, now) => "it may have gone back by itself",
-            Phase::Issued { .. } if rests(look) && is_asked_again(evidence, look) => "a fresh look was asked for",
-            Phase::Issued { .. } if rests(look) && is_stale(look) => {
-                "it waits for the next leaf, and was last seen long ago"
-            }
-            Phase::Presenting { .. }
-            | Phase::Unconfirmed { .. }
-            | Phase::Drifted { .. }
-            | Phase::Observed { .. }
-            | Phase::Current { .. }
-            | Phase::Stuck { .. }
-            | Phase::Unwanted
-            | Phase::NotOptedIn { .. }
-            | Phase::Unmanaged { .. }
-            | Phase::Arriving
-            | Phase::Unverifiable
-            | Phase::Due
-            | Phase::Issued { .. }
-            | Phase::Delivering { .. }
-            | Phase::Pausing { .. } => continue,
-        };
+        let Some(reason) = reason(evidence, look, at_rest) else { continue };
         tours.entry(reason).or_default().push(look);
     }
     let dialled: BTreeSet<&TargetId> = tours.values().flatten().map(|look| &look.target.target).collect();
@@ -362,10 +330,49 @@ fn verify(
     }
 }
 
+/// Why a target is dialled now, if it is.
+fn reason(evidence: &Evidence, look: &Look<'_>, at_rest: bool) -> Option<&'static str> {
+    let now = evidence.now;
+    // Nobody works for now on who waits for the next leaf: it is looked at as one that serves the newest is.
+    let rests = at_rest && look.target.floor().is_some();
+    let is_stale = look.target.sighting.as_ref().is_some_and(|sighting| evidence.is_stale(sighting.at));
+    Some(match &look.phase {
+        Phase::Presenting { look_at } if *look_at <= now => "the installer says it is served",
+        Phase::Drifted { look_at } if *look_at <= now => "it was proven and then not seen",
+        Phase::Observed { look_at, .. } if *look_at <= now => "nobody installs on it: it is only looked at",
+        Phase::Drifted { .. } | Phase::Current { .. } | Phase::Stuck { .. } if is_asked_again(evidence, look) => {
+            "a fresh look was asked for"
+        }
+        Phase::Current { stale: true, .. } => "it was last seen long ago",
+        Phase::Stuck { .. } if stale_look(look, now) => "a person may have repaired it",
+        Phase::Pausing { broken: true, .. } if look.target.floor().is_some() && stale_look(look, now) => {
+            "its server is broken, and may end"
+        }
+        Phase::Unconfirmed { .. } if stale_look(look, now) => "it may have gone back by itself",
+        Phase::Issued { .. } if rests && is_asked_again(evidence, look) => "a fresh look was asked for",
+        Phase::Issued { .. } if rests && is_stale => "it waits for the next leaf, and was last seen long ago",
+        Phase::Presenting { .. }
+        | Phase::Unconfirmed { .. }
+        | Phase::Drifted { .. }
+        | Phase::Observed { .. }
+        | Phase::Current { .. }
+        | Phase::Stuck { .. }
+        | Phase::Unwanted
+        | Phase::NotOptedIn { .. }
+        | Phase::Unmanaged { .. }
+        | Phase::Arriving
+        | Phase::Unverifiable
+        | Phase::Due
+        | Phase::Issued { .. }
+        | Phase::Delivering { .. }
+        | Phase::Pausing { .. } => return None,
+    })
+}
+
 /// What is expected there: the newest leaf, or while a target waits for that the one it was last proven to serve.
 fn dial(evidence: &Evidence, newest: Option<&GenerationRecord>, look: &Look<'_>) -> Option<VerifyTarget> {
     let target = look.target;
-    let waits = matches!(look.phase, Phase::Issued { .. });
+    let waits = matches!(look.phase, Phase::Issued { .. } | Phase::Pausing { broken: true, .. });
     let expected = if waits { target.floor().and_then(|floor| evidence.generation(floor)) } else { newest };
     Some(VerifyTarget {
         target: target.target.clone(),
@@ -540,6 +547,9 @@ fn seconds(duration: time::Duration) -> u32 {
     u32::try_from(duration.whole_seconds()).unwrap_or(u32::MAX).saturating_add(1)
 }
 
+/// What ends it that a server is broken without us.
+const MEND_SERVER: &str = "mend the server, then ask for a fresh look";
+
 /// What needs a person: one block per reason, naming the first few instances.
 fn blocks(plan: &mut Plan<WorkItem>, evidence: &Evidence, looks: &[Look<'_>]) {
     let remedy = match evidence.policy.others {
@@ -550,7 +560,7 @@ fn blocks(plan: &mut Plan<WorkItem>, evidence: &Evidence, looks: &[Look<'_>]) {
     for look in looks {
         let (code, because) = match &look.phase {
             Phase::NotOptedIn { because } => (BlockCode::NotOptedIn, because.clone()),
-            Phase::Unmanaged { because } => (BlockCode::Unmanaged, (*because).to_owned()),
+            Phase::Unmanaged { because } => (BlockCode::Unmanaged, because.clone()),
             Phase::Observed { because: Some(because), .. } => (BlockCode::Differs, format!("{because}, and {remedy}")),
             Phase::Arriving => continue,
             Phase::Unverifiable => {
@@ -558,7 +568,10 @@ fn blocks(plan: &mut Plan<WorkItem>, evidence: &Evidence, looks: &[Look<'_>]) {
             }
             Phase::Stuck { because, unreachable: true, .. } => (BlockCode::Unverifiable, because.clone()),
             Phase::Stuck { because, unreachable: false, .. } => (BlockCode::Stuck, because.clone()),
-            Phase::Pausing { because, short: false, .. } => (BlockCode::Unmanaged, because.clone()),
+            Phase::Pausing { because, broken: true, .. } => {
+                (BlockCode::ServerBroken, format!("{because}; {MEND_SERVER}"))
+            }
+            Phase::Pausing { because, short: false, broken: false, .. } => (BlockCode::Unmanaged, because.clone()),
             Phase::Unwanted
             | Phase::Observed { because: None, .. }
             | Phase::Due
@@ -567,7 +580,7 @@ fn blocks(plan: &mut Plan<WorkItem>, evidence: &Evidence, looks: &[Look<'_>]) {
             | Phase::Presenting { .. }
             | Phase::Unconfirmed { .. }
             | Phase::Drifted { .. }
-            | Phase::Pausing { short: true, .. }
+            | Phase::Pausing { short: true, broken: false, .. }
             | Phase::Current { .. } => continue,
         };
         reasons.entry((code, because)).or_default().push(look);

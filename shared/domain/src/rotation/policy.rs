@@ -7,7 +7,7 @@ use time::Duration;
 use crate::id::{AcmArn, HostName, ProberName, Scope, StackName};
 use crate::record::GenerationRecord;
 use crate::rotation::calendar::Calendar;
-use crate::spec::{AcmSource, AllowedDomains, Confirm, Manage, Others, Sharing, Spec};
+use crate::spec::{AcmSource, AllowedDomains, Confirm, Custody, Manage, Others, Sharing, Spec};
 use crate::token::short_hash;
 
 /// The part of a spec that decides about certificates on targets.
@@ -31,6 +31,8 @@ pub struct Policy {
     pub renew_spread_percent: u32,
     /// Whether the targets share one leaf, or each has its own.
     pub scope: Scope,
+    /// Where the key of each leaf is made and kept.
+    pub custody: Custody,
     /// The ACM certificate that the targets serve, in place of leaves of our own.
     pub source: Option<SourcePolicy>,
     /// The ACM certificate whose renewal or approaching expiry makes the leaves due.
@@ -41,6 +43,8 @@ pub struct Policy {
     pub bake_minutes: u32,
     /// How many targets are changed at a time.
     pub wave: Wave,
+    /// How many percent of the targets have to be well, untouched, while others are changed.
+    pub minimum_healthy_percent: Option<u32>,
     /// When a rollout may begin and go on.
     pub calendar: Calendar,
     /// How long before the end of what is served the calendar no longer counts, in hours.
@@ -121,6 +125,13 @@ impl Policy {
         failed > usize::try_from(self.failure_budget).unwrap_or(usize::MAX)
     }
 
+    /// How many of this many targets have to be well while others are changed, rounded down: it never keeps a well fleet from
+    /// being changed, however small.
+    pub(crate) fn minimum_healthy(&self, targets: usize) -> Option<usize> {
+        let percent = usize::try_from(self.minimum_healthy_percent?).unwrap_or(usize::MAX);
+        Some(targets.saturating_mul(percent) / 100)
+    }
+
     /// How many targets have to be proven before the first wave.
     pub(crate) fn canary(&self) -> usize {
         usize::try_from(self.canary).unwrap_or(usize::MAX)
@@ -141,6 +152,7 @@ impl Policy {
                 Sharing::Shared => Scope::shared(),
                 Sharing::Target => Scope::target(),
             },
+            custody: spec.certificate.custody(),
             source: spec.certificate.source().map(|source| SourcePolicy::of(source, allowed)),
             follow: spec.certificate.follow.as_ref().map(|follow| FollowPolicy {
                 certificate: follow.certificate_arn.clone(),
@@ -149,6 +161,7 @@ impl Policy {
             canary: spec.rollout.canary,
             bake_minutes: spec.rollout.bake_minutes,
             wave: spec.rollout.wave_percent.map_or(Wave::Targets(spec.rollout.wave_size), Wave::Percent),
+            minimum_healthy_percent: spec.rollout.minimum_healthy_percent,
             calendar: Calendar { windows: spec.rollout.windows.clone(), freezes: spec.rollout.freezes.clone() },
             safety_margin_hours: spec
                 .rollout
@@ -228,6 +241,9 @@ pub const STUCK_RETRY: Duration = Duration::hours(6);
 
 /// How long until a target whose owner had not opted in is asked again.
 pub const CONSENT_RETRY: Duration = Duration::hours(1);
+
+/// How long until a target whose server was broken without us is tried again: whoever breaks a configuration may be about to mend it.
+pub const MENDING_RETRY: Duration = Duration::minutes(30);
 
 /// The longest bake time in an emergency: short enough for an execution to wait for it
 /// ([`LONGEST_WAIT_S`](crate::rotation::execution::LONGEST_WAIT_S)), and not to leave it to the next sweep.

@@ -9,7 +9,8 @@ use crate::id::{Generation, TargetId};
 use crate::record::{AttemptRecord, GenerationRecord};
 use crate::rotation::evidence::{Evidence, TargetEvidence};
 use crate::rotation::policy::{
-    ATTEMPTS, BACKOFF, BACKOFF_CAP, COMMAND_DEADLINE, CONSENT_RETRY, LOST_AFTER, PROOF_GRACE, Policy, STUCK_RETRY,
+    ATTEMPTS, BACKOFF, BACKOFF_CAP, COMMAND_DEADLINE, CONSENT_RETRY, LOST_AFTER, MENDING_RETRY, PROOF_GRACE, Policy,
+    STUCK_RETRY,
 };
 use crate::rotation::settle::{InstallerCode, Weight, weigh};
 use crate::work::DeliveryAction;
@@ -68,6 +69,7 @@ impl<'a> Rollout<'a> {
         let mut tally = Tally {
             last: attempts.last().copied().filter(|attempt| attempt.generation == newest),
             next_attempt: attempts.last().filter(|a| a.generation == newest).map_or(1, |a| a.attempt.saturating_add(1)),
+            tries: attempts.iter().filter(|attempt| attempt.generation == newest && !has_prepared(attempt)).count(),
             failures: 0,
             missed: 0,
             end: None,
@@ -97,7 +99,7 @@ impl<'a> Rollout<'a> {
             match end.weight {
                 Weight::Failed | Weight::Reverted => tally.failures = tally.failures.saturating_add(1),
                 Weight::Missed if tally.failures == 0 => tally.missed = tally.missed.saturating_add(1),
-                Weight::Missed | Weight::NotOptedIn | Weight::Installed => {}
+                Weight::Missed | Weight::NotOptedIn | Weight::ServerBroken | Weight::Prepared | Weight::Installed => {}
             }
             tally.end.get_or_insert(end);
         }
@@ -121,6 +123,7 @@ fn start(evidence: &Evidence, reverted: impl Fn(Generation) -> bool) -> Generati
         let replaces = reverted(before.generation)
             && evidence.is_tainted(before.generation) == evidence.is_tainted(record.generation)
             && record.scope == before.scope
+            && record.custody == before.custody
             && record.follows == before.follows
             && record.dns_names == before.dns_names
             && record.authority == before.authority
@@ -158,6 +161,8 @@ pub(crate) struct Tally<'a> {
     pub(crate) last: Option<&'a AttemptRecord>,
     /// The number a further delivery of the newest generation would have.
     pub(crate) next_attempt: u32,
+    /// How often it was given to the target, or told to make its key in vain.
+    pub(crate) tries: usize,
     /// Failures in a row, since the target was last proven.
     pub(crate) failures: u32,
     /// Deliveries in a row that did not take place, since anything else happened.
@@ -178,17 +183,23 @@ impl Tally<'_> {
     pub(crate) fn retry_at(&self) -> Option<OffsetDateTime> {
         let end = self.end.as_ref()?;
         let pause = match end.weight {
-            Weight::Installed => return None,
+            Weight::Installed | Weight::Prepared => return None,
             // Whoever mended it and says so is not kept waiting for hours.
             Weight::Failed | Weight::Reverted if self.is_failed() && self.is_asked_again => Duration::ZERO,
-            Weight::NotOptedIn if self.is_asked_again => Duration::ZERO,
+            Weight::NotOptedIn | Weight::ServerBroken if self.is_asked_again => Duration::ZERO,
             Weight::NotOptedIn => CONSENT_RETRY,
+            Weight::ServerBroken => MENDING_RETRY,
             Weight::Missed => backoff(self.missed).min(BACKOFF_CAP),
             Weight::Failed | Weight::Reverted if self.is_failed() => STUCK_RETRY,
             Weight::Failed | Weight::Reverted => backoff(self.failures),
         };
         Some(end.at.saturating_add(pause))
     }
+}
+
+/// Whether all that it was about is done: the host has its key.
+fn has_prepared(attempt: &AttemptRecord) -> bool {
+    attempt.ended.as_ref().map(weigh) == Some(Weight::Prepared)
 }
 
 pub(crate) fn backoff(times: u32) -> Duration {
@@ -276,7 +287,10 @@ pub(crate) fn awaiting(target: &TargetEvidence, now: OffsetDateTime) -> Option<A
                 missed = missed.saturating_add(1);
                 at.get_or_insert(end.at);
             }
-            (DeliveryAction::Install, Weight::Missed | Weight::Failed | Weight::NotOptedIn)
+            (
+                DeliveryAction::Install,
+                Weight::Missed | Weight::Failed | Weight::NotOptedIn | Weight::ServerBroken | Weight::Prepared,
+            )
             | (DeliveryAction::Prepare, _) => {}
             (DeliveryAction::Install, Weight::Reverted) | (DeliveryAction::Confirm, _) => return None,
         }

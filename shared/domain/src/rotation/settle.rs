@@ -3,12 +3,23 @@
 //! A command's `Success` proves nothing and is believed only together with a last line that names this stack, this
 //! generation and this certificate. Even then the answer is the installer's word; a sighting is the proof.
 
+mod report;
+
 use serde::Deserialize;
 use time::OffsetDateTime;
 
 use crate::id::StackName;
 use crate::record::{AttemptEnd, AttemptRecord};
 use crate::work::DeliveryAction;
+
+use report::report;
+pub use report::request;
+
+/// How a preparation ends whose request Run Command does not show any more: the host is asked for another.
+pub const REQUEST_LOST: &str = "RequestLost";
+
+/// How a preparation ends whose request was refused: the target failed once.
+pub const REQUEST_REFUSED: &str = "RequestRefused";
 
 /// Longest detail that is kept; the ledger is no place for logs.
 const DETAIL_CHARS: usize = 300;
@@ -34,6 +45,8 @@ pub enum InstallerCode {
     Armed,
     /// What was installed stays.
     Confirmed,
+    /// The key of the generation is there, made on the host, and the last line carries a request for its certificate.
+    Prepared,
     /// Nobody confirmed it in time: the host has gone back by itself.
     Unconfirmed,
     /// It was there already, on disk and on the wire.
@@ -48,6 +61,8 @@ pub enum InstallerCode {
     FetchFailed,
     /// The bundle is not what it should be.
     InvalidBundle,
+    /// The bundle holds no key, and the one that the host made for it is not there any more.
+    NoKey,
     /// The host has confirmed a higher generation.
     BelowFloor,
     /// The server refused its configuration with the new files, and there was no generation to go back to.
@@ -56,16 +71,20 @@ pub enum InstallerCode {
     ReloadFailed,
     /// After the reload the server served another certificate, and there was no generation to go back to.
     ServedOther,
+    /// The server was broken before anything was changed, or not by what was: its configuration is refused with the former pair, too,
+    /// or it does not answer with either.
+    ServerBroken,
     /// Another installation was running.
     Busy,
 }
 
 impl InstallerCode {
     /// Every word, in the order they are declared.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Installed,
         Self::Armed,
         Self::Confirmed,
+        Self::Prepared,
         Self::Unconfirmed,
         Self::Unchanged,
         Self::Reverted,
@@ -73,10 +92,12 @@ impl InstallerCode {
         Self::NotOptedIn,
         Self::FetchFailed,
         Self::InvalidBundle,
+        Self::NoKey,
         Self::BelowFloor,
         Self::ConfigTestFailed,
         Self::ReloadFailed,
         Self::ServedOther,
+        Self::ServerBroken,
         Self::Busy,
     ];
 
@@ -86,6 +107,7 @@ impl InstallerCode {
             Self::Installed => "installed",
             Self::Armed => "armed",
             Self::Confirmed => "confirmed",
+            Self::Prepared => "prepared",
             Self::Unconfirmed => "unconfirmed",
             Self::Unchanged => "unchanged",
             Self::Reverted => "reverted",
@@ -93,10 +115,12 @@ impl InstallerCode {
             Self::NotOptedIn => "notOptedIn",
             Self::FetchFailed => "fetchFailed",
             Self::InvalidBundle => "invalidBundle",
+            Self::NoKey => "noKey",
             Self::BelowFloor => "belowFloor",
             Self::ConfigTestFailed => "configTestFailed",
             Self::ReloadFailed => "reloadFailed",
             Self::ServedOther => "servedOther",
+            Self::ServerBroken => "serverBroken",
             Self::Busy => "busy",
         }
     }
@@ -112,7 +136,10 @@ impl InstallerCode {
 pub enum Weight {
     /// The installer says the target serves the generation.
     Installed,
-    /// The server would not take the generation: it is quarantined for good, and the target failed once.
+    /// The host has made its key: nothing was delivered yet, and nothing failed.
+    Prepared,
+    /// The target cannot have the generation, because its server would not take it or because the key that was made for it is gone: it is
+    /// quarantined for good, and the target failed once.
     Reverted,
     /// The target failed once; the same generation may be tried again.
     Failed,
@@ -120,6 +147,8 @@ pub enum Weight {
     Missed,
     /// The host's owner has not opted in.
     NotOptedIn,
+    /// The target's server is broken, and not by what was delivered: it is told, and neither counts.
+    ServerBroken,
 }
 
 /// Weighs how an attempt ended.
@@ -129,9 +158,11 @@ pub fn weigh(end: &AttemptEnd) -> Weight {
     }
     match InstallerCode::parse(&end.code) {
         Some(InstallerCode::NotOptedIn) => Weight::NotOptedIn,
+        Some(InstallerCode::ServerBroken) => Weight::ServerBroken,
         // Neither target nor certificate is to blame when nobody came to confirm.
         Some(InstallerCode::Busy | InstallerCode::Unconfirmed) => Weight::Missed,
-        Some(InstallerCode::Reverted) => Weight::Reverted,
+        Some(InstallerCode::Prepared) => Weight::Prepared,
+        Some(InstallerCode::Reverted | InstallerCode::NoKey) => Weight::Reverted,
         // The server's refusals come back under these words only where there was nothing to revert to, or where the
         // confirmed generation was asserted again: that generation is not to blame.
         Some(
@@ -149,7 +180,9 @@ pub fn weigh(end: &AttemptEnd) -> Weight {
         ) => Weight::Failed,
         // Run Command's own words: a target that was not reached was not tried.
         None => match end.code.as_str() {
-            "Undeliverable" | "DeliveryTimedOut" | "RateExceeded" | "Cancelled" | "Terminated" => Weight::Missed,
+            "Undeliverable" | REQUEST_LOST | "DeliveryTimedOut" | "RateExceeded" | "Cancelled" | "Terminated" => {
+                Weight::Missed
+            }
             _ => Weight::Failed,
         },
     }
@@ -185,16 +218,19 @@ pub fn settle(
     let claims = match report.code {
         InstallerCode::Installed | InstallerCode::Armed | InstallerCode::Unchanged => Some(DeliveryAction::Install),
         InstallerCode::Confirmed => Some(DeliveryAction::Confirm),
+        InstallerCode::Prepared => Some(DeliveryAction::Prepare),
         InstallerCode::Unconfirmed
         | InstallerCode::Reverted
         | InstallerCode::Refused
         | InstallerCode::NotOptedIn
         | InstallerCode::FetchFailed
         | InstallerCode::InvalidBundle
+        | InstallerCode::NoKey
         | InstallerCode::BelowFloor
         | InstallerCode::ConfigTestFailed
         | InstallerCode::ReloadFailed
         | InstallerCode::ServedOther
+        | InstallerCode::ServerBroken
         | InstallerCode::Busy => None,
     };
     let Some(claimed) = claims else {
@@ -206,6 +242,10 @@ pub fn settle(
     }
     if status != "Success" {
         return end(false, "NoReport", format!("the last line says {}, the status {status}", report.code.as_str()));
+    }
+    if claimed == DeliveryAction::Prepare {
+        // Nothing is installed yet. Whoever signs reads the request again, from Run Command, and believes none of it.
+        return end(false, report.code.as_str(), report.detail);
     }
     if expected.is_none_or(|fingerprint| fingerprint != report.fingerprint) {
         return end(false, "OtherCertificate", format!("installed {}", report.fingerprint));
@@ -224,32 +264,6 @@ fn word(seen: &CommandSeen) -> String {
         "Canceling" => "Cancelling".into(),
         _ => word,
     }
-}
-
-/// The installer's last line.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Report {
-    espalier: u32,
-    code: InstallerCode,
-    stack: String,
-    generation: u32,
-    #[serde(default)]
-    fingerprint: String,
-    #[serde(default, rename = "serial")]
-    _serial: String,
-    #[serde(default)]
-    detail: String,
-}
-
-fn report(output: &str) -> Result<Report, String> {
-    let line = output.lines().rev().find(|line| !line.trim().is_empty()).ok_or("there is no output")?;
-    let report: Report =
-        serde_json::from_str(line.trim()).map_err(|error| format!("the last line is not a report: {error}"))?;
-    if report.espalier != 1 {
-        return Err(format!("the report has version {}", report.espalier));
-    }
-    Ok(report)
 }
 
 fn clip(text: &str) -> String {
@@ -273,6 +287,7 @@ mod tests {
             attempt: 1,
             epoch: Epoch(1),
             action: DeliveryAction::Install,
+            asked: None,
             begun_at: NOW,
             leaf_ends_at: NOW,
             command_id: Some("c".into()),
@@ -331,6 +346,7 @@ mod tests {
         assert_eq!(weight("busy"), Weight::Missed);
         assert_eq!(weight("unconfirmed"), Weight::Missed);
         assert_eq!(weight("notOptedIn"), Weight::NotOptedIn);
+        assert_eq!(weight("serverBroken"), Weight::ServerBroken);
         for code in InstallerCode::ALL {
             assert_eq!(serde_json::from_value::<InstallerCode>(code.as_str().into()).unwrap(), code);
         }

@@ -100,6 +100,7 @@ mod tests {
             } else {
                 Verdict::unseen(Fault::TimedOut)
             },
+            connect_ms: None,
             handshake_ms: 1.0,
         }
     }
@@ -156,6 +157,7 @@ mod tests {
             address: None,
             at: seen(1, second, good).at,
             verdict: seen(1, second, good).verdict,
+            connect_ms: None,
             handshake_ms: 1.0,
         };
         assert_eq!(after_through(None, &[]), None);

@@ -266,10 +266,10 @@ fn of_target(evidence: &Evidence, rollout: &Rollout<'_>, target: &TargetEvidence
 fn because(phase: &Phase) -> Option<String> {
     match phase {
         Phase::NotOptedIn { because }
+        | Phase::Unmanaged { because }
         | Phase::Issued { because, .. }
         | Phase::Pausing { because, .. }
         | Phase::Stuck { because, .. } => Some(because.clone()),
-        Phase::Unmanaged { because } => Some((*because).to_owned()),
         Phase::Observed { because, .. } => {
             Some(because.clone().unwrap_or_else(|| "its owner installs the certificate".to_owned()))
         }

@@ -152,7 +152,11 @@ pub const CHANGES: &[FieldChange] = &[
         "the validation records are written in the new zone; those in the former one stay",
     ),
     row("/certificate/issuer/trust", InPlace, "what is seen from the next handshake on is judged by it"),
-    row("/certificate/custody/kind", InPlace, "one kind so far"),
+    row(
+        "/certificate/custody/kind",
+        InPlace,
+        "a new generation is made at once and rolled out: of keys from the control plane, or of keys made on the targets",
+    ),
     row(
         "/certificate/scope",
         InPlace,
@@ -173,6 +177,7 @@ pub const CHANGES: &[FieldChange] = &[
     row("/rollout/bakeMinutes", InPlace, "of the next wave"),
     row("/rollout/waveSize", InPlace, "of the next wave"),
     row("/rollout/wavePercent", InPlace, "of the next wave"),
+    row("/rollout/minimumHealthyPercent", InPlace, "of the next installation"),
     row("/rollout/failureBudget", InPlace, "of the next wave"),
     row("/rollout/confirm", InPlace, "of the next installation"),
     row("/rollout/confirmSeconds", InPlace, "of the next installation"),

@@ -271,8 +271,8 @@ const LEAF: Shape = Shape::Object(&[
     ),
     optional(
         "custody",
-        Shape::Object(&[needed("kind", Shape::Word { now: &["parameterStore"], later: &["target"] }, WHERE)]),
-        "where the key is made and kept; in a SecureString if left out",
+        Shape::Object(&[needed("kind", Shape::Word { now: &["parameterStore", "target"], later: &[] }, WHERE)]),
+        "where the key is made and kept: parameterStore: minted, in a SecureString; target: on the host that serves it; where scope says it if left out, that is, parameterStore where it is shared",
     ),
     optional(
         "scope",
@@ -332,6 +332,11 @@ const ROLLOUT: Shape = Shape::Object(&[
     optional("bakeMinutes", Shape::Number(0..=10_080), "how long the canary has to have served it; 0 if left out"),
     optional("waveSize", Shape::Number(1..=50), "how many targets follow at a time; 10 if left out"),
     optional("wavePercent", Shape::Number(1..=100), "the same in percent of all targets; not beside waveSize"),
+    optional(
+        "minimumHealthyPercent",
+        Shape::Number(1..=99),
+        "how many percent of the targets have to be well, untouched, while others are changed; none if left out",
+    ),
     optional("failureBudget", Shape::Number(0..=1000), "how many may fail before nothing new starts; 0 if left out"),
     optional(
         "confirm",
@@ -437,8 +442,12 @@ pub(super) fn schema() -> Value {
     leaf["if"] = json!({"properties": {"issuer": {"anyOf": [is_acm, is_others]}}, "required": ["issuer"]});
     let ours = ["validityHours", "keyType", "follow"].map(|field| json!({"required": [field]}));
     let each = json!({"properties": {"scope": {"const": "target"}}, "required": ["scope"]});
-    leaf["then"] = json!({"not": {"anyOf": ours.into_iter().chain([each]).collect::<Vec<_>>()}});
+    leaf["then"] = json!({"not": {"anyOf": ours.into_iter().chain([each.clone()]).collect::<Vec<_>>()}});
     leaf["else"] = json!({"required": ["validityHours"]});
+    // What `rules::custody` says.
+    let own_keys =
+        json!({"properties": {"custody": {"properties": {"kind": {"const": "target"}}}}, "required": ["custody"]});
+    leaf["allOf"] = json!([{"if": own_keys, "then": each}]);
     let issuer = &mut leaf["properties"]["issuer"];
     let [arn, request, trust] = ["certificateArn", "request", "trust"].map(|field| json!({"required": [field]}));
     issuer["if"] = is_acm;

@@ -91,6 +91,7 @@ fn source(document: &Value, report: &mut Report<'_>) {
     let Some(certificate) = document["certificate"].as_object() else { return };
     let kind = document.pointer("/certificate/issuer/kind").and_then(Value::as_str);
     scope(document, kind, report);
+    custody(document, report);
     if kind == Some("others") {
         return others(document, report);
     }
@@ -173,6 +174,17 @@ fn scope(document: &Value, kind: Option<&str>, report: &mut Report<'_>) {
             let remedy = "name the managed node that answers at the address, or write \"scope\": \"shared\"";
             report(&format!("/targets/select/addresses/{index}/node"), problem.to_owned(), remedy);
         }
+    }
+}
+
+/// A key that is made on a target is that target's alone.
+fn custody(document: &Value, report: &mut Report<'_>) {
+    let path = "/certificate/custody/kind";
+    let is_each = document.pointer("/certificate/scope").and_then(Value::as_str) == Some("target");
+    if document.pointer(path).and_then(Value::as_str) == Some("target") && !is_each {
+        let problem =
+            "is \"target\", and certificate.scope is not: a key that all targets share is made on none of them";
+        report(path, problem.to_owned(), "write \"scope\": \"target\" in certificate, or \"kind\": \"parameterStore\"");
     }
 }
 

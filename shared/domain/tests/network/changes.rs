@@ -64,6 +64,7 @@ fn other(field: &str) -> Value {
         "/certificate/follow/expiringDays" => json!(30),
         "/certificate/renewSpreadPercent" => json!(0),
         "/rollout/canary" | "/rollout/waveSize" | "/rollout/wavePercent" | "/rollout/failureBudget" => json!(2),
+        "/rollout/minimumHealthyPercent" => json!(50),
         "/rollout/bakeMinutes" => json!(30),
         "/rollout/confirm" => json!("all"),
         "/rollout/confirmSeconds" => json!(600),

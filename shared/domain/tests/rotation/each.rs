@@ -9,7 +9,7 @@ use espalier_domain::rotation::calendar::{Calendar, Freeze};
 use espalier_domain::rotation::policy::Wave;
 use espalier_domain::rotation::slack::Assumed;
 use espalier_domain::rotation::status::status;
-use espalier_domain::spec::Confirm;
+use espalier_domain::spec::{Confirm, Custody};
 use espalier_domain::verdict::Fault;
 use espalier_domain::work::{DeliverItem, DeliveryAction, MintItem, VerifyItem, WorkItem};
 use time::Duration;
@@ -216,4 +216,47 @@ fn every_target_is_compared_with_its_own_leaf() {
     assert_eq!(dialled, own);
     let through = verifies(&items).into_iter().find_map(|item| item.through.clone()).unwrap();
     assert_eq!(through.fingerprints.into_iter().collect::<BTreeSet<_>>(), fingerprints(&world, Generation(1)));
+}
+
+/// First what the leaves have in common, then the key on the host, then its certificate, then the delivery: of the canary, then of
+/// each wave.
+#[test]
+fn a_target_that_makes_its_key_is_told_to_before_its_leaf_is_made() {
+    let mut world = world(4);
+    world.policy.custody = Custody::Target;
+    assert!(world.run().is_converged());
+    assert_eq!(world.generations[0].custody, Custody::Target);
+    let of = |world: &World, id| {
+        let attempts = world.attempts.values().filter(move |attempt| attempt.target == id);
+        attempts.map(|attempt| (attempt.attempt, attempt.action)).collect::<Vec<_>>()
+    };
+    let canary = [(1, DeliveryAction::Prepare), (2, DeliveryAction::Install)];
+    assert_eq!(of(&world, instance(1)), canary);
+    assert_eq!(of(&world, instance(4)), canary);
+    assert_eq!(fingerprints(&world, Generation(1)).len(), 4);
+    world.note("the spec asks for keys from the control plane");
+    world.policy.custody = Custody::ParameterStore;
+    assert!(world.run().is_converged());
+    let [(1, DeliveryAction::Prepare), (2, DeliveryAction::Install), rest @ ..] = &of(&world, instance(1))[..] else {
+        panic!("{}", world.trace)
+    };
+    assert!(!rest.iter().any(|(_, action)| *action == DeliveryAction::Prepare), "{rest:?}");
+    crate::golden::keep("target-keys", &world);
+}
+
+/// A host whose keys cannot be made fails as one whose installation does: the others wait for it, and no longer than that.
+#[test]
+fn a_canary_that_makes_no_key_is_tried_again_and_then_halts_the_rollout() {
+    let mut world = world(3);
+    world.policy.custody = Custody::Target;
+    (world.policy.canary, world.policy.failure_budget) = (1, 0);
+    world.host(1).ill = crate::world::Ill::NotInHostConf;
+    for _ in 0..40 {
+        world.pass();
+    }
+    let made: BTreeSet<_> = world.leaves.iter().map(|leaf| leaf.scope.to_string()).collect();
+    assert!(
+        !made.contains(instance(1).as_str()) && made.len() == 2,
+        "{made:?}: who is not opted in keeps nobody waiting"
+    );
 }

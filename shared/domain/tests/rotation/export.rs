@@ -36,6 +36,7 @@ impl World {
             export: Some(ExportRecord { certificate: seen.certificate.clone(), trust_pem: anchor }),
             spec: None,
             key_type: None,
+            custody: espalier_domain::spec::Custody::default(),
             because: item.because.clone(),
         });
     }

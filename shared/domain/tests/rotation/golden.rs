@@ -243,16 +243,20 @@ fn a_canary_that_is_out_of_reach_since_has_proven_it_all_the_same() {
 
 #[test]
 fn what_is_not_opted_in_or_not_managed_is_named_and_left_alone() {
-    let mut world = World::new(5);
+    let mut world = World::new(6);
     world.host(2).opted_in = false;
     world.host(3).online = false;
     world.host(4).ill = Ill::NotInHostConf;
     world.host(5).ill = Ill::AlwaysBusy;
+    world.host(6).ill = Ill::OldAgent;
     let end = world.run();
     let codes: Vec<_> = end.blocks.iter().map(|block| block.code).collect();
-    assert_eq!(codes, [BlockCode::NotOptedIn, BlockCode::NotOptedIn, BlockCode::Unmanaged, BlockCode::Unmanaged]);
-    world.note("the owners of all but i-00000003, which is given up, agree");
-    for n in 2..=5 {
+    let (consent, reach) = (BlockCode::NotOptedIn, BlockCode::Unmanaged);
+    assert_eq!(codes, [consent, consent, reach, reach, reach]);
+    let sent = world.attempts.values().filter(|attempt| attempt.target == instance(6)).count();
+    assert_eq!(sent, 0, "what its agent cannot run is not sent");
+    world.note("the owners of all but i-00000003, which is given up, agree, and one updates its agent");
+    for n in 2..=6 {
         let host = world.host(n);
         (host.opted_in, host.ill, host.wanted) = (true, Ill::Well, n != 3);
     }

@@ -32,6 +32,7 @@ fn installed(world: &mut World, number: u32, serial: &str, life: Duration) {
         export: None,
         spec: None,
         key_type: None,
+        custody: espalier_domain::spec::Custody::default(),
         because: String::new(),
     });
 }

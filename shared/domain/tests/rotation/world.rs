@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use espalier_domain::acm::{AcmEvidence, AcmStatus};
-use espalier_domain::id::{AcmArn, Generation, HostName, NodeId, Scope, StackName, TargetId};
+use espalier_domain::id::{AcmArn, Generation, HostName, NodeId, Nonce, Scope, StackName, TargetId};
 use espalier_domain::plan::Plan;
 use espalier_domain::record::{
     AttemptRecord, AuthorityRecord, EmergencyRecord, GenerationRecord, LeafRecord, Member, MembershipRecord,
     SightingRecord, ThroughRecord, TurnRecord,
 };
+use espalier_domain::rotation::agent::AgentVersion;
 use espalier_domain::rotation::calendar::Calendar;
 use espalier_domain::rotation::evidence::{Evidence, Managed, TargetEvidence};
 use espalier_domain::rotation::plan::plan;
@@ -19,7 +20,7 @@ use espalier_domain::rotation::proof::{Proof, proof};
 use espalier_domain::rotation::render::render;
 use espalier_domain::rotation::settle::{CommandSeen, settle};
 use espalier_domain::rotation::sighting;
-use espalier_domain::spec::Confirm;
+use espalier_domain::spec::{Confirm, Custody};
 use espalier_domain::verdict::{Fault, Verdict};
 use espalier_domain::work::{DeliverItem, DeliveryAction, MintItem, SeenTarget, SeenThrough, VerifyItem, WorkItem};
 use time::macros::datetime;
@@ -38,6 +39,10 @@ pub(crate) enum Ill {
     CannotFetch,
     /// Its owner did not name the stack in `host.conf`.
     NotInHostConf,
+    /// Its SSM Agent is older than the document needs.
+    OldAgent,
+    /// Its server was broken before anything was delivered.
+    ServerBroken,
     /// Another installation always seems to be running.
     AlwaysBusy,
     /// The installer says `installed`, the wire shows the old leaf.
@@ -124,6 +129,7 @@ impl World {
         Self {
             now: START,
             policy: Policy {
+                custody: Custody::default(),
                 stack: StackName::parse("payments").unwrap(),
                 server_name: HostName::parse("pay.example.com").unwrap(),
                 service_port: 443,
@@ -141,6 +147,7 @@ impl World {
                 calendar: Calendar::default(),
                 safety_margin_hours: 28,
                 failure_budget: 0,
+                minimum_healthy_percent: None,
                 confirm: Confirm::Never,
                 confirm_s: 1_800,
                 samples: 6,
@@ -179,7 +186,11 @@ impl World {
             node: NodeId::of(id).or_else(|| self.nodes.get(id).cloned()),
             wanted: host.wanted,
             opted_in: host.opted_in,
-            managed: Some(Managed { online: host.online, address: Some([127, 0, 1, 1].into()) }),
+            managed: Some(Managed {
+                online: host.online,
+                address: Some([127, 0, 1, 1].into()),
+                agent: AgentVersion::parse(if host.ill == Ill::OldAgent { "3.2.923.0" } else { "3.3.3572.0" }),
+            }),
             attempts: self.attempts.values().filter(|attempt| attempt.target == *id).cloned().collect(),
             sighting: self.sightings.get(id).cloned(),
             leaves: self.leaves.iter().filter(|leaf| leaf.scope == self.scope_of(id)).cloned().collect(),
@@ -296,6 +307,12 @@ impl World {
 
     /// Conditional appends: a generation that is there already stays as it is, and so does a target's own leaf.
     pub(crate) fn mint(&mut self, item: &MintItem) {
+        let is_own = self.policy.custody == Custody::Target;
+        assert_eq!(item.requests.len(), if is_own { item.nodes.len() } else { 0 }, "{item:?}");
+        for request in &item.requests {
+            let prepared = &self.attempts[&(request.target.clone(), item.generation, request.attempt)];
+            assert_eq!(prepared.ended.as_ref().map(|end| end.code.as_str()), Some("prepared"));
+        }
         for scope in item.nodes.iter().map(Scope::of) {
             let (generation, not_after) = (item.generation, self.now + self.policy.validity());
             if self.leaves.iter().any(|leaf| leaf.generation == generation && leaf.scope == scope) {
@@ -326,6 +343,7 @@ impl World {
             export: None,
             spec: None,
             key_type: None,
+            custody: self.policy.custody,
             because: item.because.clone(),
         });
     }
@@ -339,7 +357,13 @@ impl World {
             assert_eq!(known.as_ref(), Some(node), "{target}");
         }
         let leaf = self.generations.iter().find(|record| record.generation == item.generation).unwrap();
-        for record in item.attempts(leaf, self.now) {
+        let records = match item.action {
+            DeliveryAction::Prepare => {
+                item.preparations(leaf, &nodes, &Nonce::parse("0".repeat(64)).unwrap(), self.now)
+            }
+            DeliveryAction::Install | DeliveryAction::Confirm => item.attempts(leaf, self.now),
+        };
+        for record in records {
             let target = &record.target;
             let key = (target.clone(), item.generation, item.attempt);
             if self.attempts.contains_key(&key) {
@@ -398,10 +422,11 @@ impl World {
             let Some(seen) = attempt.command_id.as_ref().and_then(|id| self.commands.get(id)?.seen.as_ref()) else {
                 continue;
             };
-            let expected = self.leaf_on(&attempt.target, attempt.generation);
-            let output = seen.output.replace("FINGERPRINT", &expected);
+            let prepares = attempt.action == DeliveryAction::Prepare;
+            let expected = (!prepares).then(|| self.leaf_on(&attempt.target, attempt.generation));
+            let output = seen.output.replace("FINGERPRINT", expected.as_deref().unwrap_or_default());
             let seen = CommandSeen { output, ..seen.clone() };
-            attempt.ended = settle(attempt, &self.policy.stack, Some(&expected), &seen, now);
+            attempt.ended = settle(attempt, &self.policy.stack, expected.as_deref(), &seen, now);
         }
         self.attempts = attempts;
     }
@@ -453,6 +478,7 @@ impl World {
             at: self.now,
             port: Some(target.address.port()),
             verdict: shows(&target.target, &self.hosts[&target.target], std::slice::from_ref(&target.fingerprint)),
+            connect_ms: None,
             handshake_ms: 1.0,
         });
         // The service sends samples to whoever serves at all, in turns.
@@ -464,7 +490,7 @@ impl World {
                 // Lattice reaches a target that the prober cannot dial.
                 let host = Host { ill: Ill::Well, ..(*host).clone() };
                 let verdict = shows(id, &host, &through.fingerprints);
-                Some(SeenThrough { address: None, at: self.now, verdict, handshake_ms: 1.0 })
+                Some(SeenThrough { address: None, at: self.now, verdict, connect_ms: None, handshake_ms: 1.0 })
             })
         });
         (seen.collect(), through.collect())
@@ -489,7 +515,9 @@ fn install(host: &mut Host, command: &Command) -> CommandSeen {
         let (status, details) = ("TimedOut".to_owned(), "Delivery Timed Out".to_owned());
         return CommandSeen { status, status_details: details, output: String::new() };
     }
+    let prepares = command.action == DeliveryAction::Prepare;
     let code = match host.ill {
+        Ill::Well | Ill::Hidden | Ill::RevertsAll | Ill::CannotFetch | Ill::Lies if prepares => "prepared",
         Ill::Well | Ill::Hidden if command.action == DeliveryAction::Confirm => {
             if host.serves == Some(generation) {
                 "confirmed"
@@ -506,13 +534,16 @@ fn install(host: &mut Host, command: &Command) -> CommandSeen {
         Ill::RevertsAll => "reverted",
         Ill::CannotFetch => "fetchFailed",
         Ill::NotInHostConf => "notOptedIn",
+        Ill::OldAgent => "refused",
+        Ill::ServerBroken => "serverBroken",
         Ill::AlwaysBusy => "busy",
         Ill::Lies => "installed",
     };
-    let good = matches!(code, "installed" | "unchanged" | "armed" | "confirmed");
+    let good = matches!(code, "installed" | "unchanged" | "armed" | "confirmed" | "prepared");
+    let request = if code == "prepared" { ",\"request\":\"MIIB\"" } else { "" };
     let output = format!(
         "fetching\n{{\"espalier\":1,\"code\":\"{code}\",\"stack\":\"payments\",\"generation\":{generation},\
-         \"fingerprint\":\"FINGERPRINT\",\"serial\":\"{:x}\",\"detail\":\"\"}}\n",
+         \"fingerprint\":\"FINGERPRINT\",\"serial\":\"{:x}\",\"detail\":\"\"{request}}}\n",
         generation.0
     );
     let status = if good { "Success" } else { "Failed" };

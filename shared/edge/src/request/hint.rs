@@ -103,6 +103,7 @@ pub(super) fn parse(payload: Value) -> Result<Hint, EdgeError> {
             let detail: Own = strict_detail(detail)?;
             hint.kind = HintKind::Own;
             hint.stack = detail.stack;
+            hint.instances = detail.target.into_iter().collect();
         }
         other => return Err(EdgeError::invalid(format!("event, field `source`: {other:?} is not one we listen to"))),
     }
@@ -242,4 +243,5 @@ struct Entity {
 #[derive(Deserialize)]
 struct Own {
     stack: Option<StackName>,
+    target: Option<TargetId>,
 }

@@ -1,7 +1,7 @@
 //! A corpus of what arrives: AWS's own events as documented, ours, and what a broken sender may send.
 
 use espalier_domain::failure::Word;
-use espalier_domain::id::StackName;
+use espalier_domain::id::{StackName, TargetId};
 use serde_json::{Value, json};
 
 use super::{Direct, Emergency, Hint, HintKind, Mode, Request, Subject, Trigger};
@@ -165,8 +165,13 @@ fn health_and_our_own_events_are_hints() {
     let alarm =
         envelope("aws.cloudwatch", "CloudWatch Alarm State Change", &[], &json!({ "state": { "value": "ALARM" } }));
     assert_eq!(hint(alarm).kind, HintKind::Sweep);
-    let wish = hint(envelope("espalier", "Rotate Requested", &[], &json!({ "stack": "payments", "target": "i-0" })));
+    let wish = hint(envelope("espalier", "Rotate Requested", &[], &json!({ "stack": "payments" })));
     assert_eq!((wish.kind, wish.stack.unwrap().as_str()), (HintKind::Own, "payments"));
+    for target in ["i-0abc1234def567890", "10.0.0.7"] {
+        let wish = hint(envelope("espalier", "Rotate Requested", &[], &json!({ "target": target })));
+        let instances: Vec<&str> = wish.instances.iter().map(TargetId::as_str).collect();
+        assert_eq!((wish.kind, wish.stack, instances), (HintKind::Own, None, vec![target]));
+    }
     let own = hint(envelope("espalier", "Stack Converged", &[], &json!({ "stack": "payments", "steps": [] })));
     assert_eq!((own.kind, own.stack.unwrap().as_str()), (HintKind::Own, "payments"));
 }
@@ -180,6 +185,7 @@ fn what_nobody_should_send_is_refused_and_the_field_is_named() {
         (json!({}), "stack"),
         (envelope("aws.s3", "Object Created", &[], &json!({})), "`source`"),
         (envelope("", "", &[], &json!({})), "`source`"),
+        (envelope("espalier", "Rotate Requested", &[], &json!({ "target": "i-0" })), "`detail.target`"),
         (json!({ "source": "aws.acm" }), "detail-type"),
         (json!({ "detail-type": "Scheduled Event" }), "source"),
         (json!({ "source": 1, "detail-type": "x" }), "`source`"),

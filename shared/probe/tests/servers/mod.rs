@@ -12,10 +12,11 @@ use rustls::crypto::aws_lc_rs::{default_provider, sign::any_supported_type};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
 use sha2::{Digest as _, Sha256};
 use time::{Duration, OffsetDateTime};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_rustls::TlsAcceptor;
 
 /// The name every test asks for.
@@ -94,18 +95,69 @@ pub(crate) async fn serve(
     key: &KeyPair,
     version: &'static rustls::SupportedProtocolVersion,
 ) -> SocketAddr {
+    let shown = Arc::new(Show(certified(chain, key)));
+    workers(vec![config(shown, &[version], &[])]).await
+}
+
+fn certified(chain: &[CertificateDer<'static>], key: &KeyPair) -> Arc<CertifiedKey> {
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let shown = CertifiedKey::new(chain.to_vec(), any_supported_type(&key).unwrap());
-    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_protocol_versions(&[version])
+    Arc::new(CertifiedKey::new(chain.to_vec(), any_supported_type(&key).unwrap()))
+}
+
+fn config(
+    shown: Arc<dyn ResolvesServerCert>,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+    alpn: &[&str],
+) -> ServerConfig {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(versions)
         .unwrap()
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(Show(Arc::new(shown))));
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+        .with_cert_resolver(shown);
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config
+}
+
+/// Shows the first pair to those who offer TLS 1.3, and the second to those who offer TLS 1.2 alone.
+pub(crate) async fn serve_apart(modern: &Pair, former: &Pair) -> SocketAddr {
+    let of = |pair: &Pair, version| config(Arc::new(Show(certified(&pair.chain, &pair.key))), &[version], &[]);
+    let (modern, former) = (workers(vec![of(modern, &TLS13)]).await, workers(vec![of(former, &TLS12)]).await);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
-        while let Ok((tcp, _)) = listener.accept().await {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut hello = [0; 4096];
+                let length = tcp.peek(&mut hello).await.unwrap();
+                let to = if offers_tls13(&hello[..length]) { modern } else { former };
+                let mut server = TcpStream::connect(to).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut tcp, &mut server).await;
+            });
+        }
+    });
+    address
+}
+
+/// By the extension `supported_versions`: its number, two lengths, and versions of two bytes each.
+fn offers_tls13(hello: &[u8]) -> bool {
+    hello.windows(9).any(|part| {
+        part[..3] == [0, 43, 0] && part[3] == part[4] + 1 && part[5..].chunks(2).any(|version| version == [3, 4])
+    })
+}
+
+/// Speaks both versions and these applications' protocols, with a worker for each pair, which take turns.
+pub(crate) async fn serve_all(pairs: &[&Pair], alpn: &[&str]) -> SocketAddr {
+    let worker = |pair: &&Pair| config(Arc::new(Show(certified(&pair.chain, &pair.key))), &[&TLS12, &TLS13], alpn);
+    workers(pairs.iter().map(worker).collect()).await
+}
+
+async fn workers(configs: Vec<ServerConfig>) -> SocketAddr {
+    let acceptors: Vec<_> = configs.into_iter().map(|config| TlsAcceptor::from(Arc::new(config))).collect();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        for acceptor in acceptors.iter().cycle() {
+            let Ok((tcp, _)) = listener.accept().await else { return };
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
                 if let Ok(mut tls) = acceptor.accept(tcp).await {

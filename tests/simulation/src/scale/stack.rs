@@ -139,7 +139,7 @@ fn target(stack: usize, index: usize) -> TargetEvidence {
         node: NodeId::of(&target),
         wanted: true,
         opted_in: true,
-        managed: Some(Managed { online: true, address: Some([10, 0, 0, 1].into()) }),
+        managed: Some(Managed { online: true, address: Some([10, 0, 0, 1].into()), agent: None }),
         attempts: Vec::new(),
         leaves: Vec::new(),
         sighting: Some(SightingRecord {
@@ -199,9 +199,10 @@ impl World {
                 let readers = pace::readers(&items);
                 if readers > 0 {
                     took += self.call("GetItem", 1) + self.call("PutItem", 1);
-                    let (first, line) = pace::join(self.line.as_ref(), now, readers);
+                    let handed_out = self.clock.moment(took);
+                    let (first, line) = pace::join(self.line.as_ref(), handed_out, readers);
                     self.line = Some(line);
-                    pace::line_up(&mut items, first, now);
+                    pace::line_up(&mut items, first, handed_out);
                 }
                 self.hand_out(number, items, took);
             }
@@ -229,6 +230,7 @@ impl World {
                         at,
                         port: Some(8443),
                         verdict: good(),
+                        connect_ms: None,
                         handshake_ms: 5.0,
                     });
                     self.stacks[number].results.extend(seen);

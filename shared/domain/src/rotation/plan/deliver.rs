@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use time::{Duration, OffsetDateTime};
 
-use super::{Look, seconds};
+use super::{Look, healthy, own, seconds};
 use crate::id::{Generation, NodeId, TargetId};
 use crate::plan::Plan;
-use crate::record::GenerationRecord;
+use crate::record::{AttemptRecord, GenerationRecord};
 use crate::rotation::evidence::{Evidence, TargetEvidence};
 use crate::rotation::hold::{Hold, cannot_wait, is_well, may_install_later};
 use crate::rotation::membership;
@@ -18,12 +18,14 @@ use crate::rotation::policy::EMERGENCY_BAKE;
 use crate::rotation::rollout::Rollout;
 use crate::rotation::settle::{Weight, weigh};
 use crate::spec::Confirm;
-use crate::work::{DeliverItem, DeliveryAction, MintItem, PAGE, WorkItem};
+use crate::work::{DeliverItem, DeliveryAction, PAGE, WorkItem};
 
 /// A target that may be given the newest generation now.
-struct Candidate<'a> {
-    target: &'a TargetEvidence,
+pub(super) struct Candidate<'a> {
+    pub(super) target: &'a TargetEvidence,
     attempt: u32,
+    /// It was tried before.
+    retry: bool,
     /// It had used up its attempts.
     again: bool,
     because: &'a str,
@@ -31,7 +33,7 @@ struct Candidate<'a> {
 
 impl Candidate<'_> {
     fn is_retry(&self) -> bool {
-        self.attempt > 1 && !self.again
+        self.retry && !self.again
     }
 }
 
@@ -79,6 +81,7 @@ pub(super) fn deliver(
         }
         (format!("wave, {proven} of {wanted} proven"), policy.wave.of(wanted))
     };
+    healthy::leave_enough(plan, evidence, looks, &mut candidates);
     let Some(free) = free(size, undecided.len(), is_canary).filter(|_| !candidates.is_empty()) else {
         return !undecided.is_empty();
     };
@@ -91,43 +94,21 @@ pub(super) fn deliver(
     candidates.truncate(room);
     let (ready, bare): (Vec<_>, Vec<_>) =
         candidates.into_iter().partition(|candidate| candidate.target.fingerprint(newest).is_some());
-    make(plan, evidence, newest, &bare, &stage);
-    hand_out(plan, rollout, newest, &ready, (&stage, is_canary));
+    let (asking, keyless): (Vec<_>, Vec<_>) =
+        bare.into_iter().partition(|candidate| own::may_be_signed(newest, candidate));
+    own::make(plan, evidence, newest, &asking, &stage);
+    let make_keys = |candidate: &Candidate<'_>| order(evidence, newest, DeliveryAction::Prepare, candidate.attempt);
+    hand_out(plan, evidence, &keyless, make_keys, &stage);
+    let install = |candidate: &Candidate<'_>| install(rollout, newest, candidate, is_canary);
+    hand_out(plan, evidence, &ready, install, &stage);
     true
-}
-
-/// Where each target has a leaf of its own: makes those of the targets whose turn it is, one page of them, since Parameter Store takes
-/// three writes a second of an account. The next look finds them, delivers, and has the others made.
-fn make(
-    plan: &mut Plan<WorkItem>,
-    evidence: &Evidence,
-    newest: &GenerationRecord,
-    bare: &[Candidate<'_>],
-    stage: &str,
-) {
-    let mut nodes: Vec<NodeId> = bare.iter().filter_map(|candidate| candidate.target.node.clone()).collect();
-    nodes.sort();
-    nodes.truncate(PAGE);
-    if nodes.is_empty() {
-        return;
-    }
-    let because = format!("{stage}; each target has a leaf of its own");
-    let item = MintItem {
-        stack: evidence.policy.stack.clone(),
-        scope: newest.scope.clone(),
-        generation: newest.generation,
-        nodes,
-        follows: newest.follows.clone(),
-        because: because.clone(),
-    };
-    plan.step(WorkItem::Mint(item), because);
 }
 
 /// Whether a wave may be filled up while some of it is under way: nobody in it has failed, and nobody is tried again.
 fn may_slide(rollout: &Rollout<'_>, undecided: &[&Look<'_>], candidates: &[Candidate<'_>]) -> bool {
     let is_first = |look: &&Look<'_>| {
         matches!(look.phase, Phase::Delivering { .. } | Phase::Presenting { .. })
-            && rollout.tally(look.target).next_attempt <= 2
+            && rollout.tally(look.target).tries <= 1
     };
     undecided.iter().all(is_first) && !candidates.iter().any(Candidate::is_retry)
 }
@@ -140,38 +121,56 @@ fn free(size: usize, undecided: usize, is_canary: bool) -> Option<usize> {
     (undecided == 0 || !is_canary && free >= size.min(PAGE)).then_some(free)
 }
 
-/// One command for those who are in the same place, a page of targets each.
+/// One command for those who are told the same, a page of targets each.
 fn hand_out(
     plan: &mut Plan<WorkItem>,
+    evidence: &Evidence,
+    candidates: &[Candidate<'_>],
+    told: impl Fn(&Candidate<'_>) -> DeliverItem,
+    stage: &str,
+) {
+    let mut commands: BTreeMap<(u32, &str, u32), DeliverItem> = BTreeMap::new();
+    for candidate in candidates {
+        let item = told(candidate);
+        let key = (item.attempt, candidate.because, item.confirm_s);
+        commands.entry(key).or_insert(item).targets.push(candidate.target.target.clone());
+    }
+    for ((_, because, _), item) in commands {
+        by_the_page(plan, evidence, item, &format!("{stage}; {because}"));
+    }
+}
+
+/// The command by which this target is given the newest generation.
+fn install(
     rollout: &Rollout<'_>,
     newest: &GenerationRecord,
-    candidates: &[Candidate<'_>],
-    (stage, is_canary): (&str, bool),
-) {
+    candidate: &Candidate<'_>,
+    is_canary: bool,
+) -> DeliverItem {
     let evidence = rollout.evidence;
-    let policy = &evidence.policy;
-    let mut commands: BTreeMap<(u32, &str, bool), Vec<TargetId>> = BTreeMap::new();
-    for candidate in candidates {
-        let confirmed = is_to_be_confirmed(evidence, newest, candidate.target, is_canary);
-        let key = (candidate.attempt, candidate.because, confirmed);
-        commands.entry(key).or_default().push(candidate.target.target.clone());
+    let install = order(evidence, newest, DeliveryAction::Install, candidate.attempt);
+    if !is_to_be_confirmed(evidence, newest, candidate.target, is_canary) {
+        return install;
     }
-    for ((attempt, because, confirmed), targets) in commands {
-        let item = DeliverItem {
-            stack: policy.stack.clone(),
-            epoch: evidence.epoch_number(),
-            action: DeliveryAction::Install,
-            scope: newest.scope.clone(),
-            generation: newest.generation,
-            targets,
-            nodes: Vec::new(),
-            attempt,
-            start_s: 0,
-            window_s: 0,
-            confirm_s: if confirmed { policy.confirm_s } else { 0 },
-            margin_hours: if confirmed { policy.safety_margin_hours } else { 0 },
-        };
-        by_the_page(plan, evidence, item, &format!("{stage}; {because}"));
+    let policy = &evidence.policy;
+    DeliverItem { confirm_s: policy.confirm_s, margin_hours: policy.safety_margin_hours, ..install }
+}
+
+/// A command about this generation, to nobody yet.
+fn order(evidence: &Evidence, of: &GenerationRecord, action: DeliveryAction, attempt: u32) -> DeliverItem {
+    DeliverItem {
+        stack: evidence.policy.stack.clone(),
+        epoch: evidence.epoch_number(),
+        action,
+        scope: of.scope.clone(),
+        generation: of.generation,
+        targets: Vec::new(),
+        nodes: Vec::new(),
+        attempt,
+        start_s: 0,
+        window_s: 0,
+        confirm_s: 0,
+        margin_hours: 0,
     }
 }
 
@@ -207,20 +206,7 @@ pub(super) fn confirm(plan: &mut Plan<WorkItem>, evidence: &Evidence, looks: &[L
     }
     for ((generation, attempt), targets) in commands {
         let Some(record) = evidence.generation(generation) else { continue };
-        let item = DeliverItem {
-            stack: evidence.policy.stack.clone(),
-            epoch: evidence.epoch_number(),
-            action: DeliveryAction::Confirm,
-            scope: record.scope.clone(),
-            generation,
-            targets,
-            nodes: Vec::new(),
-            attempt,
-            start_s: 0,
-            window_s: 0,
-            confirm_s: 0,
-            margin_hours: 0,
-        };
+        let item = DeliverItem { targets, ..order(evidence, record, DeliveryAction::Confirm, attempt) };
         by_the_page(plan, evidence, item, "it was seen, and is to stay");
     }
 }
@@ -315,8 +301,8 @@ fn candidates<'a>(
             {
                 None
             }
-            Phase::Issued { attempt, again, because } => {
-                Some(Candidate { target: look.target, attempt: *attempt, again: *again, because })
+            Phase::Issued { attempt, retry, again, because } => {
+                Some(Candidate { target: look.target, attempt: *attempt, retry: *retry, again: *again, because })
             }
             Phase::Unwanted
             | Phase::Observed { .. }
@@ -349,13 +335,16 @@ fn precedence(rollout: &Rollout<'_>, target: &TargetEvidence) -> u8 {
     if rollout.reverted_by(&target.target) {
         return 1;
     }
-    let latest = target.attempts.iter().max_by_key(|a| (a.generation, a.attempt));
-    let weight = latest.and_then(|attempt| attempt.ended.as_ref()).map(weigh);
+    let weight = |attempt: &AttemptRecord| attempt.ended.as_ref().map(weigh);
+    // That a key was made says nothing about the server.
+    let deliveries = target.attempts.iter().filter(|attempt| weight(attempt) != Some(Weight::Prepared));
+    let latest = deliveries.max_by_key(|a| (a.generation, a.attempt));
+    let weight = latest.and_then(weight);
     let cannot_wait = rollout.is_replacement() && cannot_wait(rollout.evidence, target);
     match weight {
         // Whoever was not tried has shown nothing about its server.
-        None | Some(Weight::Installed | Weight::Missed | Weight::NotOptedIn) if cannot_wait => 0,
-        None | Some(Weight::Installed) => 2,
-        Some(Weight::Missed | Weight::NotOptedIn | Weight::Reverted | Weight::Failed) => 3,
+        None | Some(Weight::Installed | Weight::Prepared | Weight::Missed | Weight::NotOptedIn) if cannot_wait => 0,
+        None | Some(Weight::Installed | Weight::Prepared) => 2,
+        Some(Weight::Missed | Weight::NotOptedIn | Weight::ServerBroken | Weight::Reverted | Weight::Failed) => 3,
     }
 }
