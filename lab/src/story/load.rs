@@ -15,7 +15,10 @@ use crate::client::press::Press;
 use crate::fabric::lock;
 
 /// Between two connections of one client: enough to leave the two cores to everybody else.
-pub(super) const PAUSE: Duration = Duration::from_millis(10);
+pub(super) const PAUSE: Duration = Duration::from_millis(40);
+
+/// The same where the way of rotating is what is measured: as many as two cores have left.
+pub(super) const BUSY: Duration = Duration::from_millis(10);
 
 /// Before and after a reload: what begins within it can meet the change.
 const WINDOW: Duration = Duration::from_millis(100);
@@ -60,16 +63,21 @@ impl Seen {
 impl Clients {
     /// Starts `number` clients each way, who press every server that is about to be reloaded.
     pub(super) fn start(tale: &Tale, number: usize) -> Result<Self, StoryError> {
-        Self::pressing(tale, number, number * PRESSING)
+        Self::pressing(tale, number, PAUSE, number * PRESSING)
+    }
+
+    /// The same, in haste.
+    pub(super) fn start_busy(tale: &Tale, number: usize) -> Result<Self, StoryError> {
+        Self::pressing(tale, number, BUSY, number * PRESSING)
     }
 
     /// The same without the press: a server that is gone for a while would fail as many as it is pressed with.
-    pub(super) fn start_even(tale: &Tale, number: usize) -> Result<Self, StoryError> {
-        Self::pressing(tale, number, 0)
+    pub(super) fn start_even(tale: &Tale, number: usize, pause: Duration) -> Result<Self, StoryError> {
+        Self::pressing(tale, number, pause, 0)
     }
 
-    fn pressing(tale: &Tale, number: usize, connections: usize) -> Result<Self, StoryError> {
-        let pace = Pace::new(PAUSE);
+    fn pressing(tale: &Tale, number: usize, pause: Duration, connections: usize) -> Result<Self, StoryError> {
+        let pace = Pace::new(pause);
         let hosts = &tale.world.hosts;
         let targets = hosts.iter().map(|host| SocketAddr::new(host.address, PORT)).collect();
         let told = hosts.iter().map(|host| Told::by(&host.id, host.guest.reloads())).collect();

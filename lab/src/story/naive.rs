@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use super::load::{Clients, Seen};
+use super::load::{self, Clients, Seen};
 use super::rotation::row;
 use super::{Options, STACK, StoryError, Tale};
 use crate::report::{Report, Way};
@@ -19,7 +19,7 @@ pub(super) async fn restarts(tale: &Tale, options: &Options, report: &mut Report
     let phase = ui.phase("naive");
     let kept: Vec<Vec<(PathBuf, Vec<u8>)>> =
         tale.world.hosts.iter().map(|host| files(&host.guest.certificates)).collect();
-    let clients = Clients::start_even(tale, options.clients)?;
+    let clients = Clients::start_even(tale, options.clients, load::BUSY)?;
     let done = rounds(tale, options.rotations, &phase).await;
     let seen = clients.stop().await;
     // Put back, whatever happened: what follows is about the product again.

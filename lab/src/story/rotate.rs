@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::deploy::{self, PORT};
-use super::load::Clients;
+use super::load::{self, Clients};
 use super::look::{converged, forget};
 use super::repair::{renew, settled};
 use super::rotation::{LIMIT, spent, unharmed};
@@ -52,7 +52,7 @@ async fn grow(tale: &mut Tale, options: &Options, phase: Phase) -> Result<Vec<St
 /// ACM renews, and every target ends up serving a new certificate, wave by wave.
 async fn rotate(tale: &Tale, options: &Options, report: &mut Report, phase: Phase) -> Result<(), StoryError> {
     // No crowd at each server here: ten are reloaded at a time.
-    let clients = Clients::start_even(tale, options.clients)?;
+    let clients = Clients::start_even(tale, options.clients, load::PAUSE)?;
     let (passed, hinted_at) = (tale.world.gateway.passed().len(), OffsetDateTime::now_utc());
     renew(tale).await;
     let completed = tale.wait_for(&["Rotation Completed"], LIMIT, &phase).await;

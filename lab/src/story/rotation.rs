@@ -92,7 +92,7 @@ async fn on_renewal(
 ) -> Result<(), StoryError> {
     let before =
         judge::served(&tale.world, PROBER, &tale.roots, &tale.watch.generations(tale.ledger()?, STACK).await?).await?;
-    let clients = Clients::start(tale, options.clients)?;
+    let clients = Clients::start_busy(tale, options.clients)?;
     let begun = std::time::Instant::now();
     tale.world.acm.renew(&tale.certificate, OffsetDateTime::now_utc()).await;
     let completed = tale.wait_for(&["Rotation Completed"], LIMIT, &phase).await;

@@ -155,6 +155,27 @@ pub struct DeliverItem {
     pub margin_hours: u32,
 }
 
+#[cfg(test)]
+impl DeliverItem {
+    /// A first generation for so many targets.
+    pub(crate) fn sample(action: DeliveryAction, targets: u32) -> Self {
+        Self {
+            stack: StackName::parse("payments").unwrap(),
+            epoch: Epoch(1),
+            action,
+            scope: Scope::shared(),
+            generation: Generation(1),
+            targets: (1..=targets).map(|number| TargetId::parse(format!("i-{number:08x}")).unwrap()).collect(),
+            nodes: Vec::new(),
+            attempt: 1,
+            start_s: 0,
+            window_s: 0,
+            confirm_s: 0,
+            margin_hours: 0,
+        }
+    }
+}
+
 /// Serde hands out references.
 fn is_zero(number: &u32) -> bool {
     *number == 0

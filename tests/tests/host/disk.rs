@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::bundles::{Bundle, authority, minted};
+use crate::bundles::{authority, minted};
 use crate::host::{Host, Said};
 
 /// What the file system hands out at a time.
@@ -99,6 +99,14 @@ fn a_disk_without_room_changes_nothing() {
     assert_eq!((host.served(), host.floor().as_deref()), (Some(second.fingerprint), Some("2")));
 }
 
+/// An action of generation 2 as a sender that knows of keys asks for it.
+pub(crate) fn asking(host: &Host, action: &str, fingerprint: &str, key_type: &str) -> Command {
+    let mut command = host.command(2, fingerprint);
+    command.env("SSM_Action", action).env("SSM_KeyType", key_type).env("SSM_Nonce", "a".repeat(64));
+    command.env("AWS_SSM_INSTANCE_ID", "i-0123456789abcdef0");
+    command
+}
+
 /// The same of a key that the host makes, and of one that it puts beside its leaf.
 #[test]
 fn a_disk_without_room_makes_no_key_and_loses_none() {
@@ -109,12 +117,6 @@ fn a_disk_without_room_makes_no_key_and_loses_none() {
     let disk = Disk::mount(&host.at("certificates"), 64);
     let (first, second) = (minted(&authority, time::Duration::ZERO), minted(&authority, time::Duration::ZERO));
     assert_eq!(host.install(1, &first).code(), "installed");
-    let preparing = || {
-        let mut command = host.command(2, "");
-        command.env("SSM_Action", "Prepare").env("SSM_KeyType", "RSA_2048").env("SSM_Nonce", "a".repeat(64));
-        command.env("AWS_SSM_INSTANCE_ID", "i-0123456789abcdef0");
-        command
-    };
     let until = |good: &str, run: &dyn Fn() -> Said| {
         let before = host.files();
         for pages in 0.. {
@@ -129,7 +131,7 @@ fn a_disk_without_room_makes_no_key_and_loses_none() {
         }
         unreachable!("there is room in the end")
     };
-    assert!(until("prepared", &|| Host::run(preparing())) >= 1);
+    assert!(until("prepared", &|| Host::run(asking(&host, "Prepare", "", "RSA_2048"))) >= 1);
     // Of which the leaf is known.
     let [key, leaf, issuer] = second.parts();
     fs::write(host.base().join("prepared/2/key.pem"), &key).unwrap();
@@ -151,12 +153,6 @@ fn a_disk_that_is_read_only_is_told_and_nothing_is_half_done() {
         let done = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(host.at("certificates")).status();
         assert!(done.unwrap().success(), "{how}");
     };
-    let asked = |action: &str, bundle: &Bundle| {
-        let mut command = host.command(2, &bundle.fingerprint);
-        command.env("SSM_Action", action).env("SSM_KeyType", "RSA_2048").env("SSM_Nonce", "a".repeat(64));
-        command.env("AWS_SSM_INSTANCE_ID", "i-0123456789abcdef0");
-        Host::run(command)
-    };
     let told = |said: &Said| {
         let detail = said.last["detail"].as_str().unwrap();
         assert!(detail.ends_with("is on a read-only file system; mount it read-write again"), "{said:?}");
@@ -173,7 +169,7 @@ fn a_disk_that_is_read_only_is_told_and_nothing_is_half_done() {
     let before = host.files();
     remount("ro");
     for action in ["Install", "Prepare", "Confirm"] {
-        let said = asked(action, &second);
+        let said = Host::run(asking(&host, action, &second.fingerprint, "RSA_2048"));
         assert!(said.code() == "refused" && said.status != Some(0), "{action}: {said:?}");
         told(&said);
         assert_eq!((host.files(), host.served()), (before.clone(), Some(first.fingerprint.clone())), "{action}");

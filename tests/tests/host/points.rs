@@ -3,8 +3,8 @@
 //! looked up among shims.
 //!
 //! Between two points at which disk and server are the same a kill leaves the same behind. So one run writes down what each point
-//! finds, and the script is killed, really, at the first point of every state, when the least of it is flushed; then the power is cut,
-//! in both ways. `ESPALIER_TRIES=full` kills it at every point.
+//! finds, and the script is killed, really, at the first point of a state, when the least of it is flushed; then the power is cut,
+//! in both ways. Of many states some are chosen; `ESPALIER_TRIES=states` kills it in all of them, and `full` at every point.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -122,10 +122,28 @@ pub(crate) struct Scenario<'a> {
     pub(crate) code: &'a str,
     /// After the kill, and after the power cut: what is served is whole.
     pub(crate) holds: &'a dyn Fn(&Host, &str),
-    /// It is killed in every so many of the states, unless every point is tried.
-    pub(crate) stride: usize,
+    /// The states in which it is killed, unless more is asked for.
+    pub(crate) share: Share,
     /// A later run completes.
     pub(crate) completes: &'a dyn Fn(&Host, &str),
+}
+
+/// Every so many of the states, after so many that are left out.
+#[derive(Clone, Copy)]
+pub(crate) struct Share {
+    pub(crate) after: usize,
+    pub(crate) every: usize,
+}
+
+impl Share {
+    /// Of these, or of all points if `ESPALIER_TRIES` says so.
+    fn of(self, states: &[(usize, String, String)]) -> Vec<usize> {
+        match std::env::var("ESPALIER_TRIES").as_deref() {
+            Ok("full") => (1..=states.len()).collect(),
+            Ok("states") => begin(states),
+            _ => begin(states).into_iter().skip(self.after).step_by(self.every).collect(),
+        }
+    }
 }
 
 /// A host that is put back to where it was before each kill.
@@ -223,9 +241,6 @@ pub(crate) fn killed(host: &Host, scenario: &Scenario<'_>) -> Told {
     states.sort();
     let redirections = states.iter().filter(|(_, _, label)| label.contains(" > ")).count();
     let met = states.iter().filter_map(|(_, _, label)| Some(label.split_once(" > ")?.1.to_owned())).collect();
-    let all = std::env::var("ESPALIER_TRIES").is_ok_and(|tries| tries == "full");
-    let chosen: Vec<usize> =
-        if all { (1..=states.len()).collect() } else { begin(&states).into_iter().step_by(scenario.stride).collect() };
     let mut told = Told {
         commands: states.len() - redirections,
         redirections,
@@ -237,7 +252,7 @@ pub(crate) fn killed(host: &Host, scenario: &Scenario<'_>) -> Told {
     };
     assert!(told.met.is_subset(&places));
     let mut completed = BTreeSet::new();
-    for point in chosen {
+    for point in scenario.share.of(&states) {
         let context = format!("{}, killed at point {point}, {}", scenario.name, states[point - 1].2);
         stage.again(&context);
         let said = stage.run(point, &(scenario.command)(host));

@@ -35,37 +35,43 @@ fn assert_left_alone(host: &Host, said: &Said, before: &[String], served: &Bundl
 
 #[test]
 fn a_server_that_was_broken_before_is_told_nothing_and_left_alone() {
-    for driver in DRIVERS {
-        let (host, authority) = (Host::with(driver), authority());
-        let (first, second) = (fresh(&authority), fresh(&authority));
-        assert_eq!(host.install(1, &first).code(), "installed");
-        let (before, told) = (host.files(), fs::read(host.at("served")).unwrap());
-        fs::write(host.at("broken"), BROKEN).unwrap();
-        let said = host.install(2, &second);
-        assert_left_alone(&host, &said, &before, &first, driver);
-        assert!(detail(&said).contains(&says()) && !detail(&said).contains("deprecated"), "{driver}: {said:?}");
-        // Whatever is wrong may not be said.
-        fs::write(host.at("broken"), "").unwrap();
-        let said = host.install(2, &second);
-        assert_left_alone(&host, &said, &before, &first, driver);
-        assert!(detail(&said).ends_with("it does not say why"), "{driver}: {said:?}");
-        assert_eq!(fs::read(host.at("served")).unwrap(), told, "{driver}: it was not told to reload");
-        fs::remove_file(host.at("broken")).unwrap();
-        assert_eq!(host.install(2, &second).code(), "installed", "{driver}");
-        // Nor is what was confirmed asserted again in vain: somebody has it serve another, and breaks it.
-        for leads_to in ["generations/1", "generations/2"] {
-            fs::remove_file(host.base().join("current")).unwrap();
-            symlink(leads_to, host.base().join("current")).unwrap();
-            if leads_to == "generations/1" {
-                fs::write(host.at("served"), "by somebody").unwrap();
-                assert_eq!(host.served(), Some(first.fingerprint.clone()));
-            }
+    std::thread::scope(|scope| {
+        for driver in DRIVERS {
+            scope.spawn(move || broken_before(driver));
         }
-        let before = host.files();
-        fs::write(host.at("broken"), BROKEN).unwrap();
-        let said = host.install(2, &second);
-        assert_left_alone(&host, &said, &before, &first, driver);
+    });
+}
+
+fn broken_before(driver: &'static str) {
+    let (host, authority) = (Host::with(driver), authority());
+    let (first, second) = (fresh(&authority), fresh(&authority));
+    assert_eq!(host.install(1, &first).code(), "installed");
+    let (before, told) = (host.files(), fs::read(host.at("served")).unwrap());
+    fs::write(host.at("broken"), BROKEN).unwrap();
+    let said = host.install(2, &second);
+    assert_left_alone(&host, &said, &before, &first, driver);
+    assert!(detail(&said).contains(&says()) && !detail(&said).contains("deprecated"), "{driver}: {said:?}");
+    // Whatever is wrong may not be said.
+    fs::write(host.at("broken"), "").unwrap();
+    let said = host.install(2, &second);
+    assert_left_alone(&host, &said, &before, &first, driver);
+    assert!(detail(&said).ends_with("it does not say why"), "{driver}: {said:?}");
+    assert_eq!(fs::read(host.at("served")).unwrap(), told, "{driver}: it was not told to reload");
+    fs::remove_file(host.at("broken")).unwrap();
+    assert_eq!(host.install(2, &second).code(), "installed", "{driver}");
+    // Nor is what was confirmed asserted again in vain: somebody has it serve another, and breaks it.
+    for leads_to in ["generations/1", "generations/2"] {
+        fs::remove_file(host.base().join("current")).unwrap();
+        symlink(leads_to, host.base().join("current")).unwrap();
+        if leads_to == "generations/1" {
+            fs::write(host.at("served"), "by somebody").unwrap();
+            assert_eq!(host.served(), Some(first.fingerprint.clone()));
+        }
     }
+    let before = host.files();
+    fs::write(host.at("broken"), BROKEN).unwrap();
+    let said = host.install(2, &second);
+    assert_left_alone(&host, &said, &before, &first, driver);
 }
 
 /// Nothing leads to a pair yet, or to a damaged one: that may be what is wrong. If it is not, the server says the same again.

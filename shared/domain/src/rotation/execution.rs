@@ -160,20 +160,7 @@ mod tests {
     }
 
     fn deliver(action: DeliveryAction) -> WorkItem {
-        WorkItem::Deliver(DeliverItem {
-            stack: stack(),
-            epoch: crate::id::Epoch(1),
-            action,
-            scope: crate::id::Scope::shared(),
-            generation: crate::id::Generation(2),
-            targets: vec![target()],
-            nodes: Vec::new(),
-            attempt: 1,
-            start_s: 0,
-            window_s: 0,
-            confirm_s: 0,
-            margin_hours: 0,
-        })
+        WorkItem::Deliver(DeliverItem::sample(action, 1))
     }
 
     fn stack() -> crate::id::StackName {

@@ -115,7 +115,6 @@ pub(crate) fn poll_s(under_way: usize, line: Option<&LineRecord>, now: OffsetDat
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{Epoch, Generation, Scope, StackName, TargetId};
     use crate::work::DeliverItem;
     use time::macros::datetime;
 
@@ -126,20 +125,7 @@ mod tests {
     }
 
     fn deliver(action: DeliveryAction, targets: u32) -> WorkItem {
-        WorkItem::Deliver(DeliverItem {
-            stack: StackName::parse("payments").unwrap(),
-            epoch: Epoch(1),
-            action,
-            scope: Scope::shared(),
-            generation: Generation(1),
-            targets: (1..=targets).map(|number| TargetId::parse(format!("i-{number:08x}")).unwrap()).collect(),
-            nodes: Vec::new(),
-            attempt: 1,
-            start_s: 0,
-            window_s: 0,
-            confirm_s: 0,
-            margin_hours: 0,
-        })
+        WorkItem::Deliver(DeliverItem::sample(action, targets))
     }
 
     #[test]
