@@ -197,10 +197,16 @@ fn handshakes(all: &[Handshake]) -> String {
             format!("{} {}", one.stack, one.target),
             one.protocol.clone().unwrap_or_default(),
             one.suite.clone().unwrap_or_default(),
+            one.versions.join(" "),
+            one.alpn.clone().unwrap_or_default(),
             one.key_type.map(|key| key.to_string()).unwrap_or_default(),
             one.at.date().to_string(),
             one.faults.join(" "),
         ]
     };
-    table(["target", "protocol", "cipher suite", "key", "seen", "wrong"], all.iter().map(row), "handshake")
+    table(
+        ["target", "protocol", "cipher suite", "speaks", "ALPN", "key", "seen", "wrong"],
+        all.iter().map(row),
+        "handshake",
+    )
 }

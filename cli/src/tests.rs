@@ -319,7 +319,10 @@ fn a_copy_of_the_evidence_is_listed_without_asking_anybody() {
     };
     let seen = serde_json::from_value(json!({
         "target": "i-0aaaaaaaaaaaaaaa1", "generation": 2, "at": "2026-11-21T12:05:00Z",
-        "verdict": { "fingerprint": "ab".repeat(32), "faults": [], "tls": { "protocol": "TLSv1.3", "suite": "TLS_AES_256_GCM_SHA384" } }
+        "verdict": {
+            "fingerprint": "ab".repeat(32), "faults": [],
+            "tls": { "protocol": "TLSv1.3", "suite": "TLS_AES_256_GCM_SHA384", "alpn": "h2", "versions": ["TLSv1.2", "TLSv1.3"] }
+        }
     }))
     .unwrap();
     let generations = vec![record(1, "old.example.com"), record(2, "pay.example.com")];

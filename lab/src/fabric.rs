@@ -22,7 +22,7 @@ pub use admission::{Party, Refusal};
 pub use cidr::Cidr;
 
 /// How long a snapshot of EC2 is used before the next one is fetched.
-const FRESH_FOR: Duration = Duration::from_millis(500);
+const FRESH_FOR: Duration = Duration::from_millis(1_500);
 /// A data path may use a snapshot up to this age while a newer one is on its way.
 const USABLE_FOR: Duration = Duration::from_secs(5);
 

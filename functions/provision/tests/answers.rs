@@ -275,6 +275,36 @@ async fn with_manage_nothing_the_members_of_auto_scaling_groups_are_noted_and_no
     assert!(wire.asked().iter().all(|what| known.contains(&what.as_str())), "{:?}", wire.asked());
 }
 
+/// Of a stack whose record cannot be read it is not known; the look says what is wrong.
+#[tokio::test]
+async fn when_an_instance_leaves_the_stacks_that_sent_clients_to_it_are_looked_at() {
+    const GONE: &str = "i-0123456789abcdef0";
+    let specs = ["ant", "bee", "cat", "dog"].map(|stack| (stack, json!({}))).to_vec();
+    let wire = Wire::answering(move |seen: &Seen| match seen.what().as_str() {
+        "GetItem" => {
+            let key = seen.json()["Key"].clone();
+            let member = |registered: bool| json!({ "members": { GONE: { "registered": registered } } }).to_string();
+            let record = match (key["pk"]["S"].as_str().unwrap(), key["sk"]["S"].as_str().unwrap()) {
+                (_, "TOLD") | ("MEMBERS#ant", _) => return (200, "{}".to_owned()),
+                ("MEMBERS#bee", _) => member(true),
+                ("MEMBERS#cat", _) => member(false),
+                _ => "garbled".to_owned(),
+            };
+            let text = |value: &Value| json!({ "S": value });
+            let item = json!({ "pk": key["pk"], "sk": key["sk"], "record": text(&json!(record)) });
+            (200, json!({ "Item": item }).to_string())
+        }
+        "PutItem" => (200, "{}".to_owned()),
+        _ => of_an_account(&specs, seen),
+    })
+    .await;
+    let event = json!({ "source": "aws.ec2", "detail-type": "EC2 Instance State-change Notification",
+        "detail": { "instance-id": GONE, "state": "terminated" } });
+    assert_eq!(ask(&wire, event).await.unwrap().outcome.outcome, OutcomeKind::Blocked);
+    let looked: Vec<Value> = events(&wire).into_iter().map(|(_, detail)| detail["stack"].clone()).collect();
+    assert_eq!(looked, [json!("bee"), json!("dog")]);
+}
+
 #[tokio::test]
 async fn it_does_not_start_without_knowing_which_domains_are_allowed() {
     let error = Provision::start(&Env::default()).await.unwrap_err();

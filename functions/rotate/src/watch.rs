@@ -46,20 +46,23 @@ fn served(stack: &StackName, evidence: &Evidence, now: OffsetDateTime) {
 }
 
 /// How long the slowest of a tour took to connect, and to shake hands after that: a network that is slow is told from a server
-/// that is. Of who was not connected there is nothing to tell.
+/// that is.
 pub(crate) fn latency(stack: &StackName, sightings: &[SeenTarget], through: &[SeenThrough]) {
-    let targets = sightings.iter().map(|seen| (seen.at, seen.connect_ms, seen.handshake_ms));
-    let samples = through.iter().map(|sample| (sample.at, sample.connect_ms, sample.handshake_ms));
-    for (way, all) in [("Targets", targets.collect::<Vec<_>>()), ("Service", samples.collect())] {
-        let connected: Vec<_> =
-            all.into_iter().filter_map(|(at, connect, shake)| Some((at, connect?, shake))).collect();
-        let Some(at) = connected.iter().map(|(at, ..)| *at).max() else { continue };
-        let connect = connected.iter().map(|(_, connect, _)| *connect).fold(0.0, f64::max);
-        let shake = connected.iter().map(|(_, _, shake)| *shake).fold(0.0, f64::max);
+    let targets = slowest(sightings.iter().map(|seen| (seen.at, seen.connect_ms, seen.handshake_ms)));
+    let samples = slowest(through.iter().map(|sample| (sample.at, sample.connect_ms, sample.handshake_ms)));
+    for (way, slowest) in [("Targets", targets), ("Service", samples)] {
+        let Some((at, connect, shake)) = slowest else { continue };
         let dimensions = [("Stack", stack.as_str()), ("Way", way)];
         metric::emit(at, &dimensions, &[("ConnectTime", Unit::Milliseconds, connect)]);
         metric::emit(at, &dimensions, &[("HandshakeTime", Unit::Milliseconds, shake)]);
     }
+}
+
+/// The longest connecting and the longest handshake, in milliseconds, and when the last of all was. Of who was not connected there is
+/// nothing to tell.
+fn slowest(tour: impl Iterator<Item = (OffsetDateTime, Option<f64>, f64)>) -> Option<(OffsetDateTime, f64, f64)> {
+    tour.filter_map(|(at, connect, shake)| Some((at, connect?, shake)))
+        .reduce(|one, other| (one.0.max(other.0), one.1.max(other.1), one.2.max(other.2)))
 }
 
 /// What needs a person: a block behind which there is nothing to do starts no execution that could halt.
@@ -85,4 +88,18 @@ pub(crate) fn counted(outcome: RotateOutcome, stack: &StackName, now: OffsetDate
 /// A stack's numbers are written twice: an alarm cannot know the stacks, and a person wants to.
 fn dimensions(stack: &StackName) -> [(&'static str, &str); 2] {
     [("Stack", stack.as_str()), ("Function", "rotate")]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::macros::datetime;
+
+    #[test]
+    fn of_a_tour_the_slowest_connecting_and_the_slowest_handshake_are_told_and_nothing_of_who_was_not_connected() {
+        let at = |second: i64| datetime!(2026-11-23 12:00 UTC) + time::Duration::seconds(second);
+        let tour = [(at(1), Some(2.0), 30.0), (at(3), Some(5.0), 4.0), (at(2), Some(1.0), 9.0), (at(9), None, 3_000.0)];
+        assert_eq!(slowest(tour.into_iter()), Some((at(3), 5.0, 30.0)));
+        assert_eq!(slowest(tour[3..].iter().copied()), None);
+    }
 }

@@ -10,7 +10,7 @@ use roxmltree::{Document, Node};
 use crate::fabric::lock;
 
 /// How long the zones are used before they are read again.
-const FRESH_FOR: Duration = Duration::from_millis(250);
+const FRESH_FOR: Duration = Duration::from_millis(750);
 /// An answer may rest on zones up to this age while they are read again: much less than any record's time to live, and who
 /// asks does not wait for a busy emulator.
 const USABLE_FOR: Duration = Duration::from_secs(2);

@@ -15,10 +15,10 @@ use crate::client::press::Press;
 use crate::fabric::lock;
 
 /// Between two connections of one client: enough to leave the two cores to everybody else.
-pub(super) const PAUSE: Duration = Duration::from_millis(40);
+pub(super) const PAUSE: Duration = Duration::from_millis(80);
 
 /// The same where the way of rotating is what is measured: as many as two cores have left.
-pub(super) const BUSY: Duration = Duration::from_millis(10);
+pub(super) const BUSY: Duration = Duration::from_millis(20);
 
 /// Before and after a reload: what begins within it can meet the change.
 const WINDOW: Duration = Duration::from_millis(100);

@@ -62,7 +62,9 @@ fn sighting(target: u32, generation: u32) -> SightingRecord {
         "verdict": {
             "fingerprint": format!("{generation:064x}"), "serial": format!("{generation:x}"),
             "notAfter": "2026-11-29T12:00:00Z", "faults": [],
-            "tls": { "protocol": "TLSv1.3", "suite": "TLS_AES_256_GCM_SHA384" }
+            "tls": {
+                "protocol": "TLSv1.3", "suite": "TLS_AES_256_GCM_SHA384", "alpn": "h2", "versions": ["TLSv1.2", "TLSv1.3"]
+            }
         }
     }))
     .unwrap()

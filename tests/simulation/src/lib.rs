@@ -25,6 +25,8 @@ pub mod trouble;
 mod working;
 mod world;
 
+use std::fmt::Display;
+use std::io::Write as _;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -35,6 +37,13 @@ use oracle::Broken;
 use tally::Tally;
 use time::Duration;
 use world::World;
+
+/// What a test measured or explored, on standard error past what the harness captures of tests that pass: a figure that nobody sees is
+/// none.
+pub fn report(figure: impl Display) {
+    // Nothing depends on whether somebody reads it.
+    let _ = writeln!(std::io::stderr(), "{figure}");
+}
 
 /// How long all has to be well before a fleet has to be at rest: the longest pause of the rotation, twice, and a freeze.
 const CALM: Duration = Duration::hours(36);

@@ -113,7 +113,7 @@ impl Tabled for Trusted {
 
 impl Tabled for Handshake {
     const COLUMNS: &'static [&'static str] =
-        &["stack", "target", "port", "at", "protocol", "suite", "key_type", "sha256", "faults"];
+        &["stack", "target", "port", "at", "protocol", "suite", "alpn", "versions", "key_type", "sha256", "faults"];
 
     fn cells(&self) -> Vec<String> {
         vec![
@@ -123,6 +123,8 @@ impl Tabled for Handshake {
             time(Some(self.at)),
             self.protocol.clone().unwrap_or_default(),
             self.suite.clone().unwrap_or_default(),
+            self.alpn.clone().unwrap_or_default(),
+            self.versions.join(" "),
             self.key_type.map(|key| key.to_string()).unwrap_or_default(),
             self.fingerprint.clone().unwrap_or_default(),
             self.faults.join(" "),

@@ -160,6 +160,10 @@ pub struct Handshake {
     pub protocol: Option<String>,
     /// The cipher suite.
     pub suite: Option<String>,
+    /// The application's protocol (ALPN), if the server chose one.
+    pub alpn: Option<String>,
+    /// The versions of TLS that it was seen to speak, each tried alone.
+    pub versions: Vec<String>,
     /// The kind of the served certificate's key, if it is one of the inventory's.
     pub key_type: Option<KeyType>,
     /// SHA-256 of the certificate that was served.
@@ -405,20 +409,25 @@ impl<'a> Told<'a> {
             let all = own.map(|leaf| leaf.fingerprint.as_str()).chain([record.fingerprint.as_str()]);
             keys.extend(all.map(|fingerprint| (fingerprint, record.key_type)));
         }
-        let of = |seen: &&SightingRecord| Handshake {
-            stack: stack.clone(),
-            target: seen.target.clone(),
-            port: seen.port,
-            at: seen.at,
-            protocol: seen.verdict.tls.as_ref().map(|tls| tls.protocol.clone()),
-            suite: seen.verdict.tls.as_ref().map(|tls| tls.suite.clone()),
-            key_type: seen
-                .verdict
-                .fingerprint
-                .as_deref()
-                .and_then(|fingerprint| keys.get(fingerprint).copied().flatten()),
-            fingerprint: seen.verdict.fingerprint.clone(),
-            faults: seen.verdict.faults.iter().map(|fault| format!("{fault:?}")).collect(),
+        let of = |seen: &&SightingRecord| {
+            let tls = seen.verdict.tls.as_ref();
+            Handshake {
+                stack: stack.clone(),
+                target: seen.target.clone(),
+                port: seen.port,
+                at: seen.at,
+                protocol: tls.map(|tls| tls.protocol.clone()),
+                suite: tls.map(|tls| tls.suite.clone()),
+                alpn: tls.and_then(|tls| tls.alpn.clone()),
+                versions: tls.map(|tls| tls.versions.clone()).unwrap_or_default(),
+                key_type: seen
+                    .verdict
+                    .fingerprint
+                    .as_deref()
+                    .and_then(|fingerprint| keys.get(fingerprint).copied().flatten()),
+                fingerprint: seen.verdict.fingerprint.clone(),
+                faults: seen.verdict.faults.iter().map(|fault| format!("{fault:?}")).collect(),
+            }
         };
         self.now.iter().map(of).collect()
     }
