@@ -17,7 +17,7 @@ use crate::fabric::lock;
 /// Between two connections of one client: enough to leave the two cores to everybody else.
 pub(super) const PAUSE: Duration = Duration::from_millis(80);
 
-/// The same where the way of rotating is what is measured: as many as two cores have left.
+/// The same where the way of rotating is what is measured: some 500 handshakes a second of eight clients, and room for everybody else.
 pub(super) const BUSY: Duration = Duration::from_millis(20);
 
 /// Before and after a reload: what begins within it can meet the change.
