@@ -97,11 +97,7 @@ fn header(status: &Status, now: OffsetDateTime) -> Vec<String> {
     let none = || status.others.clone().unwrap_or_else(|| "nothing issued yet".to_owned());
     let issued = status.leaf.as_ref().map_or_else(none, |leaf| issued(leaf, now));
     let rotation = status.rotation.as_ref().map(|rotation| progress(rotation, status, now));
-    let through = status.through.as_ref().map(|through| {
-        let faults: Vec<String> = through.faults.iter().map(|fault| format!("{fault:?}")).collect();
-        let faults = if faults.is_empty() { String::new() } else { format!(": {}", faults.join(", ")) };
-        format!("through the service {} of {} good, {}{faults}", through.good, through.samples, ago(through.at, now))
-    });
+    let through = status.through_told(now).map(|told| format!("through the service {told}"));
     let emergency = status.emergency.as_ref().map(|emergency| {
         let (number, caller, reason) = (emergency.through, &emergency.caller, &emergency.reason);
         format!("EMERGENCY: {caller} declared generation {number} unsafe {}: {reason}", ago(emergency.at, now))

@@ -143,10 +143,7 @@ fn details(status: &Status, now: OffsetDateTime) -> Markup {
             dt { "life" } dd { (life(status, now)) }
             dt { "served" } dd { (served(status)) }
             @if let Some(rotation) = &status.rotation { dt { "rotation" } dd { (progress(rotation, now)) } }
-            @if let Some(through) = &status.through {
-                dt { "through the service" }
-                dd { (through.good) " of " (through.samples) " good, " (ago(through.at, now)) }
-            }
+            @if let Some(through) = status.through_told(now) { dt { "through the service" } dd { (through) } }
         }
         @if status.targets.is_empty() {
             p { "The spec selects no instance." }

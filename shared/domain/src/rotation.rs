@@ -16,6 +16,8 @@
 //!
 //! [`prober`] says what becomes of a spec's prober that cannot be called.
 //!
+//! [`shown`] says whose certificate was seen where another one was wanted.
+//!
 //! [`settle`] and [`sighting`] turn what the hands report into the records that are evidence next time.
 
 pub mod agent;
@@ -37,6 +39,7 @@ pub mod proof;
 pub mod render;
 pub mod rollout;
 pub mod settle;
+pub mod shown;
 pub mod sighting;
 pub mod slack;
 pub mod status;

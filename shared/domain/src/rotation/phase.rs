@@ -12,6 +12,7 @@ use crate::rotation::policy::{ARRIVAL, BACKOFF_CAP, LOOK_AGAIN, PROOF_GRACE, REV
 use crate::rotation::proof::{failing_clients, is_about};
 use crate::rotation::rollout::{Awaiting, Rollout, Tally, awaiting, ended};
 use crate::rotation::settle::Weight;
+use crate::rotation::shown::{self, Shown};
 
 /// Where a target stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,7 +201,7 @@ pub fn phase(rollout: &Rollout<'_>, target: &TargetEvidence) -> Phase {
         && !sighting.verdict.is_good()
         && sighting.floor.is_some_and(|floor| floor >= newest.generation)
     {
-        return drifted(sighting, &tally);
+        return drifted(sighting, &tally, Shown::of(rollout.evidence, target));
     }
     let because = match target.floor() {
         None => "nothing was proven on it yet".into(),
@@ -342,14 +343,13 @@ fn after_delivery(
 }
 
 /// A proven target that shows something else: look again, for a while; then deliver anew.
-fn drifted(sighting: &SightingRecord, tally: &Tally<'_>) -> Phase {
+fn drifted(sighting: &SightingRecord, tally: &Tally<'_>, shown: Option<Shown>) -> Phase {
     let since = sighting.failing_since.unwrap_or(sighting.at);
     let lasted = (sighting.at - since).max(Duration::ZERO);
-    let faults: Vec<String> = sighting.verdict.faults.iter().map(|fault| format!("{fault:?}")).collect();
     // A host that does not answer may be rebooting; one that shows another certificate will not stop by itself.
     let silent = sighting.verdict.faults.iter().all(|fault| fault.is_about_reaching());
     if lasted >= if silent { PROOF_GRACE } else { LOOK_AGAIN.0 } {
-        return issued(tally, format!("it was proven and now shows {}", faults.join(", ")));
+        return issued(tally, format!("it was proven and now shows {}", shown::told(&sighting.verdict.faults, shown)));
     }
     Phase::Drifted { look_at: look_again(sighting.at, since) }
 }

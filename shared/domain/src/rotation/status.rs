@@ -15,6 +15,7 @@ use crate::rotation::others;
 use crate::rotation::phase::{Phase, has_failed, phase};
 use crate::rotation::proof::fails_clients;
 use crate::rotation::rollout::Rollout;
+use crate::rotation::shown::{self, Shown};
 use crate::rotation::slack::{Assumed, slack};
 use crate::spoken::{ago, span};
 use crate::verdict::Fault;
@@ -38,6 +39,10 @@ pub struct Status {
     /// What was last seen through the service; absent while nothing was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub through: Option<ThroughRecord>,
+    /// Whether the service's name leads to somebody else: certificates were seen through it that are not what they should be, and
+    /// every target by itself was seen to show what it should.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub misrouted: bool,
     /// The targets that the spec selects, by instance id.
     pub targets: Vec<TargetStatus>,
 }
@@ -138,6 +143,9 @@ pub struct TargetStatus {
     /// What was wrong with it then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
+    /// Whose certificate it showed then in place of the one that was wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<Shown>,
     /// Whether clients are sent to it, as far as `provision` has looked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered: Option<bool>,
@@ -150,6 +158,19 @@ impl Status {
     /// How many targets serve the newest generation, proven.
     pub fn current(&self) -> usize {
         self.targets.iter().filter(|target| target.phase == "current").count()
+    }
+
+    /// What was last seen through the service, for a terminal as for a page; nothing while nothing was.
+    pub fn through_told(&self, now: OffsetDateTime) -> Option<String> {
+        let ThroughRecord { at, samples, good, faults, .. } = self.through.as_ref()?;
+        let mut told = format!("{good} of {samples} good, {}", ago(*at, now));
+        if !faults.is_empty() {
+            told.push_str(&format!(": {}", shown::told(faults, None)));
+        }
+        if self.misrouted {
+            told.push_str("; the name leads to somebody else: every target by itself shows what it should");
+        }
+        Some(told)
     }
 }
 
@@ -179,8 +200,8 @@ impl TargetStatus {
     /// A line of a table, for a terminal as for a page.
     pub fn cells(&self, now: OffsetDateTime) -> [String; 8] {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-        let faults: Vec<String> = self.faults.iter().map(|fault| format!("{fault:?}")).collect();
-        let wrong = [self.because.clone(), (!faults.is_empty()).then(|| faults.join(", "))];
+        let faults = (!self.faults.is_empty()).then(|| shown::told(&self.faults, self.shown));
+        let wrong = [self.because.clone(), faults];
         [
             self.target.to_string(),
             self.phase.clone(),
@@ -243,6 +264,7 @@ pub fn status(evidence: &Evidence, assumed: &Assumed) -> Status {
             .clone()
             .filter(|_| !evidence.policy.observes && emergency::is_under_way(evidence)),
         through: evidence.through.clone(),
+        misrouted: shown::is_misrouted(evidence),
         targets: targets.collect(),
     }
 }
@@ -258,6 +280,7 @@ fn of_target(evidence: &Evidence, rollout: &Rollout<'_>, target: &TargetEvidence
         ends_at: seen.and_then(|sighting| sighting.verdict.not_after),
         seen_at: seen.map(|sighting| sighting.at),
         faults: seen.map(|sighting| sighting.verdict.faults.clone()).unwrap_or_default(),
+        shown: Shown::of(evidence, target),
         registered: evidence.member(&target.target).map(|member| member.registered),
         slack_s: None,
     }

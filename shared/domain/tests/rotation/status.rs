@@ -1,16 +1,18 @@
 //! What a person is told about a stack.
 
-use espalier_domain::id::Epoch;
+use espalier_domain::id::{Epoch, Generation};
 use espalier_domain::plan::BlockCode;
-use espalier_domain::record::EpochRecord;
+use espalier_domain::record::{EpochRecord, ThroughRecord};
 use espalier_domain::rotation::evidence::Evidence;
 use espalier_domain::rotation::policy::Wave;
+use espalier_domain::rotation::shown::Shown;
 use espalier_domain::rotation::slack::Assumed;
 use espalier_domain::rotation::status::{Status, status};
+use espalier_domain::verdict::Fault;
 use espalier_domain::work::WorkItem;
 use time::Duration;
 
-use crate::world::{Ill, World, instance};
+use crate::world::{Ill, START, World, acm, instance};
 
 fn told(world: &World) -> Status {
     status(&world.evidence(), &Assumed::default())
@@ -126,4 +128,50 @@ fn the_answer_is_read_as_it_was_written() {
     let before = told(&world);
     let text = serde_json::to_string(&before).unwrap();
     assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), before, "{text}");
+}
+
+#[test]
+fn a_stale_certificate_is_told_from_one_that_is_not_known() {
+    let mut world = World::new(3);
+    assert!(world.run().is_converged());
+    world.acm = Some(acm("0b:02", START + Duration::days(198)));
+    assert!(world.run().is_converged());
+    world.host(1).serves = Some(Generation(1));
+    world.look_since = Some(world.now);
+    world.pass();
+    let verdict = &mut world.sightings.get_mut(&instance(2)).unwrap().verdict;
+    verdict.faults = vec![Fault::OtherCertificate, Fault::WrongName];
+    verdict.fingerprint = Some("ff".into());
+    let status = told(&world);
+    let shown: Vec<_> = status.targets.iter().map(|one| one.shown).collect();
+    assert_eq!(shown, [Some(Shown::Generation(Generation(1))), Some(Shown::Unknown), None]);
+    let wrong: Vec<String> = status.targets.iter().map(|one| one.cells(world.now)[7].clone()).collect();
+    assert_eq!(wrong, ["OtherCertificate (generation 1)", "OtherCertificate (not known to be its own), WrongName", ""],);
+}
+
+#[test]
+fn a_name_that_leads_to_somebody_else_is_told_from_targets_that_show_the_wrong_certificate() {
+    let mut world = World::new(2);
+    assert!(world.run().is_converged());
+    let through = |faults: &[Fault]| ThroughRecord {
+        at: world.now,
+        samples: 6,
+        good: 0,
+        faults: faults.to_vec(),
+        failing_since: Some(world.now),
+    };
+    let (elsewhere, silent) = (through(&[Fault::WrongName]), through(&[Fault::TimedOut]));
+    world.through = Some(silent);
+    assert!(!told(&world).misrouted, "nobody was reached");
+    world.through = Some(elsewhere);
+    let status = told(&world);
+    assert!(status.misrouted);
+    assert_eq!(
+        status.through_told(world.now).as_deref(),
+        Some(
+            "0 of 6 good, 0 s ago: WrongName; the name leads to somebody else: every target by itself shows what it should"
+        )
+    );
+    world.sightings.get_mut(&instance(2)).unwrap().verdict.faults = vec![Fault::WrongName];
+    assert!(!told(&world).misrouted, "a target shows the wrong name itself");
 }
