@@ -387,6 +387,7 @@ async fn set_up(options: &Options, ui: &Ui, report: &mut Report) -> Result<Tale,
     let phase = ui.phase("control plane");
     let now = OffsetDateTime::now_utc();
     let (certificate, watched) = (world.acm.issue(judge::DOMAIN, now), world.acm.issue("watched.example.com", now));
+    deploy::bucket(&world, deploy::CLIENTS_BUCKET).await?;
     let parameters = deploy::parameters(&network, &options.custody, &watched)?;
     let plane = match (&sam, &options.release) {
         (Some(sam), _) => deploy::control_plane_by_sam(&world, &workspace, sam, &parameters, &phase).await?,

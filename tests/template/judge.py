@@ -49,6 +49,7 @@ PARAMETERS = {
     "HostedZoneArns": ZONES,
     "ValidationZoneArns": ZONES,
     "AuthoritySecretName": "espalier-authority",
+    "TrustObject": "clients/pki/bundle.pem",
     "CertificateRegion": "eu-central-1",
     "CertificateAccountIds": "210987654321,321098765432",
     "ControlPlaneAccountId": "123456789012",

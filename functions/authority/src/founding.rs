@@ -7,7 +7,6 @@
 
 use espalier_aws::kms::{Kms, KmsError};
 use espalier_aws::ledger::Ledger;
-use espalier_aws::parameters::Parameters;
 use espalier_aws::secrets::{Created, Secrets};
 use espalier_domain::authority as life;
 use espalier_domain::failure::{Failure as _, chain};
@@ -21,6 +20,8 @@ use espalier_pki::authority::{self, Authority, AuthorityError};
 use espalier_pki::issue::IssueError;
 use espalier_pki::profile::{NoEntropy, Serial};
 use time::OffsetDateTime;
+
+use crate::published::Published;
 
 const DESCRIPTION: &str = "Espalier: the issuing key and certificates of the private authority for service targets.";
 
@@ -86,7 +87,7 @@ impl<E: Into<EdgeError>> From<E> for Stop {
 pub(crate) struct Founder {
     pub(crate) allowed: AllowedDomains,
     pub(crate) ledger: Ledger,
-    pub(crate) parameters: Parameters,
+    pub(crate) published: Published,
     pub(crate) custody: Custody,
 }
 
@@ -187,11 +188,11 @@ impl Founder {
         known: &[AuthorityRecord],
         now: OffsetDateTime,
     ) -> Result<AuthorityRecord, Stop> {
-        self.parameters.publish_trust(&made.authority, &made.root_pem).await?;
+        self.published.parameters.publish_trust(&made.authority, &made.root_pem).await?;
         let record = AuthorityRecord { published_at: Some(now), ..made };
         let mut all = known.to_vec();
         all.push(record.clone());
-        self.parameters.publish_bundle(&life::bundle(&all, &self.ledger.turns().await?)).await?;
+        self.published.publish(&life::bundle(&all, &self.ledger.turns().await?)).await?;
         self.ledger.append_authority(&record).await?;
         Ok(record)
     }

@@ -6,12 +6,14 @@
 mod asked;
 mod founding;
 mod life;
+mod published;
 
 use espalier_aws::SdkConfig;
 use espalier_aws::kms::Kms;
 use espalier_aws::ledger::Ledger;
 use espalier_aws::parameters::Parameters;
 use espalier_aws::secrets::Secrets;
+use espalier_aws_s3::object::{Object, ObjectName};
 use espalier_domain::authority::Rules;
 use espalier_domain::id::{NotAnId, VerifierName};
 use espalier_domain::spec::AllowedDomains;
@@ -24,6 +26,7 @@ pub use asked::Asked;
 use founding::{Custody, Founder, KeyPair};
 use life::Life;
 pub use life::Told;
+use published::Published;
 
 /// The function with its clients.
 #[derive(Debug)]
@@ -48,9 +51,8 @@ impl Function for Authority {
         let table = env.required("ESPALIER_LEDGER_TABLE")?;
         let allowed = env.parsed("ESPALIER_ALLOWED_DOMAINS", AllowedDomains::parse)?;
         let hours: u32 = env.parsed("ESPALIER_TRUST_WAIT_HOURS", str::parse)?;
-        let verifiers = verifiers(env.optional("ESPALIER_TRUST_VERIFIERS")).map_err(|error| {
-            EdgeError::invalid(format!("the environment variable ESPALIER_TRUST_VERIFIERS is wrong: {error}"))
-        })?;
+        let verifiers = verifiers(env.optional("ESPALIER_TRUST_VERIFIERS"));
+        let verifiers = verifiers.map_err(|error| wrong("ESPALIER_TRUST_VERIFIERS", &error))?;
         let rules = Rules { verifiers, wait: Duration::hours(i64::from(hours)) };
         let pairs = [
             (env.optional("ESPALIER_ROOT_KEY_ARN"), env.optional("ESPALIER_ISSUING_KEY_ARN")),
@@ -67,12 +69,18 @@ impl Function for Authority {
                 return Err(EdgeError::invalid(text));
             }
         };
-        Ok(Self::new(&espalier_aws::sdk().await, allowed, table, keeps, rules))
+        let copy = env.optional("ESPALIER_TRUST_OBJECT").map(ObjectName::parse).transpose();
+        let copy = copy.map_err(|error| wrong("ESPALIER_TRUST_OBJECT", &error))?;
+        Ok(Self::new(&espalier_aws::sdk().await, allowed, table, keeps, rules, copy))
     }
 
     async fn handle(&self, request: Asked, invocation: &Invocation) -> Result<Answer, EdgeError> {
         self.answer(request, invocation, espalier_edge::now()).await
     }
+}
+
+fn wrong(variable: &str, error: &dyn std::error::Error) -> EdgeError {
+    EdgeError::invalid(format!("the environment variable {variable} is wrong: {error}"))
 }
 
 /// The names, separated by commas.
@@ -90,16 +98,24 @@ pub enum Keeps<'a> {
 }
 
 impl Authority {
-    /// Builds the clients; `table` is the ledger's.
-    pub fn new(sdk: &SdkConfig, allowed: AllowedDomains, table: &str, keeps: Keeps<'_>, rules: Rules) -> Self {
+    /// Builds the clients; `table` is the ledger's, `copy` where the bundle is put beside its parameter.
+    pub fn new(
+        sdk: &SdkConfig,
+        allowed: AllowedDomains,
+        table: &str,
+        keeps: Keeps<'_>,
+        rules: Rules,
+        copy: Option<ObjectName>,
+    ) -> Self {
         let pair =
             |(root, issuing): &(&str, &str)| KeyPair { root: (*root).to_owned(), issuing: (*issuing).to_owned() };
         let custody = match keeps {
             Keeps::Keys(pairs) => Custody::Kms { kms: Kms::new(sdk), pairs: pairs.iter().map(pair).collect() },
             Keeps::Secret(name) => Custody::SecretsManager { secrets: Secrets::new(sdk), name: name.to_owned() },
         };
-        let (ledger, parameters) = (Ledger::new(sdk, table), Parameters::new(sdk));
-        Self(Life { founder: Founder { allowed, ledger, parameters, custody }, rules })
+        let copy = copy.map(|name| Object::new(sdk, name));
+        let (ledger, published) = (Ledger::new(sdk, table), Published { parameters: Parameters::new(sdk), copy });
+        Self(Life { founder: Founder { allowed, ledger, published, custody }, rules })
     }
 
     /// Answers a request.

@@ -137,7 +137,7 @@ impl Life {
         let turns = ledger.turns().await?;
         let authorities = ledger.authorities().await?;
         let acknowledgements = ledger.acknowledgements().await?;
-        let bundle = self.founder.parameters.bundle().await?;
+        let bundle = self.founder.published.bundle().await?;
         let has_keys = self.founder.has_keys(&authorities).await?;
         let damaged = damaged(&authorities);
         Ok(Facts { now, rules: self.rules.clone(), authorities, turns, acknowledgements, bundle, damaged, has_keys })
@@ -150,7 +150,7 @@ impl Life {
                 Ok(Still::Unchanged)
             }
             Action::Publish { bundle } => {
-                self.founder.parameters.publish_bundle(bundle).await?;
+                self.founder.published.publish(bundle).await?;
                 Ok(Still::Unchanged)
             }
             Action::Turn(record) => Ok(self.founder.ledger.take_turn(record).await?),

@@ -24,6 +24,12 @@ const NETWORK: &str = "recipe-network";
 
 const BUCKET: &str = "espalier-lab-artifacts";
 
+/// The operator's own bucket, and in it the template's parameter `TrustObject`.
+pub const CLIENTS_BUCKET: &str = "espalier-lab-clients";
+
+/// The key of the bundle's copy there.
+pub const BUNDLE_KEY: &str = "pki/espalier.pem";
+
 /// Deploys `examples/recipe-network.yaml`; its outputs.
 pub async fn network(world: &World, workspace: &Path) -> Result<BTreeMap<String, String>, StoryError> {
     let template = workspace.join("examples/recipe-network.yaml");
@@ -109,18 +115,16 @@ pub async fn control_plane(
 ) -> Result<BTreeMap<String, String>, StoryError> {
     let stage = world.run.join("stage");
     stage_template(workspace, "template.yaml", binaries, &stage)?;
-    let aws = world.aws();
-    aws.run(&[
-        "s3api",
-        "create-bucket",
-        "--bucket",
-        BUCKET,
-        "--create-bucket-configuration",
-        "LocationConstraint=eu-west-1",
-    ])
-    .await?;
+    bucket(world, BUCKET).await?;
     submit(world, &stage, parameters).await?;
-    outputs(&aws, CONTROL_PLANE).await
+    outputs(&world.aws(), CONTROL_PLANE).await
+}
+
+/// Makes a bucket.
+pub async fn bucket(world: &World, name: &str) -> Result<(), StoryError> {
+    let place = ["--create-bucket-configuration", "LocationConstraint=eu-west-1"];
+    world.aws().run(&[&["s3api", "create-bucket", "--bucket", name], place.as_slice()].concat()).await?;
+    Ok(())
 }
 
 /// Locks the evidence's bucket as the template asks for by default: the emulator's CloudFormation leaves that out.
@@ -224,6 +228,7 @@ pub fn parameters(network: &BTreeMap<String, String>, custody: &str, watched: &s
         // The next authority's keys are there, too, and one client has to be asked before it signs.
         "KeysOfAuthority=both".to_owned(),
         format!("TrustVerifiers={}", super::succession::SLOW),
+        format!("TrustObject={CLIENTS_BUCKET}/{BUNDLE_KEY}"),
         "LedgerDeletionProtection=false".to_owned(),
         format!("WatchedCertificateArn={watched}"),
         format!("CertificateAccountIds={OTHER_ACCOUNT}"),

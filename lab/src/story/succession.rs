@@ -96,6 +96,7 @@ async fn prepared(tale: &Tale, phase: &Phase) -> Result<String, StoryError> {
         return Err(StoryError::Unmet(format!("a week and {SLOW} were to be waited for: {told}")));
     }
     nothing_changes(tale, &next).await?;
+    put_right(tale).await?;
     // The week passes, for both.
     for id in [with_phase(&told, "active")?, next.clone()] {
         aged(tale, &format!("AUTHORITY#{id}"), "publishedAt", time::Duration::days(8)).await?;
@@ -207,11 +208,36 @@ async fn nothing_changes(tale: &Tale, next: &str) -> Result<(), StoryError> {
     Err(StoryError::Unmet(format!("{next} was to stay prepared: {told}")))
 }
 
-/// What clients take.
+/// What clients take, from the parameter as from the copy of it.
 pub(super) async fn bundle(tale: &Tale) -> Result<String, StoryError> {
     let get = ["ssm", "get-parameter", "--name", "/espalier-trust/bundle", "--output", "json"];
     let answer = tale.world.aws().run(&get).await?;
-    Ok(answer["Parameter"]["Value"].as_str().unwrap_or_default().to_owned())
+    let bundle = answer["Parameter"]["Value"].as_str().unwrap_or_default().to_owned();
+    let taken = tale.world.run.join("bundle.pem");
+    tale.world.aws().run(&of_copy("get-object", &[&taken.to_string_lossy()])).await?;
+    let copy = std::fs::read_to_string(&taken).map_err(StoryError::io("reading the bundle's copy"))?;
+    if copy != bundle {
+        return Err(StoryError::Unmet(format!("the copy is {copy:?}, and the parameter {bundle:?}")));
+    }
+    Ok(bundle)
+}
+
+fn of_copy<'a>(command: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["s3api", command, "--bucket", deploy::CLIENTS_BUCKET, "--key", deploy::BUNDLE_KEY], more].concat()
+}
+
+/// Somebody puts something else in the copy's place, and then takes it away: a sweep puts it back.
+async fn put_right(tale: &Tale) -> Result<(), StoryError> {
+    let other = tale.world.run.join("other.pem");
+    std::fs::write(&other, "another bundle").map_err(StoryError::io("writing another bundle"))?;
+    let other = other.to_string_lossy();
+    for meddled in [of_copy("put-object", &["--body", &other]), of_copy("delete-object", &[])] {
+        tale.world.aws().run(&meddled).await?;
+        tale.world.router.fire_schedules().await?;
+        let put_back = until(LIMIT, LOOK, async || Ok::<_, StoryError>(bundle(tale).await.ok()));
+        put_back.await?.ok_or_else(|| StoryError::Unmet("the bundle's copy was not put back".to_owned()))?;
+    }
+    Ok(())
 }
 
 /// Where the authorities stand.

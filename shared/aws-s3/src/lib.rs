@@ -1,8 +1,11 @@
-//! The bucket with the evidence: segments of the inventory, each written once and never again.
+//! The bucket with the evidence: segments of the inventory, each written once and never again; and in [`object`] the copy of the
+//! trust bundle for clients.
 //!
-//! A crate of its own, as `espalier-aws-ec2` is: only `seal` pays for the SDK. A segment is put on the condition that there is
+//! A crate of its own, as `espalier-aws-ec2` is: only `seal` and `authority` pay for the SDK. A segment is put on the condition that there is
 //! none of its name, which is what gives each number of a chain to one segment; what keeps it there is the bucket's business
 //! (Object Lock, and a policy that takes no unconditional write).
+
+pub mod object;
 
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
@@ -110,8 +113,16 @@ impl Bucket {
 
     async fn read(&self, place: &Place) -> Result<String, AwsError> {
         let object = self.client.get_object().bucket(&self.name).key(place.name()).send().await.map_err(during(GET))?;
-        let cut = |error: &dyn std::error::Error| AwsError::unexpected(GET, error.to_string());
-        let bytes = object.body.collect().await.map_err(|error| cut(&error))?;
-        String::from_utf8(bytes.to_vec()).map_err(|error| cut(&error))
+        let bytes = bytes_of(object.body).await?;
+        String::from_utf8(bytes).map_err(|error| unreadable(&error))
     }
+}
+
+/// What was read, which may be cut off on its way.
+async fn bytes_of(body: ByteStream) -> Result<Vec<u8>, AwsError> {
+    Ok(body.collect().await.map_err(|error| unreadable(&error))?.to_vec())
+}
+
+fn unreadable(error: &dyn std::error::Error) -> AwsError {
+    AwsError::unexpected(GET, error.to_string())
 }

@@ -54,19 +54,7 @@ fn declared() -> BTreeMap<&'static str, Vec<(&'static str, &'static [&'static st
                 ("inventory", inventory::ACTIONS),
             ],
         ),
-        (
-            "authority",
-            vec![
-                ("ledger", ledger::READ),
-                ("ledger", ledger::WRITE),
-                ("parameters", parameters::TRUST_WRITE),
-                ("parameters", parameters::TRUST_READ),
-                ("kms", kms::SIGN),
-                ("kms", kms::READ),
-                ("secrets", secrets::READ),
-                ("secrets", secrets::CREATE),
-            ],
-        ),
+        ("authority", making_authorities()),
         (
             "export",
             vec![
@@ -90,6 +78,21 @@ fn declared() -> BTreeMap<&'static str, Vec<(&'static str, &'static [&'static st
 /// What a look at a stack's evidence calls, and more.
 fn looking_and(more: &[(&'static str, &'static [&'static str])]) -> Vec<(&'static str, &'static [&'static str])> {
     evidence::ACTIONS.into_iter().map(|actions| ("evidence", actions)).chain(more.iter().copied()).collect()
+}
+
+/// What `authority` calls.
+fn making_authorities() -> Vec<(&'static str, &'static [&'static str])> {
+    vec![
+        ("ledger", ledger::READ),
+        ("ledger", ledger::WRITE),
+        ("parameters", parameters::TRUST_WRITE),
+        ("parameters", parameters::TRUST_READ),
+        ("kms", kms::SIGN),
+        ("kms", kms::READ),
+        ("secrets", secrets::READ),
+        ("secrets", secrets::CREATE),
+        ("", espalier_aws_s3::object::ACTIONS),
+    ]
 }
 
 /// What `seal` calls.
@@ -374,9 +377,14 @@ fn the_evidence_is_locked_and_only_seal_adds_to_it() {
     assert_eq!(denied("NothingIsHidden"), ("s3:DeleteObject".into(), serde_json::Value::Null));
     let clear = serde_json::json!({"Bool": {"aws:SecureTransport": false}});
     assert_eq!(denied("NothingInTheClear"), ("s3:*".into(), clear));
-    let writes =
-        |role: &str| statements(&template, role).iter().any(|one| one.actions.iter().any(|it| it == "s3:PutObject"));
-    let roles: Vec<&str> =
-        template.resources("AWS::IAM::Role").map(|(role, _)| role).filter(|role| writes(role)).collect();
-    assert_eq!(roles, ["SealRole"]);
+    let roles = template.resources("AWS::IAM::Role").map(|(role, _)| role);
+    let puts =
+        |role| statements(&template, role).into_iter().filter(|one| one.actions.iter().any(|it| it == "s3:PutObject"));
+    let written: Vec<_> = roles
+        .flat_map(|role| puts(role).flat_map(move |one| one.resources.into_iter().map(move |place| (role, place))))
+        .collect();
+    let sub = |text: &str| serde_json::json!({"Fn::Sub": text});
+    // The copy of the bundle may be anywhere but here: the policy denies it.
+    let copy = ("AuthorityRole", sub("arn:${AWS::Partition}:s3:::${TrustObject}"));
+    assert_eq!(written, [copy, ("SealRole", sub("${Evidence.Arn}/*"))]);
 }

@@ -29,7 +29,7 @@ fn modules() -> Vec<(&'static str, Vec<&'static [&'static str]>)> {
         ("shared/aws/src/states", vec![states::ACTIONS]),
         ("shared/aws-ec2/src/", vec![espalier_aws_ec2::ACTIONS]),
         ("shared/aws-autoscaling/src/", vec![espalier_aws_autoscaling::ACTIONS]),
-        ("shared/aws-s3/src/", vec![espalier_aws_s3::ACTIONS]),
+        ("shared/aws-s3/src/", vec![espalier_aws_s3::ACTIONS, espalier_aws_s3::object::ACTIONS]),
     ]
 }
 

@@ -52,7 +52,7 @@ async fn asked(world: &World, custody: Custody, request: Asked, now: OffsetDateT
         Custody::SecretsManager => authority::Keeps::Secret(SECRET),
     };
     let rules = Rules { verifiers: vec![VerifierName::parse("batch").unwrap()], wait: Duration::hours(1) };
-    let function = Authority::new(&world.authority(), allowed(), "ledger", keeps, rules);
+    let function = Authority::new(&world.authority(), allowed(), "ledger", keeps, rules, None);
     let (request_id, function_arn) = ("9c95e8e4".to_owned(), "arn".to_owned());
     function.answer(request, &Invocation { request_id, function_arn, deadline: now }, now).await
 }
@@ -229,7 +229,7 @@ async fn mint_may_not_sign_with_the_roots_key_nor_authority_with_the_issuing_one
     let world = World::new().await;
     let crossed = authority::Keeps::Keys(&[(ISSUING, ROOT)]);
     let item = Asked::Work(WorkItem::Authority(AuthorityItem { because: "crossed".into() }));
-    let function = Authority::new(&world.authority(), allowed(), "ledger", crossed, Rules::default());
+    let function = Authority::new(&world.authority(), allowed(), "ledger", crossed, Rules::default(), None);
     let now = OffsetDateTime::now_utc();
     let invocation = Invocation { request_id: String::new(), function_arn: String::new(), deadline: now };
     let Answer::Work(answer) = function.answer(item, &invocation, now).await.unwrap() else { panic!("no work") };
