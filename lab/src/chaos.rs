@@ -86,10 +86,12 @@ pub enum Fault {
         /// In which way.
         what: CallFault,
     },
-    /// An event on the bus.
+    /// The events `first ..= last` on the bus.
     Event {
-        /// Which one.
-        nth: u32,
+        /// The first event that is hit.
+        first: u32,
+        /// The last one.
+        last: u32,
         /// In which way.
         what: EventFault,
     },
@@ -118,7 +120,8 @@ impl fmt::Display for Fault {
                 write!(out, "{operation} {first}: {what:?}")
             }
             Self::Call { operation, first, last, what } => write!(out, "{operation} {first} to {last}: {what:?}"),
-            Self::Event { nth, what } => write!(out, "event {nth}: {what:?}"),
+            Self::Event { first, last, what } if first == last => write!(out, "event {first}: {what:?}"),
+            Self::Event { first, last, what } => write!(out, "event {first} to {last}: {what:?}"),
             Self::KillFunction { function, call, after_ms } => {
                 write!(out, "{function} killed {after_ms} ms after call {call}")
             }
@@ -146,7 +149,10 @@ pub fn schedule(seed: u64) -> Vec<Fault> {
 fn fault(dice: &mut Dice) -> Fault {
     match dice.below(10) {
         0..=5 => call(dice),
-        6 | 7 => Fault::Event { nth: narrow(dice.within(1, 8)), what: event(dice) },
+        6 | 7 => {
+            let nth = narrow(dice.within(1, 8));
+            Fault::Event { first: nth, last: nth, what: event(dice) }
+        }
         _ => Fault::KillFunction {
             function: dice.of(&FUNCTIONS),
             call: narrow(dice.within(1, 120)),

@@ -63,6 +63,11 @@ impl Chaos {
         operations.iter().filter_map(|operation| state.operations.get(*operation)).sum()
     }
 
+    /// How many events were put on the bus since then.
+    pub fn events(&self) -> u32 {
+        self.state().events
+    }
+
     /// A call passes: what happens to it. Sets off the kills that wait for it.
     pub fn on_call(&self, operation: &str) -> Option<CallFault> {
         let mut state = self.state();
@@ -100,7 +105,7 @@ impl Chaos {
         state.events += 1;
         let events = state.events;
         let found = state.faults.iter().enumerate().find_map(|(index, fault)| match fault {
-            Fault::Event { nth, what } if *nth == events => Some((index, *what)),
+            Fault::Event { first, last, what } if (*first..=*last).contains(&events) => Some((index, *what)),
             Fault::Event { .. } | Fault::Call { .. } | Fault::KillFunction { .. } | Fault::KillInstaller { .. } => None,
         });
         if let Some((index, _)) = found {
@@ -172,7 +177,7 @@ mod tests {
         let chaos = Chaos::default();
         assert_eq!(chaos.on_call("ssm.SendCommand"), None);
         let call = Fault::Call { operation: "ssm.SendCommand", first: 2, last: 3, what: CallFault::Twice };
-        let event = Fault::Event { nth: 1, what: EventFault::Drop };
+        let event = Fault::Event { first: 1, last: 2, what: EventFault::Drop };
         chaos.arm(vec![call, event]);
         let met: Vec<_> = (0..4).map(|_| chaos.on_call("ssm.SendCommand")).collect();
         assert_eq!(met, [None, Some(CallFault::Twice), Some(CallFault::Twice), None]);
@@ -180,7 +185,9 @@ mod tests {
         assert_eq!(chaos.counted(&["ssm.SendCommand", "ssm.GetParameter", "ssm.PutParameter"]), 5);
         assert!(!chaos.is_spent());
         assert_eq!(chaos.on_event(), (1, Some(EventFault::Drop)));
-        assert_eq!(chaos.on_event(), (2, None));
+        assert_eq!(chaos.on_event(), (2, Some(EventFault::Drop)));
+        assert_eq!(chaos.on_event(), (3, None));
+        assert_eq!(chaos.events(), 3);
         assert!(chaos.is_spent());
         assert_eq!(chaos.disarm(), [call, event]);
         assert_eq!(chaos.on_call("ssm.SendCommand"), None);

@@ -13,8 +13,16 @@ use crate::process::Processes;
 /// Kills every process of a function; how many there were.
 pub fn function(processes: &Processes, function: &str) -> usize {
     let ending = format!("-{function}");
-    let all =
-        processes.living().into_iter().filter(|pid| function_of(*pid).is_some_and(|name| name.ends_with(&ending)));
+    those(processes, |name| name.ends_with(&ending))
+}
+
+/// Kills every process of every function; how many there were.
+pub fn functions(processes: &Processes) -> usize {
+    those(processes, |_| true)
+}
+
+fn those(processes: &Processes, meant: impl Fn(&str) -> bool) -> usize {
+    let all = processes.living().into_iter().filter(|pid| function_of(*pid).is_some_and(|name| meant(&name)));
     all.filter(|pid| kill(*pid)).count()
 }
 
@@ -72,6 +80,13 @@ mod tests {
         assert_eq!(function(&processes, "mint"), 1);
         assert_eq!(mint.wait().await.unwrap().signal(), Some(9));
         assert!(rotate.try_wait().unwrap().is_none());
+        let mut server = processes.start(&sleeper("server", &[])).unwrap();
+        while processes.living().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(functions(&processes), 1);
+        assert_eq!(rotate.wait().await.unwrap().signal(), Some(9));
+        assert!(server.try_wait().unwrap().is_none());
         processes.end_all().await;
     }
 }
