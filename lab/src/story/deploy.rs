@@ -225,8 +225,9 @@ pub fn parameters(network: &BTreeMap<String, String>, custody: &str, watched: &s
         format!("ProberSubnetIds={}", output(network, "SubnetIds")?),
         format!("ProberSecurityGroupIds={}", output(network, "ProberGroupId")?),
         format!("CustodyOfAuthority={custody}"),
-        // The next authority's keys are there, too, and one client has to be asked before it signs.
+        // The next authority's keys are there, too, on the other curve, and one client has to be asked before it signs.
         "KeysOfAuthority=both".to_owned(),
+        "SpecOfSecondKeys=ECC_NIST_P384".to_owned(),
         format!("TrustVerifiers={}", super::succession::SLOW),
         format!("TrustObject={CLIENTS_BUCKET}/{BUNDLE_KEY}"),
         "LedgerDeletionProtection=false".to_owned(),

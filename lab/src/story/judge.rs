@@ -38,6 +38,17 @@ pub async fn openssl(world: &World, roots: &str) -> Result<(), StoryError> {
     Ok(())
 }
 
+/// Whether a certificate's key and its signature are on this curve, as openssl names them.
+pub async fn is_on_curve(world: &World, pem: &str, (curve, signature): (&str, &str)) -> Result<(), StoryError> {
+    let file = world.run.join("curve.pem");
+    std::fs::write(&file, pem).map_err(StoryError::io("writing a certificate"))?;
+    let told = run("openssl", &["x509", "-noout", "-text", "-in", &text(&file)]).await?;
+    match told.contains(&format!("ASN1 OID: {curve}\n")) && told.contains(&format!("Algorithm: {signature}\n")) {
+        true => Ok(()),
+        false => Err(StoryError::Unmet(format!("on {curve} was to be: {told}"))),
+    }
+}
+
 /// What each target serves, dialled directly from the prober's place, against the ledger.
 pub async fn served(
     world: &World,
@@ -70,17 +81,18 @@ pub async fn served(
     Ok(all)
 }
 
-async fn run(program: &str, arguments: &[&str]) -> Result<(), StoryError> {
+async fn run(program: &str, arguments: &[&str]) -> Result<String, StoryError> {
     let output = tokio::process::Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
         .output()
         .await
         .map_err(StoryError::io("starting openssl; install it"))?;
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
-        return Ok(());
+        return Ok(told);
     }
-    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &told;
     Err(StoryError::Unmet(format!("{program} {} says: {said}", arguments.join(" "))))
 }
 

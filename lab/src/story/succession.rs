@@ -120,7 +120,12 @@ pub(super) async fn made(tale: &Tale, phase: &Phase) -> Result<String, StoryErro
         said = spoken(&espalier, &prepare).await?;
     }
     command::expect(&prepare, &said, "+ Authority")?;
-    with_phase(&standing(tale).await?, "prepared")
+    let told = standing(tale).await?;
+    let next = with_phase(&told, "prepared")?;
+    let is_of_second = told["authorities"].as_array().map_or(0, Vec::len) % 2 == 0;
+    let curve = if is_of_second { ("secp384r1", "ecdsa-with-SHA384") } else { ("prime256v1", "ecdsa-with-SHA256") };
+    judge::is_on_curve(&tale.world, &published(tale, &next).await?, curve).await?;
+    Ok(next)
 }
 
 async fn deployed_with(tale: &Tale, keys: &str) -> Result<(), StoryError> {
@@ -210,9 +215,7 @@ async fn nothing_changes(tale: &Tale, next: &str) -> Result<(), StoryError> {
 
 /// What clients take, from the parameter as from the copy of it.
 pub(super) async fn bundle(tale: &Tale) -> Result<String, StoryError> {
-    let get = ["ssm", "get-parameter", "--name", "/espalier-trust/bundle", "--output", "json"];
-    let answer = tale.world.aws().run(&get).await?;
-    let bundle = answer["Parameter"]["Value"].as_str().unwrap_or_default().to_owned();
+    let bundle = published(tale, "bundle").await?;
     let taken = tale.world.run.join("bundle.pem");
     tale.world.aws().run(&of_copy("get-object", &[&taken.to_string_lossy()])).await?;
     let copy = std::fs::read_to_string(&taken).map_err(StoryError::io("reading the bundle's copy"))?;
@@ -220,6 +223,13 @@ pub(super) async fn bundle(tale: &Tale) -> Result<String, StoryError> {
         return Err(StoryError::Unmet(format!("the copy is {copy:?}, and the parameter {bundle:?}")));
     }
     Ok(bundle)
+}
+
+/// The bundle, or the root of an authority, as its parameter has it.
+async fn published(tale: &Tale, name: &str) -> Result<String, StoryError> {
+    let name = format!("/espalier-trust/{name}");
+    let answer = tale.world.aws().run(&["ssm", "get-parameter", "--name", &name, "--output", "json"]).await?;
+    Ok(answer["Parameter"]["Value"].as_str().unwrap_or_default().to_owned())
 }
 
 fn of_copy<'a>(command: &'a str, more: &[&'a str]) -> Vec<&'a str> {

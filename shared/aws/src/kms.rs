@@ -60,7 +60,7 @@ pub enum KmsError {
     },
     /// It is another kind of key.
     #[error(
-        "the authority's key {key} is none that signs certificates: deploy the template again, whose keys are ECC_NIST_P256 for SIGN_VERIFY"
+        "the authority's key {key} is none that signs certificates: deploy the template again, whose keys are ECC_NIST_P256 or ECC_NIST_P384 for SIGN_VERIFY"
     )]
     OtherKind {
         /// The key, by ARN.

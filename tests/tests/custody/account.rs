@@ -62,8 +62,8 @@ impl Account {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         for arn in [ROOT, ISSUING, NEXT_ROOT, NEXT_ISSUING, SEALING] {
-            let file = file(arn);
-            openssl(folder.path(), &format!("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {file}"));
+            let (curve, file) = (curve(arn).0, file(arn));
+            openssl(folder.path(), &format!("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:{curve} -out {file}"));
         }
         Self {
             folder,
@@ -170,18 +170,20 @@ impl Account {
         if !signs {
             let spki = openssl(path, &format!("pkey -in {} -pubout -outform DER", file(&arn)));
             let (usage, spki) = ("SIGN_VERIFY", STANDARD.encode(spki));
-            return (200, json!({"KeyId": arn, "KeyUsage": usage, "KeySpec": "ECC_NIST_P256", "PublicKey": spki}));
+            let spec = format!("ECC_NIST_{}", curve(&arn).0.replace('-', ""));
+            return (200, json!({"KeyId": arn, "KeyUsage": usage, "KeySpec": spec, "PublicKey": spki}));
         }
         if !may.contains(arn.as_str()) {
             return error("AccessDeniedException", "not authorized to perform: kms:Sign");
         }
         let digest = STANDARD.decode(body["Message"].as_str().unwrap()).unwrap();
-        assert_eq!((&body["MessageType"], &body["SigningAlgorithm"]), (&json!("DIGEST"), &json!("ECDSA_SHA_256")));
-        assert_eq!(digest.len(), 32, "Digest is invalid length for algorithm ECDSA_SHA_256");
+        let (_, algorithm, length) = curve(&arn);
+        assert_eq!((&body["MessageType"], &body["SigningAlgorithm"]), (&json!("DIGEST"), &json!(algorithm)));
+        assert_eq!(digest.len(), length, "Digest is invalid length for algorithm {algorithm}");
         std::fs::write(path.join("digest"), &digest).unwrap();
         let signature = openssl(path, &format!("pkeyutl -sign -inkey {} -in digest", file(&arn)));
         *self.signed.entry(arn.clone()).or_default() += 1;
-        (200, json!({"KeyId": arn, "Signature": STANDARD.encode(signature), "SigningAlgorithm": "ECDSA_SHA_256"}))
+        (200, json!({"KeyId": arn, "Signature": STANDARD.encode(signature), "SigningAlgorithm": algorithm}))
     }
 
     /// KMS API reference, `Verify`: a signature that is not valid is an error, and no answer.
@@ -328,6 +330,14 @@ impl World {
 
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Account) -> T) -> T {
         work(&mut self.account.lock().unwrap())
+    }
+}
+
+/// The next authority's keys are on the other curve: its name, and the algorithm and digest that KMS takes for it.
+fn curve(arn: &str) -> (&'static str, &'static str, usize) {
+    match arn {
+        NEXT_ROOT | NEXT_ISSUING => ("P-384", "ECDSA_SHA_384", 48),
+        _ => ("P-256", "ECDSA_SHA_256", 32),
     }
 }
 
