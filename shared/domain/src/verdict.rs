@@ -1,5 +1,7 @@
 //! Judging a sighting: every mismatch, not only the first.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -192,14 +194,15 @@ pub fn judge(presented: &Presented, expected: &Expected<'_>, now: OffsetDateTime
 }
 
 /// What several connections to one server come to: the worst of them, as it stands, so that its faults are those of the
-/// certificate that it names; the first of those that are equally bad. One worker of many that shows another certificate
-/// is found like that. The versions are those of them all.
+/// certificate that it names. One worker of many that shows another certificate is found like that. Of those that are
+/// equally bad it is the one that ends first: where others install, any certificate that clients accept is good. The
+/// versions are those of them all.
 pub fn worst(first: Verdict, others: impl IntoIterator<Item = Verdict>) -> Verdict {
     let mut versions: Vec<String> = spoken(&first).into_iter().collect();
     let mut worst = first;
     for verdict in others {
         versions.extend(spoken(&verdict));
-        if badness(&verdict) > badness(&worst) {
+        if is_worse(&verdict, &worst) {
             worst = verdict;
         }
     }
@@ -213,6 +216,15 @@ pub fn worst(first: Verdict, others: impl IntoIterator<Item = Verdict>) -> Verdi
 
 fn spoken(verdict: &Verdict) -> Option<String> {
     verdict.tls.as_ref().map(|tls| tls.protocol.clone())
+}
+
+fn is_worse(verdict: &Verdict, than: &Verdict) -> bool {
+    let ends_sooner = || verdict.not_after.is_some_and(|end| than.not_after.is_some_and(|other| end < other));
+    match badness(verdict).cmp(&badness(than)) {
+        Ordering::Greater => true,
+        Ordering::Equal => ends_sooner(),
+        Ordering::Less => false,
+    }
 }
 
 /// A certificate that clients do not accept is worse than no answer, which may pass, and that is worse than a certificate that
@@ -334,6 +346,21 @@ mod tests {
             (tls.protocol.as_str(), tls.versions),
             ("TLSv1.3", vec!["TLSv1.2".to_owned(), "TLSv1.3".to_owned()])
         );
+    }
+
+    #[test]
+    fn of_equally_good_certificates_the_one_that_ends_first_is_told() {
+        let until = |day, fingerprint| Verdict {
+            not_after: Some(NOW + Duration::days(day)),
+            ..on("TLSv1.3", fingerprint, &[])
+        };
+        let (late, soon) = (until(40, "late"), until(3, "soon"));
+        for verdict in [worst(late.clone(), [soon.clone()]), worst(soon, [late])] {
+            assert_eq!(
+                (verdict.fingerprint.as_deref(), verdict.not_after),
+                (Some("soon"), Some(NOW + Duration::days(3)))
+            );
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod environment;
 mod layers;
 mod named;
 mod pages;
+mod planted;
 mod probers;
 mod release;
 mod roles;

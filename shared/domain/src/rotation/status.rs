@@ -18,7 +18,7 @@ use crate::rotation::rollout::Rollout;
 use crate::rotation::shown::{self, Shown};
 use crate::rotation::slack::{Assumed, slack};
 use crate::spoken::{ago, span};
-use crate::verdict::Fault;
+use crate::verdict::{Fault, Negotiated};
 
 /// Where a stack stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +140,9 @@ pub struct TargetStatus {
     /// When it was last looked at.
     #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
     pub seen_at: Option<OffsetDateTime>,
+    /// What was negotiated with it then; absent when no certificate was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Negotiated>,
     /// What was wrong with it then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
@@ -279,6 +282,7 @@ fn of_target(evidence: &Evidence, rollout: &Rollout<'_>, target: &TargetEvidence
         generation: target.floor().filter(|_| evidence.policy.others.is_none()),
         ends_at: seen.and_then(|sighting| sighting.verdict.not_after),
         seen_at: seen.map(|sighting| sighting.at),
+        tls: seen.and_then(|sighting| sighting.verdict.tls.clone()),
         faults: seen.map(|sighting| sighting.verdict.faults.clone()).unwrap_or_default(),
         shown: Shown::of(evidence, target),
         registered: evidence.member(&target.target).map(|member| member.registered),

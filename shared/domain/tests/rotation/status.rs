@@ -8,7 +8,7 @@ use espalier_domain::rotation::policy::Wave;
 use espalier_domain::rotation::shown::Shown;
 use espalier_domain::rotation::slack::Assumed;
 use espalier_domain::rotation::status::{Status, status};
-use espalier_domain::verdict::Fault;
+use espalier_domain::verdict::{Fault, Negotiated};
 use espalier_domain::work::WorkItem;
 use time::Duration;
 
@@ -92,6 +92,13 @@ fn each_target_is_told_with_what_it_serves_and_how_long_that_lasts() {
     world.host(3).online = false;
     world.look_since = Some(world.now);
     world.pass();
+    let negotiated = Negotiated {
+        protocol: "TLSv1.3".into(),
+        suite: "TLS_AES_128_GCM_SHA256".into(),
+        alpn: Some("h2".into()),
+        versions: vec!["TLSv1.2".into(), "TLSv1.3".into()],
+    };
+    world.sightings.get_mut(&instance(1)).unwrap().verdict.tls = Some(negotiated.clone());
     let status = told(&world);
     let leaf = status.leaf.unwrap();
     let [well, silent, gone] = &status.targets[..] else { panic!("{:?}", status.targets) };
@@ -101,6 +108,7 @@ fn each_target_is_told_with_what_it_serves_and_how_long_that_lasts() {
     );
     assert!(well.seen_at.is_some_and(|at| world.now - at < Duration::minutes(1)) && well.faults.is_empty(), "{well:?}");
     assert!(well.slack_s.is_some());
+    assert_eq!((well.tls.as_ref(), silent.tls.as_ref()), (Some(&negotiated), None));
     assert!(silent.phase != "current" && silent.slack_s.is_none() && !silent.faults.is_empty(), "{silent:?}");
     assert_eq!((gone.phase.as_str(), gone.because.is_some()), ("unmanaged", true));
 }
