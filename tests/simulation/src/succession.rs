@@ -1,6 +1,6 @@
 //! One authority taking over from another, explored to the last state: every order of looks, decisions that are carried out
-//! late, twice or not at all, mints, clients that take the bundle, operators who say so, and a person who goes back; with the
-//! production planner and the production ruling in each state.
+//! late, twice or not at all, mints, clients that take the bundle, operators who say so, a person who goes back, and one who declares
+//! what the former one signed unsafe and ends it by hand; with the production planner and the production ruling in each state.
 //!
 //! Told as it is in the world: a decision is carried out within [`LATE`]; clients that nobody registered take the bundle
 //! within the wait; who was acknowledged keeps the root until the acknowledgement ends, and from then on as soon as something
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use espalier_domain::authority::{
-    Action, Facts, LATE, LONGEST_LEAF, Phase, Rules, Ruling, Word, bundle, digest, plan, rule,
+    Action, Facts, LATE, LONGEST_LEAF, Phase, Rules, Ruling, Word, bundle, digest, plan, rule, tainted,
 };
 use espalier_domain::id::{Caller, Reason, VerifierName};
 use espalier_domain::record::{AcknowledgementRecord, AuthorityRecord, TurnRecord};
@@ -25,6 +25,8 @@ use crate::world::START;
 pub const ACCEPTED: &str = "who was given time or acknowledged a root accepts every leaf that is served below it";
 /// No root goes too soon.
 pub const CHAINED: &str = "no authority is retired while something served chains to it, nor while it is active";
+/// What is unsafe stays so.
+pub const UNSAFE: &str = "an authority that was declared unsafe never signs again";
 /// The end.
 pub const TAKEN_OVER: &str = "when all is well one authority takes over, and the former one is retired";
 
@@ -40,8 +42,8 @@ const LEAP: Duration = LONGEST_LEAF.saturating_sub(Duration::minutes(30));
 const FORMER: &str = "a";
 const NEXT: &str = "b";
 
-/// What is to be explored.
-#[derive(Debug, Clone, Copy)]
+/// What is to be explored, and in a state what is left of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Bounds {
     /// Registered verifiers.
     pub verifiers: u32,
@@ -53,6 +55,8 @@ pub struct Bounds {
     pub faults: u32,
     /// How often a person goes back, or forward again.
     pub words: u32,
+    /// How often a person declares what was signed unsafe.
+    pub taints: u32,
 }
 
 /// Somebody who verifies: the bundle it has, and what its operator is about to say.
@@ -82,7 +86,7 @@ struct State {
     flight: Vec<(Work, OffsetDateTime)>,
     /// The leaf that is served: below which root, and until when it lives.
     served: (String, OffsetDateTime),
-    left: (u32, u32, u32, u32),
+    left: Bounds,
 }
 
 /// Explores everything within the bounds.
@@ -97,7 +101,7 @@ pub fn explore(bounds: Bounds) -> Result<Explored, Broken> {
     while let Some(state) = queue.pop_front() {
         found.states += 1;
         state.examine()?;
-        if state.left.0 == 0 && state.left.1 == 0 && state.flight.is_empty() {
+        if state.left.leaps == 0 && state.left.hours == 0 && state.flight.is_empty() {
             found.ends += 1;
             state.settles()?;
         }
@@ -147,7 +151,7 @@ impl State {
             bundle,
             flight: Vec::new(),
             served: (FORMER.to_owned(), START + LONGEST_LEAF),
-            left: (bounds.leaps, bounds.hours, bounds.faults, bounds.words),
+            left: bounds,
         }
     }
 
@@ -209,16 +213,16 @@ impl State {
             }
         }
         next.push(Self { other: (self.bundle.clone(), None), ..self.clone() });
-        next.extend(self.back());
+        next.extend([self.back(), self.tainted(), self.ended()].into_iter().flatten());
         next.extend(self.later(LATE));
         next.extend(self.later(LEAP));
         next
     }
 
     fn faulty(&self) -> Option<Self> {
-        let faults = self.left.2.checked_sub(1)?;
+        let faults = self.left.faults.checked_sub(1)?;
         let mut faulty = self.clone();
-        faulty.left.2 = faults;
+        faulty.left.faults = faults;
         Some(faulty)
     }
 
@@ -351,25 +355,53 @@ impl State {
 
     /// A person goes back to the authority that signed before.
     fn back(&self) -> Option<Self> {
-        let words = self.left.3.checked_sub(1)?;
-        let facts = self.facts();
-        let phases = facts.phases();
-        let former = phases.iter().find(|(_, phase)| matches!(phase, Phase::Retiring { .. }))?;
-        let authority = former.0.authority.clone();
+        let words = self.left.words.checked_sub(1)?;
+        let after = self.ruled(|authority, reason| Word::Activate { authority, reason })?;
+        Some(Self { left: Bounds { words, ..after.left }, ..after })
+    }
+
+    /// A person declares what the former one signed unsafe.
+    fn tainted(&self) -> Option<Self> {
+        let taints = self.left.taints.checked_sub(1)?;
+        let after = self.ruled(|authority, reason| Word::Taint { authority, reason })?;
+        Some(Self { left: Bounds { taints, ..after.left }, ..after })
+    }
+
+    /// And ends it, having looked that nobody serves a leaf of it, nor is about to.
+    fn ended(&self) -> Option<Self> {
+        let former = self.former().filter(|id| self.is_tainted(id))?;
+        let is_below = |work: &Work| *work == Work::Mint(former.clone());
+        let in_use = self.served.0 == former || self.flight.iter().any(|(work, _)| is_below(work));
+        if in_use { None } else { self.ruled(|authority, reason| Word::Retire { authority, reason }) }
+    }
+
+    /// What a person says of the authority that signed before, unless it is refused.
+    fn ruled(&self, word: impl FnOnce(String, Reason) -> Word) -> Option<Self> {
         let reason = Reason::parse("clients fail").expect("a reason");
-        let mut after = self.clone();
-        after.left.3 = words;
-        let Ruling::Turn(turn) = rule(&facts, &Word::Activate { authority, reason }, &operator(), "r") else {
+        let Ruling::Turn(turn) = rule(&self.facts(), &word(self.former()?, reason), &operator(), "r") else {
             return None;
         };
+        let mut after = self.clone();
         after.decide(Work::Do(Action::Turn(turn)));
         Some(after)
+    }
+
+    fn former(&self) -> Option<String> {
+        let is_former = |phase: &Phase| matches!(phase, Phase::Retiring { .. });
+        self.facts()
+            .phases()
+            .into_iter()
+            .find_map(|(record, phase)| is_former(&phase).then(|| record.authority.clone()))
+    }
+
+    fn is_tainted(&self, id: &str) -> bool {
+        tainted(id, &self.turns).is_some()
     }
 
     /// Time passes, unless something that was decided would come too late, or the last of all clients.
     fn later(&self, step: Duration) -> Option<Self> {
         let mut after = self.clone();
-        let left = if step == LEAP { &mut after.left.0 } else { &mut after.left.1 };
+        let left = if step == LEAP { &mut after.left.leaps } else { &mut after.left.hours };
         *left = left.checked_sub(1)?;
         after.now += step;
         let is_late = |(_, decided_at): &(Work, OffsetDateTime)| after.now > *decided_at + LATE;
@@ -393,12 +425,17 @@ impl State {
         hold(kept, ACCEPTED, || format!("a client rejects a leaf of {authority}: {self:?}"))?;
         let is_retired = |id: &str| self.phase(id) == Some(Phase::Retired);
         hold(!(lives && is_retired(authority)), CHAINED, || format!("{authority} is retired: {self:?}"))?;
-        hold(!is_retired(&self.active()), CHAINED, || format!("the active one is retired: {self:?}"))
+        let active = self.active();
+        hold(!is_retired(&active), CHAINED, || format!("the active one is retired: {self:?}"))?;
+        hold(!self.is_tainted(&active), UNSAFE, || format!("{active} signs: {self:?}"))
     }
 
     /// When everybody takes the bundle and says so, somebody signs, and the other one goes.
     fn settles(&self) -> Result<(), Broken> {
-        let mut state = Self { left: (u32::MAX, u32::MAX, 0, 0), ..self.clone() };
+        let mut state = Self {
+            left: Bounds { leaps: u32::MAX, hours: u32::MAX, faults: 0, words: 0, taints: 0, ..self.left },
+            ..self.clone()
+        };
         let names: Vec<VerifierName> = state.clients.keys().cloned().collect();
         for _ in 0..24 {
             for _ in 0..4 {
