@@ -78,7 +78,7 @@ type Filter<'a> = &'a (dyn Fn(&Spec) -> bool + Sync);
 fn selects(spec: &Spec, group: &str) -> bool {
     match &spec.targets.select {
         Select::AutoScalingGroups(names) => names.iter().any(|name| name == group),
-        Select::InstanceIds(_) | Select::Tag { .. } | Select::Addresses(_) => false,
+        Select::InstanceIds(_) | Select::Tag { .. } | Select::Addresses(_) | Select::Hosts(_) => false,
     }
 }
 

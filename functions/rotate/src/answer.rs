@@ -162,6 +162,7 @@ mod tests {
             trust: String::new(),
             targets: vec![target; targets],
             through: None,
+            resolver: None,
             others: None,
             prober: None,
         })

@@ -76,6 +76,7 @@ impl Filter {
                     };
                     instances.iter().any(is_at)
                 }
+                Select::Hosts(all) => instances.iter().filter_map(TargetId::host).any(|host| all.contains(&host)),
                 // Whether it has the tag is not in the event.
                 Select::Tag { .. } | Select::AutoScalingGroups(_) => true,
             },

@@ -20,6 +20,9 @@ use crate::ui::{Phase, Ui};
 /// How often a fresh look is asked for.
 const ASKED: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// What stands for a load balancer of theirs.
+const BALANCER: &str = "balanced.example.com";
+
 /// What would be Espalier's doing.
 const DOINGS: [&str; 5] = ["SendCommand", "ExportCertificate", "RegisterTargets", "DeregisterTargets", "Sign"];
 
@@ -39,7 +42,7 @@ pub(super) async fn told(tale: &mut Tale, ui: &Ui) -> Result<(), StoryError> {
         "renewBeforeHours": 56,
     });
     tale.put_spec(true).await?;
-    let proved = watched(tale, &agent, &phase).await;
+    let proved = everything(tale, &agent, &phase).await;
     let after = done(tale).await;
     tale.spec = former;
     tale.put_spec(true).await?;
@@ -50,9 +53,50 @@ pub(super) async fn told(tale: &mut Tale, ui: &Ui) -> Result<(), StoryError> {
     settled(tale, &phase).await?;
     forget(tale).await?;
     phase.done(
-        "others' certificate seen, its renewal, the former one, a wrong name and a near end told; nothing touched; then back",
+        "others' certificate seen, its renewal, the former one, a wrong name and a near end told, by address and by name; nothing \
+         touched; then back",
     );
     Ok(())
+}
+
+/// What the agent does is told of each server, and then of the one name that leads to all of them.
+async fn everything(tale: &mut Tale, agent: &Agent, phase: &Phase) -> Result<(), StoryError> {
+    watched(tale, agent, phase).await?;
+    balance(tale, "CREATE").await?;
+    tale.spec["targets"]["select"] = json!({"hosts": [BALANCER]});
+    tale.put_spec(true).await?;
+    let proved = balanced(tale, agent, phase).await;
+    balance(tale, "DELETE").await?;
+    proved?;
+    agent.untouched(tale)
+}
+
+/// One name that leads to every server: what any of them serves is the name's, and it is well when all are.
+async fn balanced(tale: &Tale, agent: &Agent, phase: &Phase) -> Result<(), StoryError> {
+    let is_only = |answer: &Value| targets(answer).map(|one| one["target"].as_str()).eq([Some(BALANCER)]);
+    let with = |phase: &'static str, faults: Value| {
+        move |answer: &Value| {
+            is_only(answer) && targets(answer).all(|one| one["phase"] == phase && one["faults"] == faults)
+        }
+    };
+    let last = tale.world.hosts.last().ok_or_else(|| StoryError::Unmet("a target is needed".to_owned()))?;
+    agent.installs(tale, last, "www.example.com", 30).await?;
+    shown(tale, phase, "a wrong name at one address of many", with("observed", json!(["WrongName"]))).await?;
+    for host in &tale.world.hosts {
+        agent.installs(tale, host, DOMAIN, 30).await?;
+    }
+    shown(tale, phase, "a name whose addresses are all well", with("current", Value::Null)).await?;
+    Ok(())
+}
+
+/// The name of the load balancer, as its owner would publish it.
+async fn balance(tale: &Tale, action: &str) -> Result<(), StoryError> {
+    let servers: Vec<Value> = tale.world.hosts.iter().map(|host| json!({"Value": host.address})).collect();
+    let set = json!({"Name": BALANCER, "Type": "A", "TTL": 60, "ResourceRecords": servers});
+    let batch = json!({"Changes": [{"Action": action, "ResourceRecordSet": set}]}).to_string();
+    let zone = tale.spec["service"]["dns"]["hostedZoneId"].as_str().unwrap_or_default();
+    let change = ["route53", "change-resource-record-sets", "--hosted-zone-id", zone, "--change-batch", &batch];
+    tale.world.aws().run(&change).await.map(drop).map_err(StoryError::from)
 }
 
 /// What the agent does is seen and told, step by step.
@@ -86,7 +130,6 @@ async fn watched(tale: &Tale, agent: &Agent, phase: &Phase) -> Result<(), StoryE
         })
     };
     shown(tale, phase, "the end that comes near", ends).await?;
-    agent.untouched(tale)?;
     measured(tale).await
 }
 

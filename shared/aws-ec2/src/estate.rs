@@ -173,9 +173,13 @@ impl Ec2 {
             Select::Tag { key, value } => {
                 found = self.described(stack, filter(&format!("tag:{key}"), &[value])).await?;
             }
-            // What answers at an address need not be an instance of this account, or one at all: EC2 is not asked.
+            // What answers at an address or to a name need not be an instance of this account, or one at all: EC2 is not asked.
             Select::Addresses(all) => {
                 found.extend(all.iter().map(|one| SeenInstance::at(one.target(), spec.network.vpc_id.clone())));
+            }
+            Select::Hosts(all) => {
+                let targets = all.iter().map(TargetId::named);
+                found.extend(targets.map(|target| SeenInstance::at(target, spec.network.vpc_id.clone())));
             }
         }
         found.sort_by(|a, b| a.id.cmp(&b.id));

@@ -263,6 +263,7 @@ impl Sources {
             Select::Addresses(all) => {
                 self.by_id(select, all.iter().map(AddressTarget::target).collect(), opted_in).await
             }
+            Select::Hosts(all) => self.by_id(select, all.iter().map(TargetId::named).collect(), opted_in).await,
             Select::Tag { key, value } => {
                 let opted: BTreeSet<NodeId> = opted_in.keys().cloned().collect();
                 let nodes = if key == OPT_IN_TAG && value == spec.stack.as_str() {
@@ -451,15 +452,19 @@ mod tests {
         let (address, other) = (TargetId::parse("10.0.1.5").unwrap(), TargetId::parse("10.0.1.6").unwrap());
         let node = NodeId::parse("mi-0000000000000000a").unwrap();
         let fleet = Fleet {
-            wanted: [(address.clone(), Some(node.clone())), (other.clone(), None)].into(),
+            wanted: [(address, Some(node.clone())), (other, None)].into(),
             opted_in: [node.clone()].into(),
             nodes: [(node, Node { online: true, address: Some("192.0.2.1".parse().unwrap()), agent: None })].into(),
         };
         let found = targets(fleet, Vec::new(), Vec::new(), OwnLeaves::new());
-        assert_eq!(found[0].address(), address.address(), "where the spec says, not where the agent thinks");
+        assert_eq!(
+            found[0].endpoint(443),
+            "10.0.1.5:443".parse().ok(),
+            "where the spec says, not where the agent thinks"
+        );
         assert!(found[0].opted_in && found[0].managed.as_ref().is_some_and(|managed| managed.online));
         assert_eq!((found[1].node.clone(), found[1].managed.clone(), found[1].opted_in), (None, None, false));
-        assert_eq!(found[1].address(), other.address());
+        assert_eq!(found[1].endpoint(443), "10.0.1.6:443".parse().ok());
     }
 
     #[test]

@@ -72,9 +72,11 @@ text_id!(
 );
 
 text_id!(
-    /// Who serves the certificate, as VPC Lattice knows it: an EC2 instance by its id, or whatever answers at an address.
-    TargetId, "an EC2 instance id (i- and 8 or 17 hexadecimal digits) or an IP address as it is usually written",
-    |v| prefixed_hex(v, "i-", &[8, 17]) || address(v).is_some()
+    /// Who serves the certificate: as VPC Lattice knows it, an EC2 instance by its id, or whatever answers at an address; where
+    /// others install, a host name, too.
+    TargetId,
+    "an EC2 instance id (i- and 8 or 17 hexadecimal digits), an IP address as it is usually written, or a lower-case host name",
+    |v| prefixed_hex(v, "i-", &[8, 17]) || address(v).is_some() || is_host_name(v)
 );
 
 impl TargetId {
@@ -87,6 +89,18 @@ impl TargetId {
     pub fn address(&self) -> Option<IpAddr> {
         address(&self.0)
     }
+
+    /// Whatever answers to this name.
+    pub fn named(host: &HostName) -> Self {
+        Self(host.0.clone())
+    }
+
+    /// The name, of a target that is one.
+    pub fn host(&self) -> Option<HostName> {
+        // Of an instance, the most frequent by far, a look tells it.
+        let is_name = self.0.contains('.') && self.address().is_none();
+        is_name.then(|| HostName(self.0.clone()))
+    }
 }
 
 text_id!(
@@ -96,9 +110,9 @@ text_id!(
 );
 
 impl NodeId {
-    /// The node that is the target itself; none is, of an address.
+    /// The node that is the target itself: an instance is, and neither an address nor a name.
     pub fn of(target: &TargetId) -> Option<Self> {
-        target.address().is_none().then(|| Self(target.0.clone()))
+        Self::parse(target.as_str()).ok()
     }
 }
 
@@ -143,7 +157,8 @@ text_id!(
 );
 
 text_id!(
-    /// A fully qualified DNS host name in lower case, without a trailing dot and without a wildcard (RFC 1123).
+    /// A fully qualified DNS host name in lower case, without a trailing dot and without a wildcard (RFC 1123). Its last label is
+    /// no number: what ends in one is read as an IPv4 address (RFC 1123, section 2.1).
     HostName, "a lower-case DNS host name of at least two labels, without wildcard or trailing dot", is_host_name
 );
 
@@ -411,6 +426,7 @@ fn is_host_name(value: &str) -> bool {
     let labels: Vec<&str> = value.split('.').collect();
     value.len() <= 253
         && labels.len() >= 2
+        && !labels.last().is_some_and(|label| label.bytes().all(|b| b.is_ascii_digit()))
         && labels.iter().all(|label| {
             (1..=63).contains(&label.len())
                 && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
@@ -464,14 +480,15 @@ mod tests {
     #[test]
     fn a_host_name_is_exact_and_lower_case() {
         assert!(HostName::parse("api-service.example.com").is_ok());
-        for bad in ["example", "*.example.com", "API.example.com", "a..b", "a.b.", "-a.b", "a b.c"] {
+        for bad in ["example", "*.example.com", "API.example.com", "a..b", "a.b.", "-a.b", "a b.c", "10.0.1.05", "a.1"]
+        {
             assert!(HostName::parse(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn a_target_is_an_instance_or_an_address_in_its_one_form_and_a_node_never_an_address() {
-        for good in ["i-0abc1234", "10.0.1.5", "fd00:ec2::1"] {
+    fn a_target_is_an_instance_a_name_or_an_address_in_its_one_form_and_a_node_neither_of_those() {
+        for good in ["i-0abc1234", "10.0.1.5", "fd00:ec2::1", "internal-a-1.elb.amazonaws.com"] {
             assert!(TargetId::parse(good).is_ok(), "{good}");
         }
         for bad in
@@ -484,6 +501,9 @@ mod tests {
         let (instance, address) = (TargetId::parse("i-0abc1234").unwrap(), TargetId::parse("10.0.1.5").unwrap());
         assert_eq!(NodeId::of(&instance).map(|node| node.to_string()).as_deref(), Some("i-0abc1234"));
         assert_eq!((NodeId::of(&address), instance.address()), (None, None));
+        let name = TargetId::parse("a.example.com").unwrap();
+        assert_eq!((NodeId::of(&name), name.address(), instance.host(), address.host()), (None, None, None, None));
+        assert_eq!(name.host().map(|host| TargetId::named(&host)), Some(name));
     }
 
     #[test]

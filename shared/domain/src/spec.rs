@@ -243,6 +243,8 @@ pub enum Select {
     AutoScalingGroups(Vec<String>),
     /// Whatever answers at these addresses.
     Addresses(Vec<AddressTarget>),
+    /// Whatever answers to these names, wherever they lead: looked at and never registered.
+    Hosts(Vec<HostName>),
 }
 
 /// A target that is registered by its address.
@@ -273,6 +275,7 @@ impl Select {
                 let address = target.address()?;
                 all.iter().find(|one| one.address == address).and_then(|one| one.node.clone())
             }
+            Self::Hosts(_) => None,
         }
     }
 
@@ -282,7 +285,8 @@ impl Select {
             Self::InstanceIds(_) | Self::Tag { .. } | Self::AutoScalingGroups(_) => TargetKind::Instance,
             // The parser lets no two families through.
             Self::Addresses(all) if all.iter().any(|one| one.address.is_ipv6()) => TargetKind::Ipv6,
-            Self::Addresses(_) => TargetKind::Ipv4,
+            // Names are in no target group: the parser takes them only where nothing is Espalier's.
+            Self::Addresses(_) | Self::Hosts(_) => TargetKind::Ipv4,
         }
     }
 }

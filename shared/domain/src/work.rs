@@ -3,9 +3,11 @@
 //! Identifiers and public data only. Key material has no way into any of these types.
 
 mod attempts;
+mod endpoint;
 
 use std::net::{IpAddr, SocketAddr};
 
+pub use endpoint::{Endpoint, NoEndpoint};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -196,6 +198,9 @@ pub struct VerifyItem {
     /// The way through the service; absent when the stack has none to probe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub through: Option<Through>,
+    /// A resolver to ask for names in place of the VPC's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolver: Option<SocketAddr>,
     /// Where others install: how what they installed is judged in place of its fingerprint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub others: Option<OthersItem>,
@@ -223,7 +228,7 @@ pub struct VerifyTarget {
     /// The instance.
     pub target: TargetId,
     /// Where it serves TLS.
-    pub address: SocketAddr,
+    pub address: Endpoint,
     /// The generation its newest certificate is known by; [`Generation::NONE`] where others install.
     pub generation: Generation,
     /// SHA-256 of the leaf's DER that is expected there, lower-case hexadecimal; empty where others install.
@@ -242,9 +247,6 @@ pub struct Through {
     /// Fingerprints that a healthy sample may show (current and, during a rollout, previous generation). Empty where there are
     /// too many to name, in a fleet in which each target has its own: then chain, names and dates count.
     pub fingerprints: Vec<String>,
-    /// A resolver to ask in place of the VPC's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resolver: Option<SocketAddr>,
 }
 
 /// What a function answers to a [`WorkItem`]; the state machine hands the list back to `rotate`.

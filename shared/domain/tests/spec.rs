@@ -467,6 +467,19 @@ fn what_others_install_is_judged_by_a_trust_that_is_named() {
     assert_eq!(with(&|it| it["certificate"]["issuer"]["request"] = request.clone()), ["/certificate/issuer/request"]);
     let ours = with(&|it| it["certificate"]["issuer"]["kind"] = json!("authority"));
     assert!(ours.contains(&"/certificate/issuer/trust".to_owned()), "{ours:?}");
+    let hosts = |names: Value| with(&move |it: &mut Value| it["targets"]["select"] = json!({ "hosts": names }));
+    let name = "internal-a-1.eu-west-1.elb.amazonaws.com";
+    assert_eq!(hosts(json!([name, "payments.example.com"])), Vec::<String>::new());
+    for refused in ["10.0.1.5", "10.0.1", "internal-A-1.elb.amazonaws.com", "alb", "a.example.com:443", "*.example.com"]
+    {
+        assert_eq!(hosts(json!([name, refused])), ["/targets/select/hosts/1"], "{refused}");
+    }
+    assert_eq!(hosts(json!([name, name])), ["/targets/select/hosts/1"]);
+    assert_eq!(hosts(json!([])), ["/targets/select/hosts"]);
+    let mut document = recipe();
+    document["targets"]["select"] = json!({"hosts": [name]});
+    let registered: Vec<_> = refusals(&document).into_iter().map(|(path, _)| path).collect();
+    assert_eq!(registered, ["/targets/select/hosts"], "a name is in no target group");
     // Nobody certifies anything by it.
     let elsewhere = with(&|it| {
         it["service"]["domainName"] = json!("www.example.org");

@@ -43,6 +43,7 @@ async fn main() {
             trust: trust.clone(),
             targets,
             through: None,
+            resolver: None,
             others: None,
             prober: None,
         };
@@ -71,7 +72,7 @@ fn server(authority: Authority) -> (SocketAddr, String) {
 fn target(number: u64, address: SocketAddr, fingerprint: &str) -> VerifyTarget {
     VerifyTarget {
         target: TargetId::parse(format!("i-{number:017x}")).unwrap(),
-        address,
+        address: address.into(),
         generation: Generation(1),
         fingerprint: fingerprint.to_owned(),
     }

@@ -8,13 +8,15 @@ mod dial;
 mod resolve;
 mod trust;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use espalier_domain::failure::{Failure, Word};
 use espalier_domain::id::HostName;
 use espalier_domain::plan::{Block, BlockCode};
 use espalier_domain::verdict::{Expected, Fault, Leaf, Verdict, judge, worst};
-use espalier_domain::work::{OthersItem, SeenTarget, SeenThrough, Through, VerifyItem, VerifyTarget, WorkResult};
+use espalier_domain::work::{
+    Endpoint, OthersItem, SeenTarget, SeenThrough, Through, VerifyItem, VerifyTarget, WorkResult,
+};
 use futures::StreamExt as _;
 use time::OffsetDateTime;
 use tracing::field::Empty;
@@ -75,7 +77,8 @@ pub async fn probe(item: &VerifyItem, now: impl Fn() -> OffsetDateTime + Sync) -
             read => read?,
         },
     };
-    let prober = Prober { trust: &trust, server_name: &item.server_name, others: item.others.as_ref(), now: &now };
+    let (resolver, others) = (Resolver::new(item.resolver), item.others.as_ref());
+    let prober = Prober { trust: &trust, server_name: &item.server_name, others, resolver, now: &now };
     // Collected first: a stream over closures that borrow would not be `Send`.
     let dials: Vec<_> = item.targets.iter().map(|target| prober.target(target)).collect();
     let sightings = futures::stream::iter(dials).buffered(AT_ONCE).collect().await;
@@ -97,7 +100,15 @@ struct Prober<'a, N> {
     server_name: &'a HostName,
     /// Others install, and this is what counts in place of fingerprints.
     others: Option<&'a OthersItem>,
+    resolver: Resolver,
     now: &'a N,
+}
+
+/// What the connections to one target came to.
+struct Looked {
+    verdict: Verdict,
+    connect_ms: Option<f64>,
+    handshake_ms: f64,
 }
 
 impl<N: Fn() -> OffsetDateTime + Sync> Prober<'_, N> {
@@ -120,20 +131,53 @@ impl<N: Fn() -> OffsetDateTime + Sync> Prober<'_, N> {
             None => Leaf::OneOf(std::slice::from_ref(&target.fingerprint)),
             Some(others) => others.serial.as_deref().map_or(Leaf::Any, Leaf::Serial),
         };
-        // The one whose times are told: those that follow are made side by side, and slow each other down.
-        let Dialled { shaken, connect_ms, handshake_ms } = self.dial(target.address, Versions::Both).await;
-        let has_answered = shaken.is_ok();
-        let first = self.judge(shaken, leaf);
-        let verdict = if has_answered { self.again(target, leaf, first).await } else { first };
+        let Looked { verdict, connect_ms, handshake_ms } = match &target.address {
+            Endpoint::Address(address) => self.look(*address, leaf).await,
+            Endpoint::Host { name, port } => self.look_everywhere(name, *port, leaf).await,
+        };
         let (target, generation, port) = (target.target.clone(), target.generation, Some(target.address.port()));
         SeenTarget { target, generation, at: (self.now)(), port, verdict, connect_ms, handshake_ms }
+    }
+
+    /// Every address of a name, side by side: clients come to any of them, so that the worst counts. The times are the first one's.
+    async fn look_everywhere(&self, name: &HostName, port: u16, leaf: Leaf<'_>) -> Looked {
+        let addresses = match self.addresses(name).await {
+            Ok(addresses) => addresses,
+            Err(fault) => return self.looked(unseen(fault), leaf),
+        };
+        let looks = addresses.into_iter().map(|ip| self.look_at_one(SocketAddr::new(ip, port), leaf));
+        let mut looks = futures::future::join_all(looks).await.into_iter();
+        let first = looks.next().unwrap_or_else(|| self.looked(unseen(Fault::Unresolved), leaf));
+        Looked { verdict: worst(first.verdict, looks.map(|look| look.verdict)), ..first }
+    }
+
+    /// One address of many, which the trace tells apart.
+    async fn look_at_one(&self, address: SocketAddr, leaf: Leaf<'_>) -> Looked {
+        let span = tracing::trace_span!("address", %address, faults = Empty, otel.status_code = Empty);
+        let looked = match misled(address.ip()) {
+            Some(fault) => self.looked(unseen(fault), leaf),
+            None => self.look(address, leaf).instrument(span.clone()).await,
+        };
+        note(&span, &looked.verdict);
+        looked
+    }
+
+    async fn look(&self, address: SocketAddr, leaf: Leaf<'_>) -> Looked {
+        // The one whose times are told: those that follow are made side by side, and slow each other down.
+        let dialled = self.dial(address, Versions::Both).await;
+        let has_answered = dialled.shaken.is_ok();
+        let first = self.looked(dialled, leaf);
+        if !has_answered {
+            return first;
+        }
+        Looked { verdict: self.again(address, leaf, first.verdict).await, ..first }
     }
 
     /// The connections after the first, to a target that has answered that one: what they see counts, and that one of them sees
     /// nothing does not. A server may speak one version only, want a client's certificate sooner in one than in the other, or
     /// keep how many connections it takes from one address; clients reach it, as the first has shown.
-    async fn again(&self, target: &VerifyTarget, leaf: Leaf<'_>, first: Verdict) -> Verdict {
-        let dials: Vec<_> = AGAIN.into_iter().map(|versions| self.dial(target.address, versions)).collect();
+    async fn again(&self, address: SocketAddr, leaf: Leaf<'_>, first: Verdict) -> Verdict {
+        let dials: Vec<_> = AGAIN.into_iter().map(|versions| self.dial(address, versions)).collect();
         let dialled = futures::future::join_all(dials).await.into_iter();
         let seen = dialled.filter_map(|dialled| dialled.shaken.ok());
         worst(first, seen.map(|shaken| self.judge(Ok(shaken), leaf)))
@@ -144,34 +188,42 @@ impl<N: Fn() -> OffsetDateTime + Sync> Prober<'_, N> {
     }
 
     async fn through(&self, through: &Through) -> Vec<SeenThrough> {
-        let resolver = Resolver::new(through.resolver);
-        let dials: Vec<_> = (0..through.samples).map(|_| self.sample(&resolver, through)).collect();
+        let dials: Vec<_> = (0..through.samples).map(|_| self.sample(through)).collect();
         futures::stream::iter(dials).buffered(AT_ONCE).collect().await
     }
 
     /// One client's way: ask for the name, dial what comes back.
-    async fn sample(&self, resolver: &Resolver, through: &Through) -> SeenThrough {
+    async fn sample(&self, through: &Through) -> SeenThrough {
         let span = tracing::trace_span!("sample", address = Empty, faults = Empty, otel.status_code = Empty);
-        let sample = self.sampled(resolver, through).instrument(span.clone()).await;
+        let sample = self.sampled(through).instrument(span.clone()).await;
         span.record("address", sample.address.map(tracing::field::display));
         note(&span, &sample.verdict);
         sample
     }
 
-    async fn sampled(&self, resolver: &Resolver, through: &Through) -> SeenThrough {
-        let looked_up = resolver.lookup(self.server_name).instrument(tracing::trace_span!("resolve")).await;
-        let unseen = |fault| Dialled { shaken: Err(fault), connect_ms: None, handshake_ms: 0.0 };
-        let (address, dialled) = match looked_up {
+    async fn sampled(&self, through: &Through) -> SeenThrough {
+        let found = self.addresses(self.server_name).await;
+        let (address, dialled) = match found.and_then(|all| all.first().copied().ok_or(Fault::Unresolved)) {
             Err(fault) => (None, unseen(fault)),
-            Ok(ip) if ip.is_unspecified() || ip.is_multicast() => (Some(ip), unseen(Fault::WrongAddress)),
-            Ok(ip) => (Some(ip), self.dial(SocketAddr::new(ip, through.port), Versions::Both).await),
+            Ok(ip) => match misled(ip) {
+                Some(fault) => (Some(ip), unseen(fault)),
+                None => (Some(ip), self.dial(SocketAddr::new(ip, through.port), Versions::Both).await),
+            },
         };
-        let Dialled { shaken, connect_ms, handshake_ms } = dialled;
         // Clients accept a former certificate, too, of a fleet that is half-way through a renewal.
         let is_any = self.others.is_some() || through.fingerprints.is_empty();
         let leaf = if is_any { Leaf::Any } else { Leaf::OneOf(&through.fingerprints) };
-        let verdict = self.judge(shaken, leaf);
+        let Looked { verdict, connect_ms, handshake_ms } = self.looked(dialled, leaf);
         SeenThrough { address, at: (self.now)(), verdict, connect_ms, handshake_ms }
+    }
+
+    async fn addresses(&self, name: &HostName) -> Result<Vec<IpAddr>, Fault> {
+        self.resolver.addresses(name).instrument(tracing::trace_span!("resolve")).await
+    }
+
+    fn looked(&self, dialled: Dialled, leaf: Leaf<'_>) -> Looked {
+        let Dialled { shaken, connect_ms, handshake_ms } = dialled;
+        Looked { verdict: self.judge(shaken, leaf), connect_ms, handshake_ms }
     }
 
     fn judge(&self, shaken: Result<Shaken, Fault>, leaf: Leaf<'_>) -> Verdict {
@@ -181,6 +233,16 @@ impl<N: Fn() -> OffsetDateTime + Sync> Prober<'_, N> {
             Err(fault) => Verdict::unseen(fault),
         }
     }
+}
+
+/// What is wrong with an address that a name leads to, before it is dialled.
+fn misled(ip: IpAddr) -> Option<Fault> {
+    (ip.is_unspecified() || ip.is_multicast()).then_some(Fault::WrongAddress)
+}
+
+/// What was not dialled.
+fn unseen(fault: Fault) -> Dialled {
+    Dialled { shaken: Err(fault), connect_ms: None, handshake_ms: 0.0 }
 }
 
 /// Tells the trace what is wrong with what was seen. A former certificate is news in a rotation, and no failure.

@@ -8,6 +8,10 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 
+/// Addresses of one name that are dialled, at most: Route 53 answers with up to eight of them at a time (API reference,
+/// `ResourceRecordSet`, `MultiValueAnswer`), for a load balancer's name, too.
+const ADDRESSES: usize = 8;
+
 /// A resolver without memory between probes.
 pub struct Resolver(Option<TokioResolver>);
 
@@ -33,14 +37,19 @@ impl Resolver {
         }))
     }
 
-    /// The first IPv4 address of a name.
+    /// The IPv4 addresses of a name, or those of IPv6 where it has no others; at most as many as are dialled.
     ///
     /// # Errors
-    /// [`Fault::Unresolved`] when there is none, or no resolver to ask.
-    pub async fn lookup(&self, name: &HostName) -> Result<IpAddr, Fault> {
+    /// [`Fault::Unresolved`] when it cannot be resolved, or there is no resolver to ask.
+    pub async fn addresses(&self, name: &HostName) -> Result<Vec<IpAddr>, Fault> {
         let resolver = self.0.as_ref().ok_or(Fault::Unresolved)?;
         // A trailing dot: the name is complete, no search list is tried.
         let answer = resolver.lookup_ip(format!("{name}.")).await.map_err(|_| Fault::Unresolved)?;
-        answer.iter().find(IpAddr::is_ipv4).ok_or(Fault::Unresolved)
+        let (mut addresses, others): (Vec<IpAddr>, Vec<IpAddr>) = answer.iter().partition(IpAddr::is_ipv4);
+        if addresses.is_empty() {
+            addresses = others;
+        }
+        addresses.truncate(ADDRESSES);
+        Ok(addresses)
     }
 }

@@ -12,16 +12,18 @@ use std::time::Instant;
 use espalier_domain::id::{Generation, HostName, StackName, TargetId};
 use espalier_domain::plan::BlockCode;
 use espalier_domain::verdict::{Fault, Verdict};
-use espalier_domain::work::{OthersItem, SeenTarget, SeenThrough, Through, VerifyItem, VerifyTarget, WorkResult};
+use espalier_domain::work::{
+    Endpoint, OthersItem, SeenTarget, SeenThrough, Through, VerifyItem, VerifyTarget, WorkResult,
+};
 use espalier_probe::{ProbeError, probe};
 use rustls::version::{TLS12, TLS13};
-use servers::{Authority, NAME, chatter, nobody, serve, serve_all, serve_apart, zone};
+use servers::{Authority, NAME, chatter, nobody, serve, serve_all, serve_apart, serve_at, zone};
 use time::{Duration, OffsetDateTime};
 
 fn target(number: u32, address: SocketAddr, fingerprint: &str) -> VerifyTarget {
     VerifyTarget {
         target: TargetId::parse(format!("i-{number:017x}")).unwrap(),
-        address,
+        address: address.into(),
         generation: Generation(3),
         fingerprint: fingerprint.to_owned(),
     }
@@ -34,6 +36,7 @@ fn item(trust: &str, targets: Vec<VerifyTarget>) -> VerifyItem {
         trust: trust.to_owned(),
         targets,
         through: None,
+        resolver: None,
         others: None,
         prober: None,
     }
@@ -266,8 +269,8 @@ async fn roots_of_a_spec_that_are_none_are_a_block() {
 }
 
 async fn sampled(trust: &str, port: u16, fingerprints: &[String], resolver: SocketAddr) -> Vec<SeenThrough> {
-    let through = Through { port, samples: 3, fingerprints: fingerprints.to_vec(), resolver: Some(resolver) };
-    let item = VerifyItem { through: Some(through), ..item(trust, Vec::new()) };
+    let through = Through { port, samples: 3, fingerprints: fingerprints.to_vec() };
+    let item = VerifyItem { through: Some(through), resolver: Some(resolver), ..item(trust, Vec::new()) };
     match probe(&item, OffsetDateTime::now_utc).await.unwrap() {
         WorkResult::Seen { through, .. } => through,
         other => panic!("{other:?}"),
@@ -319,4 +322,45 @@ async fn a_name_that_leads_nowhere_is_told_from_a_service_that_does_not_answer()
             assert_eq!(sample.address, address.map(|address| address.parse().unwrap()));
         }
     }
+}
+
+/// What a name in place of a target comes to, when it leads to these addresses.
+async fn named(trust: &str, port: u16, addresses: &'static [[u8; 4]]) -> SeenTarget {
+    let name = HostName::parse("internal-payments-1.eu-west-1.elb.amazonaws.com").unwrap();
+    let target = VerifyTarget {
+        target: TargetId::named(&name),
+        address: Endpoint::Host { name, port },
+        generation: Generation::NONE,
+        fingerprint: String::new(),
+    };
+    let item = VerifyItem {
+        others: Some(OthersItem::default()),
+        resolver: Some(zone(addresses).await),
+        ..item(trust, vec![target])
+    };
+    seen(&item).await.remove(0)
+}
+
+#[tokio::test]
+async fn of_a_name_every_address_is_dialled_and_the_worst_counts() {
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let good = ours.good_leaf();
+    let port = serve(&good.chain, &good.key, &TLS13).await.port();
+    serve_at(([127, 0, 0, 2], port).into(), &good).await;
+    serve_at(([127, 0, 0, 3], port).into(), &theirs.good_leaf()).await;
+    let well = named(&ours.root_pem, port, &[[127, 0, 0, 1], [127, 0, 0, 2]]).await;
+    assert!(well.verdict.is_good() && well.connect_ms.is_some(), "{well:?}");
+    assert_eq!((well.target.as_str(), well.port), ("internal-payments-1.eu-west-1.elb.amazonaws.com", Some(port)));
+    for addresses in [&[[127, 0, 0, 1], [127, 0, 0, 3]], &[[127, 0, 0, 3], [127, 0, 0, 2]]] {
+        assert_eq!(named(&ours.root_pem, port, addresses).await.verdict.faults, [Fault::Untrusted]);
+    }
+    // A node that is gone fails those clients that come to it.
+    assert_eq!(named(&ours.root_pem, port, &[[127, 0, 0, 1], [127, 0, 0, 4]]).await.verdict.faults, [Fault::Refused]);
+}
+
+#[tokio::test]
+async fn a_name_that_leads_nowhere_is_told_of_the_target() {
+    let trust = Authority::new("ours").root_pem;
+    assert_eq!(named(&trust, 443, &[]).await.verdict.faults, [Fault::Unresolved]);
+    assert_eq!(named(&trust, 443, &[[224, 0, 0, 1]]).await.verdict.faults, [Fault::WrongAddress]);
 }

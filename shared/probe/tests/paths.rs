@@ -74,7 +74,7 @@ async fn faults(chain: Chain) -> Vec<Fault> {
     let (trust, pair) = chain.signed();
     let target = VerifyTarget {
         target: TargetId::parse("i-00000000000000001").unwrap(),
-        address: serve(&pair.chain, &pair.key, &TLS13).await,
+        address: serve(&pair.chain, &pair.key, &TLS13).await.into(),
         generation: Generation(1),
         fingerprint: pair.fingerprint(),
     };
@@ -84,6 +84,7 @@ async fn faults(chain: Chain) -> Vec<Fault> {
         trust,
         targets: vec![target],
         through: None,
+        resolver: None,
         others: None,
         prober: None,
     };

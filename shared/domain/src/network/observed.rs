@@ -397,7 +397,7 @@ pub struct SeenInstance {
 }
 
 impl SeenInstance {
-    /// What the spec selects by its address: there as long as the spec says so, since nobody else can be asked for it. Whoever
+    /// What the spec selects by its address or name: there as long as the spec says so, since nobody else can be asked for it. Whoever
     /// installs on its node looks for the node's owner's consent.
     pub fn at(target: TargetId, vpc_id: VpcId) -> Self {
         Self {

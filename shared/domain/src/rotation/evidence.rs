@@ -1,6 +1,6 @@
 //! Everything a decision about certificates may look at, gathered anew for each look.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use time::OffsetDateTime;
 
@@ -14,6 +14,7 @@ use crate::record::{
 use crate::rotation::agent::AgentVersion;
 use crate::rotation::pace::LineRecord;
 use crate::rotation::policy::{Policy, REVERIFY};
+use crate::work::Endpoint;
 
 /// How many authorities of exported certificates are trusted at once: ACM changes them rarely.
 const ANCHORS: usize = 4;
@@ -222,8 +223,21 @@ impl TargetEvidence {
         self.floor().is_some_and(|floor| evidence.is_tainted(floor))
     }
 
-    /// Where it can be dialled: at its address, if it is one, whatever its agent reports.
-    pub fn address(&self) -> Option<IpAddr> {
+    /// Where it is dialled, on this port.
+    pub fn endpoint(&self, port: u16) -> Option<Endpoint> {
+        match self.target.host() {
+            Some(name) => Some(Endpoint::Host { name, port }),
+            None => self.address().map(|address| SocketAddr::new(address, port).into()),
+        }
+    }
+
+    /// Whether it is known where to dial it.
+    pub(crate) fn can_be_dialled(&self) -> bool {
+        self.target.host().is_some() || self.address().is_some()
+    }
+
+    /// Where the spec says, if it is selected by address, whatever its agent reports.
+    fn address(&self) -> Option<IpAddr> {
         self.target.address().or(self.managed.as_ref().and_then(|managed| managed.address))
     }
 }

@@ -178,6 +178,7 @@ mod tests {
             trust: "no root".into(),
             targets: Vec::new(),
             through: None,
+            resolver: None,
             others: Some(crate::work::OthersItem::default()),
             prober: None,
         })

@@ -161,7 +161,7 @@ pub fn phase(rollout: &Rollout<'_>, target: &TargetEvidence) -> Phase {
     if let Some(since) = open.max() {
         return Phase::Delivering { since };
     }
-    if rollout.evidence.policy.others.is_some() && target.address().is_none() {
+    if rollout.evidence.policy.others.is_some() && !target.can_be_dialled() {
         return Phase::Unverifiable;
     }
     if target.node.is_none() || rollout.evidence.policy.others.is_some() {
@@ -277,7 +277,7 @@ fn blocked(rollout: &Rollout<'_>, target: &TargetEvidence) -> Option<Phase> {
             "its SSM Agent is {agent}, and the installer needs {} or later: update it (AWS-UpdateSSMAgent)",
             AgentVersion::OLDEST
         ))),
-        Some(_) if target.address().is_none() => Some(Phase::Unverifiable),
+        Some(_) if !target.can_be_dialled() => Some(Phase::Unverifiable),
         Some(_) => None,
     }
 }

@@ -8,7 +8,6 @@ mod healthy;
 mod own;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 
 use time::OffsetDateTime;
 
@@ -296,7 +295,7 @@ fn verify(
     at_rest: bool,
 ) {
     let mut tours: BTreeMap<&'static str, Vec<&Look<'_>>> = BTreeMap::new();
-    for look in looks.iter().filter(|look| look.target.address().is_some()) {
+    for look in looks.iter().filter(|look| look.target.can_be_dialled()) {
         let Some(reason) = reason(evidence, look, at_rest) else { continue };
         tours.entry(reason).or_default().push(look);
     }
@@ -305,7 +304,7 @@ fn verify(
     if let (Some((_, because)), true) = (&through, tours.is_empty()) {
         // An item dials at least one target: the one that was seen longest ago.
         let seen = |look: &&Look<'_>| look.target.sighting.as_ref().filter(|_| serves(look)).map(|seen| seen.at);
-        let oldest = looks.iter().filter(|l| seen(l).is_some() && l.target.address().is_some()).min_by_key(|l| seen(l));
+        let oldest = looks.iter().filter(|l| seen(l).is_some() && l.target.can_be_dialled()).min_by_key(|l| seen(l));
         if let Some(look) = oldest {
             tours.insert(because, vec![look]);
         }
@@ -322,6 +321,7 @@ fn verify(
                 trust: trust.clone(),
                 targets: page.iter().filter_map(|look| dial(evidence, newest, look)).collect(),
                 through: through.take().map(|(through, _)| through),
+                resolver: evidence.policy.resolver,
                 others: others.clone(),
                 prober: evidence.policy.prober.clone(),
             };
@@ -376,7 +376,7 @@ fn dial(evidence: &Evidence, newest: Option<&GenerationRecord>, look: &Look<'_>)
     let expected = if waits { target.floor().and_then(|floor| evidence.generation(floor)) } else { newest };
     Some(VerifyTarget {
         target: target.target.clone(),
-        address: SocketAddr::new(target.address()?, evidence.policy.target_port),
+        address: target.endpoint(evidence.policy.target_port)?,
         generation: expected.map_or(Generation::NONE, |record| record.generation),
         fingerprint: expected.and_then(|record| target.fingerprint(record)).unwrap_or_default().to_owned(),
     })
@@ -411,7 +411,6 @@ fn through(
         samples: evidence.policy.samples.min(20),
         // Of others, the judge goes by none.
         fingerprints: newest.map(|newest| acceptable(evidence, newest, looks, dialled)).unwrap_or_default(),
-        resolver: evidence.policy.resolver,
     };
     Some((through, because))
 }

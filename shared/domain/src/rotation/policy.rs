@@ -63,7 +63,7 @@ pub struct Policy {
     pub observes: bool,
     /// Others install what the targets serve, and how it is judged; there only where targets are only dialled.
     pub others: Option<Others>,
-    /// A resolver the probe through the service asks in place of the VPC's own.
+    /// A resolver that is asked for names in place of the VPC's own.
     pub resolver: Option<SocketAddr>,
 }
 

@@ -139,6 +139,7 @@ pub const CHANGES: &[FieldChange] = &[
         "as a changed list of instances. From instances to addresses, from IPv4 to IPv6, and back, the target group is replaced as for another port",
     ),
     row("/targets/select/addresses/*/node", InPlace, "holds for the next installation"),
+    row("/targets/select/hosts", InPlace, "who is new is dialled at the next look"),
     row("/targets/minimumInService", InPlace, "holds for the next target that fails verification"),
     row("/certificate/issuer/kind", InPlace, "the next generation comes from there, at once"),
     row(

@@ -26,7 +26,7 @@ const VPC: Shape = id!(VpcId, "a VPC id", "^vpc-([0-9a-f]{8}|[0-9a-f]{17})$");
 const SUBNET: Shape = id!(SubnetId, "a subnet id", "^subnet-([0-9a-f]{8}|[0-9a-f]{17})$");
 const GROUP: Shape = id!(SecurityGroupId, "a security group id", "^sg-([0-9a-f]{8}|[0-9a-f]{17})$");
 const INSTANCE: Shape = Shape::Text {
-    accepts: |text| TargetId::parse(text).is_ok_and(|id| id.address().is_none()),
+    accepts: |text| TargetId::parse(text).is_ok_and(|id| NodeId::of(&id).is_some()),
     expected: "an EC2 instance id",
     pattern: "^i-([0-9a-f]{8}|[0-9a-f]{17})$",
 };
@@ -57,7 +57,7 @@ const ZONE: Shape = id!(HostedZoneId, "a hosted zone id", "^[A-Z0-9]{1,32}$");
 const HOST: Shape = id!(
     HostName,
     "a lower-case DNS host name of at least two labels, without wildcard or trailing dot",
-    "^(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+    "^(?=.{1,253}$)(?!.*\\.[0-9]+$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 );
 const CERTIFICATE: Shape =
     id!(AcmArn, "an ACM certificate ARN", "^arn:aws[a-z-]*:acm:[a-z0-9-]+:[0-9]{12}:certificate/[A-Za-z0-9-]+$");
@@ -210,6 +210,11 @@ const TARGETS: Shape = Shape::Object(&[
                     Shape::List { of: &ADDRESS_TARGET, count: 1..=1000 },
                     "whatever answers at these addresses, all IPv4 or all IPv6",
                 ),
+                optional(
+                    "hosts",
+                    Shape::List { of: &HOST, count: 1..=50 },
+                    "where others install, whatever answers to these names: each address that a name leads to is dialled",
+                ),
             ],
             refused: not_selected,
         },
@@ -235,7 +240,7 @@ fn not_selected(name: &str) -> Option<&'static str> {
             "cannot be selected: an Application Load Balancer ends TLS itself, with an ACM certificate that ACM renews in \
              place, so that there is no leaf to rotate and no target to prove (VPC Lattice takes one of them, without health \
              checks, in a target group of type ALB). Select the servers behind it, or put the load balancer behind an HTTPS \
-             listener, without Espalier",
+             listener, without Espalier; what it serves can be watched by its DNS name (\"hosts\", with manage nothing)",
         ),
         _ => None,
     }

@@ -95,6 +95,11 @@ fn source(document: &Value, report: &mut Report<'_>) {
     if kind == Some("others") {
         return others(document, report);
     }
+    if document.pointer("/targets/select/hosts").is_some() {
+        let problem = "is only for certificates that somebody else installs".to_owned();
+        let remedy = "select instances or addresses, or write \"kind\": \"others\" and \"manage\": \"nothing\"";
+        report("/targets/select/hosts", problem, remedy);
+    }
     if document.pointer("/certificate/issuer/trust").is_some() {
         let problem = "is only for certificates that somebody else installs".to_owned();
         report(
@@ -274,12 +279,13 @@ fn unique(document: &Value, report: &mut Report<'_>) {
     let of_addresses = |field: &str| -> Vec<&str> {
         addresses.into_iter().flatten().map(|one| one[field].as_str().unwrap_or_default()).collect()
     };
-    let lists: [(&str, &str, Vec<&str>); 9] = [
+    let lists: [(&str, &str, Vec<&str>); 10] = [
         ("/lattice/targetGroupIds", "", list(document, "/lattice/targetGroupIds")),
         ("/network/consumers", "/vpcId", vpcs),
         ("/network/subnetIds", "", list(document, "/network/subnetIds")),
         ("/targets/select/instanceIds", "", list(document, "/targets/select/instanceIds")),
         ("/targets/select/autoScalingGroups", "", list(document, "/targets/select/autoScalingGroups")),
+        ("/targets/select/hosts", "", list(document, "/targets/select/hosts")),
         ("/targets/select/addresses", "/address", of_addresses("address")),
         ("/targets/select/addresses", "/node", of_addresses("node")),
         ("/certificate/dnsNames", "", list(document, "/certificate/dnsNames")),

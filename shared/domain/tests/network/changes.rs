@@ -48,6 +48,7 @@ fn other(field: &str) -> Value {
         "/targets/select/autoScalingGroups" => json!(["api-service-targets"]),
         "/targets/select/addresses/*/address" => json!("10.0.2.6"),
         "/targets/select/addresses/*/node" => json!("mi-0a1b2c3d4e5f60711"),
+        "/targets/select/hosts" => json!(["internal-a-1.eu-west-1.elb.amazonaws.com"]),
         "/targets/minimumInService" => json!(2),
         "/certificate/issuer/kind" => json!("acm"),
         "/certificate/issuer/request/hostedZoneId" => json!("Z0PUBLIC"),
@@ -138,10 +139,13 @@ fn changed(field: &str) -> Value {
             document["certificate"] = json!({"issuer": {"kind": "acm", "request": {}}, "renewBeforeHours": 56,
                 "dnsNames": document["certificate"]["dnsNames"]});
         }
-        "/certificate/issuer/trust" => {
+        "/certificate/issuer/trust" | "/targets/select/hosts" => {
             document["manage"] = json!("nothing");
-            document["certificate"] = json!({"issuer": {"kind": "others"}, "renewBeforeHours": 56,
+            document["certificate"] = json!({"issuer": {"kind": "others", "trust": "public"}, "renewBeforeHours": 56,
                 "dnsNames": document["certificate"]["dnsNames"]});
+            if field == "/targets/select/hosts" {
+                document["targets"]["select"] = json!({});
+            }
         }
         "/service/dns/hostedZoneName" => document["service"]["dns"] = json!({}),
         "/service/dns/privateZone/name" => document["service"]["dns"] = json!({"privateZone": {}}),

@@ -31,6 +31,10 @@ impl World {
             Select::Addresses(all) => {
                 all.iter().map(|one| SeenInstance::at(one.target(), spec.network.vpc_id.clone())).collect()
             }
+            Select::Hosts(all) => all
+                .iter()
+                .map(|one| SeenInstance::at(espalier_domain::id::TargetId::named(one), spec.network.vpc_id.clone()))
+                .collect(),
             Select::InstanceIds(ids) => instances.filter(|one| ids.contains(&one.id)).cloned().collect(),
             Select::Tag { key, value } => {
                 let is_tagged = |one: &&SeenInstance| {

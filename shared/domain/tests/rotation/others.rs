@@ -154,6 +154,19 @@ fn they_are_dialled_with_the_trust_of_the_spec_and_for_acms_newest() {
 }
 
 #[test]
+fn a_name_is_dialled_by_its_name_and_told_like_any_target() {
+    let mut world = world();
+    let name = TargetId::parse("internal-payments-1.eu-west-1.elb.amazonaws.com").unwrap();
+    let host = world.host(1).clone();
+    world.hosts = [(name.clone(), host)].into();
+    let asked: Vec<_> = item(&world.look()).targets.into_iter().map(|one| one.address.to_string()).collect();
+    assert_eq!(asked, [format!("{name}:8443")]);
+    assert!(run(&mut world).is_converged());
+    let status = status(&world.evidence(), &Assumed::default());
+    assert_eq!((status.targets[0].target.clone(), status.targets[0].phase.as_str()), (name, "current"));
+}
+
+#[test]
 fn without_any_certificate_of_acms_any_will_do_that_clients_accept() {
     let mut world = world();
     world.policy.others.as_mut().unwrap().certificate_arn = None;

@@ -151,9 +151,18 @@ pub(crate) async fn serve_all(pairs: &[&Pair], alpn: &[&str]) -> SocketAddr {
     workers(pairs.iter().map(worker).collect()).await
 }
 
+/// Serves the pair over TLS 1.3, on a port of any address or on this one.
+pub(crate) async fn serve_at(address: SocketAddr, pair: &Pair) -> SocketAddr {
+    workers_at(address, vec![config(Arc::new(Show(certified(&pair.chain, &pair.key))), &[&TLS13], &[])]).await
+}
+
 async fn workers(configs: Vec<ServerConfig>) -> SocketAddr {
+    workers_at(([127, 0, 0, 1], 0).into(), configs).await
+}
+
+async fn workers_at(address: SocketAddr, configs: Vec<ServerConfig>) -> SocketAddr {
     let acceptors: Vec<_> = configs.into_iter().map(|config| TlsAcceptor::from(Arc::new(config))).collect();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         for acceptor in acceptors.iter().cycle() {

@@ -331,6 +331,8 @@ fn shared_out(spec: &Spec, world: &World) {
     let once: BTreeSet<&str> = placed.iter().copied().collect();
     let selected = match &spec.targets.select {
         Select::Addresses(all) => all.len(),
+        // Only where nothing is Espalier's.
+        Select::Hosts(_) => 0,
         Select::InstanceIds(_) | Select::Tag { .. } | Select::AutoScalingGroups(_) => {
             world.selected(spec).iter().filter(|one| one.is_running).count()
         }
